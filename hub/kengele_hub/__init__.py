@@ -1,0 +1,1 @@
+"""What runs in the middle: NATS, intake, routing, delivery, audit log. Holds no member's key."""

@@ -1,0 +1,1 @@
+"""What runs where people and their keys are: monitor node, office desk, coordinator's tools."""

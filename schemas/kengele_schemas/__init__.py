@@ -1,0 +1,1 @@
+"""What every side agrees on: report, sealing, policy, roster, areas, log. Functions over values, no sockets."""
