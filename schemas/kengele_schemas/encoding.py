@@ -68,28 +68,14 @@ _DECODER: Final = json.JSONDecoder(
 )
 
 
-def _depth(text: str, limit: int) -> bool:
-    """Whether brackets nest deeper than ``limit``; brackets inside strings are not counted."""
-    if text.count("[") + text.count("{") <= limit:
+def _deeper(value: Any, limit: int) -> bool:
+    """Whether arrays and objects nest more than ``limit`` deep."""
+    if not isinstance(value, (list, dict)):
         return False
-    depth, inside, escaped = 0, False, False
-    for char in text:
-        if inside:
-            if escaped:
-                escaped = False
-            elif char == "\\":
-                escaped = True
-            elif char == '"':
-                inside = False
-        elif char == '"':
-            inside = True
-        elif char in "[{":
-            depth += 1
-            if depth > limit:
-                return True
-        elif char in "]}":
-            depth -= 1
-    return False
+    if limit == 0:
+        return True
+    items = value.values() if isinstance(value, dict) else value
+    return any(_deeper(item, limit - 1) for item in items if isinstance(item, (list, dict)))
 
 
 def loads(data: bytes | str, *, max_bytes: int, max_depth: int = 8) -> Any:
@@ -109,14 +95,14 @@ def loads(data: bytes | str, *, max_bytes: int, max_depth: int = 8) -> Any:
         text = data if isinstance(data, str) else data.decode("utf-8", "strict")
     except UnicodeDecodeError:
         raise Malformed("malformed", "A message is not UTF-8.") from None
-    if _depth(text, max_depth):
-        raise Malformed("malformed", f"A message nests deeper than {max_depth} levels.")
     try:
         value = _DECODER.decode(text)
     except Malformed:
         raise
     except (ValueError, RecursionError):
         raise Malformed("malformed", "A message is not JSON.") from None
+    if _deeper(value, max_depth):
+        raise Malformed("malformed", f"A message nests deeper than {max_depth} levels.")
     if "\\u" in text and _SURROGATE.search(json.dumps(value, ensure_ascii=False)):
         raise Malformed("malformed", "A text holds half a surrogate pair.")
     return value

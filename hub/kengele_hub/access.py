@@ -1,0 +1,240 @@
+"""The hub's own access to a broker, embedded or external: its connections, and who else may connect.
+
+Account claims live in the broker's resolver; they are pushed, never configured, because a preloaded claim overwrites
+the stored one at every start and would let revoked members back in. What is pushed holds the revocations that the
+broker has, besides new ones: a worker with an old roster lets nobody back in.
+Source: docs.nats.io, "Account Lookup Using Resolver": ``$SYS.REQ.CLAIMS.UPDATE``, ``$SYS.REQ.ACCOUNT.*.CLAIMS.LOOKUP``.
+
+    >>> access = Access(keys, "tls://nats.example.org:4222", tls=ssl.create_default_context())
+    >>> await access.push_accounts()
+    >>> async with await access.connect() as nc: ...
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import ssl
+import time
+from collections.abc import Iterable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import nats.errors
+from nats.aio.client import Client
+
+from kengele_schemas.encoding import dumps, loads
+from kengele_schemas.errors import Damaged, Malformed
+from kengele_schemas.nkeys import KeyPair
+
+from . import credentials
+from .credentials import Role
+from .errors import Unavailable
+from .home import HubKeys, write_private
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+PING_INTERVAL: Final = 20
+"""Seconds: two unanswered pings end a connection."""
+_ATTEMPTS: Final = 5
+_UPDATE: Final = "$SYS.REQ.CLAIMS.UPDATE"
+
+
+class Access:
+    """A broker's address and the keys to it.
+
+    Args:
+        keys: the hub's.
+        url: ``nats://`` or ``tls://``, host and port.
+        tls: how the broker's certificate is verified; the system's authorities if None.
+    """
+
+    def __init__(self, keys: HubKeys, url: str, *, tls: ssl.SSLContext | None = None) -> None:
+        self.keys = keys
+        self.url = url
+        self._tls = tls
+
+    async def connect(self, name: str = "hub", timeout: float = 15) -> Client:
+        """A connection in the account ``HUB``, where everything is allowed. It reconnects by itself for ever.
+
+        Args:
+            name: what the broker's monitoring shows.
+            timeout: seconds for the first connection.
+
+        Raises:
+            Unavailable: the broker did not answer or did not admit the hub.
+        """
+        return await self._connect(self.keys.accounts.hub, self.keys.hub_user, name, timeout)
+
+    async def _connect(self, account: KeyPair, user: KeyPair, name: str, timeout: float) -> Client:
+        client = Client()
+        jwt = credentials.insider(account, user.public, name, now=_now()).encode("ascii")
+        options: dict[str, Any] = {"tls": self._tls} if self._tls is not None else {}
+        try:
+            await asyncio.wait_for(
+                client.connect(
+                    self.url,
+                    name=name,
+                    user_jwt_cb=lambda: jwt,
+                    signature_cb=lambda nonce: base64.b64encode(user.sign(nonce.encode("ascii"))),
+                    tls_handshake_first=self.url.startswith("tls:"),
+                    max_reconnect_attempts=-1,
+                    reconnect_time_wait=0.2,  # type: ignore[arg-type]
+                    ping_interval=PING_INTERVAL,
+                    error_cb=_ignore,
+                    **options,
+                ),
+                timeout,
+            )
+        except (TimeoutError, OSError, nats.errors.Error):
+            await client.close()
+            raise Unavailable(
+                "broker-unavailable", "The broker does not answer.", "Check that it runs and that the address is right."
+            ) from None
+        return client
+
+    @asynccontextmanager
+    async def _system(self) -> AsyncIterator[Client]:
+        client = await self._connect(self.keys.accounts.system, self.keys.system_user, "hub-system", 15)
+        try:
+            yield client
+        finally:
+            await client.close()
+
+    async def push_accounts(self, revoked: Iterable[str] = ()) -> None:
+        """Makes the broker know the accounts ``HUB`` and ``NODES`` as this version of the hub defines them.
+
+        Revocations the broker holds already stay.
+
+        Args:
+            revoked: nkeys to revoke besides.
+
+        Raises:
+            Unavailable: the broker does not answer or does not take the claims.
+        """
+        async with self._system() as system:
+            await _update(system, credentials.hub_account(self.keys.accounts, now=_now()))
+            await self._push_nodes(system, set(revoked))
+
+    async def revoke(self, nkeys: Iterable[str]) -> None:
+        """Drops the connections of members and keeps them out, for good: there is no way back but a new key.
+
+        The broker knows no compare-and-set: of two workers that add different nkeys in the same instant, one may undo
+        the other. So pass the roster's whole list, each time it changes and now and then; when the broker holds all of
+        it, this costs one request.
+
+        Raises:
+            Malformed: one of ``nkeys`` is none; nobody is revoked then.
+            Unavailable: the broker does not answer; call again.
+        """
+        wanted = set(nkeys)
+        async with self._system() as system:
+            if not wanted <= (await self._held(system))[0]:
+                await self._push_nodes(system, wanted)
+
+    async def revoked(self) -> set[str]:
+        """The nkeys that the broker keeps out. Raises Unavailable."""
+        async with self._system() as system:
+            return (await self._held(system))[0]
+
+    async def _push_nodes(self, system: Client, revoked: set[str]) -> None:
+        for _ in range(_ATTEMPTS):
+            held, issued = await self._held(system)
+            # The broker keeps the claims with the later time of issue, and clocks of workers differ.
+            await _update(
+                system, credentials.nodes_account(self.keys.accounts, held | revoked, now=max(_now(), issued))
+            )
+            if revoked <= (await self._held(system))[0]:
+                return
+        raise Unavailable("broker-unavailable", "The broker does not keep the revocations.", "Try again.")
+
+    async def _held(self, system: Client) -> tuple[set[str], int]:
+        """The revoked nkeys that the broker holds, and when that claim was issued."""
+        subject = f"$SYS.REQ.ACCOUNT.{self.keys.accounts.nodes.public}.CLAIMS.LOOKUP"
+        jwt = await _request(system, subject, b"")
+        if not jwt:
+            return set(), 0
+        try:
+            claims = credentials.decode(jwt.decode("ascii"))
+            if claims["iss"] != self.keys.accounts.operator.public:
+                raise Malformed("malformed", "The broker's NODES account is another operator's.")
+            return set(claims["nats"].get("revocations", {})), int(claims["iat"])
+        except (Malformed, UnicodeDecodeError, KeyError, TypeError, AttributeError):
+            raise Damaged(
+                "damaged", "The broker's NODES account is not of this hub's making.", "Restore the hub's keys."
+            ) from None
+
+    def member_jwt(self, nkey: str, role: Role, *, expires: int | None = None) -> str:
+        """The JWT with which a member connects; worth nothing without its nkey's seed. Raises Malformed."""
+        return credentials.member(self.keys.accounts, nkey, role, now=_now(), expires=expires)
+
+    def export(self, directory: Path, revoked: Iterable[str] = ()) -> list[Path]:
+        """Writes what an external broker's operator needs: a configuration snippet and the account JWTs; no secret.
+
+        Returns:
+            The files written.
+        """
+        accounts, now = self.keys.accounts, _now()
+        lines = [f"{name}: {dumps(value).decode('ascii')}" for name, value in ground(self.keys, Path()).items()]
+        files = {
+            "kengele.conf": "\n".join(("# For nats-server; include it beside listen addresses and TLS.", *lines, "")),
+            f"jwt/{accounts.hub.public}.jwt": credentials.hub_account(accounts, now=now),
+            f"jwt/{accounts.nodes.public}.jwt": credentials.nodes_account(accounts, revoked, now=now),
+        }
+        written = []
+        for name, text in files.items():
+            path = directory / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_private(path, text.encode("ascii"))
+            written.append(path)
+        return written
+
+
+def ground(keys: HubKeys, home: Path) -> dict[str, Any]:
+    """The part of a broker's configuration on which Kengele rests, whoever runs it (docs.nats.io, "Configuration").
+
+    ``sync_interval: always`` is not negotiable: the default acknowledges what a power cut then loses.
+
+    Args:
+        keys: the hub's.
+        home: the directory for the broker's data.
+    """
+    accounts, now = keys.accounts, _now()
+    return {
+        "max_payload": credentials.MAX_PAYLOAD,
+        "jetstream": {"store_dir": str(home), "sync_interval": "always", "max_memory_store": 0},
+        "operator": credentials.operator(accounts, now=now),
+        "system_account": accounts.system.public,
+        "resolver": {"type": "full", "dir": str(home / "jwt"), "allow_delete": False, "interval": "2m"},
+        # Only SYS: a preloaded account overwrites the stored one, and revoked members would be back after a restart.
+        "resolver_preload": {accounts.system.public: credentials.system_account(accounts, now=now)},
+    }
+
+
+def _now() -> int:
+    return int(time.time())
+
+
+async def _ignore(_: Exception) -> None:
+    """Connection trouble shows in the requests that fail; nats-py would print it with whatever it holds."""
+
+
+async def _request(system: Client, subject: str, data: bytes) -> bytes:
+    try:
+        return (await system.request(subject, data, timeout=10)).data
+    except (TimeoutError, nats.errors.Error):
+        raise Unavailable(
+            "broker-unavailable", "The broker does not answer about its accounts.", "Try again."
+        ) from None
+
+
+async def _update(system: Client, jwt: str) -> None:
+    reply = loads(await _request(system, _UPDATE, jwt.encode("ascii")), max_bytes=65536)
+    if not isinstance(reply, dict) or not isinstance(reply.get("data"), dict) or reply["data"].get("code") != 200:
+        raise Unavailable(
+            "broker-unavailable",
+            "The broker does not take the hub's accounts.",
+            "Check that it runs under this hub's operator and with a full resolver.",
+        )

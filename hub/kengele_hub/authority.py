@@ -1,0 +1,231 @@
+"""What the coordinators have signed, as the hub keeps, checks and serves it.
+
+The hub can hold roster and policy back or show them late; it cannot make any: every version is verified here as a
+client would verify it, and by each client again. A version is in force once its files are stored, all in one batch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+from nats.aio.client import Client
+
+from kengele_schemas import metadata, subjects
+from kengele_schemas.encoding import b64u, dumps, loads, unb64u
+from kengele_schemas.errors import Damaged, KengeleError, Malformed, Refused
+from kengele_schemas.metadata import Files
+from kengele_schemas.trust import Trusted, TrustStore
+
+from . import jetstream
+from .access import Access
+from .errors import Conflict
+from .home import HubKeys
+from .intake import Standing
+from .ledger import Entry, Ledger
+
+MAX_REQUEST: Final = 1024 * 1024
+_RENEW: Final = timedelta(hours=12)
+_log = structlog.get_logger(__name__)
+
+
+@dataclass
+class Authority:
+    """Trust files and what follows from them. ``standing`` is None until the network was founded.
+
+    ``token`` is the hash of the founding token; who has it may publish the first version, once.
+    """
+
+    keys: HubKeys
+    nc: Client
+    access: Access
+    ledger: Ledger
+    token: bytes
+    replicas: int = 1
+
+    def __post_init__(self) -> None:
+        self.files: dict[str, bytes] = {}
+        self.standing: Standing | None = None
+        self._changing = asyncio.Lock()
+        self._feeds: set[str] = set()
+
+    @property
+    def _store(self) -> Path:
+        return self.keys.home / "trust"
+
+    async def load(self) -> None:
+        """Reads the files from the broker and brings members and feeds in line. Raises Unavailable, Untrusted."""
+        async with self._changing:
+            self.files = {
+                subjects.trust_path(stored.subject): stored.data
+                async for stored in jetstream.read_all(self.nc, subjects.TRUST)
+            }
+            if self.files:
+                await self._renew()
+                await self._apply()
+
+    async def keep_fresh(self) -> None:
+        """Signs the timestamp anew in time, for ever."""
+        while True:
+            await asyncio.sleep(3600)
+            try:
+                async with self._changing:
+                    if self.files:
+                        await self._renew()
+                        await self._apply()
+            except KengeleError as error:
+                _log.warning("trust-not-renewed", code=error.code)
+
+    async def found(self, token: str, incoming: Files) -> int:
+        """Stores the first version. Gives its number.
+
+        Raises:
+            Refused: ``not-admitted``: a wrong token, or the network was founded already.
+            Malformed, Untrusted, Refused: what is wrong with the files.
+        """
+        async with self._changing:
+            try:
+                given = hashlib.sha256(unb64u(token)).digest()
+            except Malformed:
+                given = b""
+            if self.files or not hmac.compare_digest(given, self.token):
+                raise not_admitted()
+            return await self._publish(None, incoming)
+
+    async def publish(self, incoming: Files) -> int:
+        """Stores a new version. Gives its number. Raises as :meth:`found`; nothing in force changes then."""
+        async with self._changing:
+            if not self.files:
+                raise not_admitted()
+            return await self._publish(self.files, incoming)
+
+    async def _publish(self, current: Files | None, incoming: Files) -> int:
+        now = datetime.now(UTC)
+        accepted = metadata.accept(current, incoming, self.keys.snapshot_key, self.keys.timestamp_key, now)
+        if current is None:
+            network = self._read(accepted).network
+            if network.hub_key != b64u(bytes(self.keys.hub_key.verify_key)):
+                raise Refused("another-hub", "These files name another hub.", "Found the network with this hub's card.")
+        await self._save(accepted)
+        await self._apply()
+        if self.standing is None:
+            raise Damaged("damaged", "The trust files cannot be read back.")
+        version = self.standing.trusted.version
+        await self._log(version)
+        return version
+
+    async def _save(self, files: Files) -> None:
+        changed: list[jetstream.Message] = [
+            (subjects.trust_file(path), data, {}) for path, data in files.items() if self.files.get(path) != data
+        ]
+        # The timestamp last: who reads while this is stored sees the old version or the new one.
+        changed.sort(key=lambda message: message[0] == subjects.trust_file("metadata/timestamp.json"))
+        if changed:
+            await jetstream.publish_batch(self.nc, changed)
+        self.files = dict(files)
+
+    async def _renew(self) -> None:
+        now = datetime.now(UTC)
+        renewed = metadata.refresh_timestamp(
+            self.files, self.keys.snapshot_key, self.keys.timestamp_key, now, before=now + _RENEW
+        )
+        await self._save(renewed)
+
+    def _read(self, files: Mapping[str, bytes]) -> Trusted:
+        root = files.get("metadata/1.root.json")
+        if root is None:
+            raise Damaged("damaged", "The first root is missing from the trust files.", "Restore the broker's store.")
+        return TrustStore(self._store, root).refresh(files.get, "hub", datetime.now(UTC))
+
+    async def _apply(self) -> None:
+        try:
+            trusted = await asyncio.to_thread(self._read, dict(self.files))
+        except KengeleError:
+            root = self.files.get("metadata/1.root.json")
+            if self.standing is not None or root is None:
+                raise
+            # After a long stop the coordinators' signatures may be past their date; what they said last still holds,
+            # and the hub must run for them to sign anew.
+            trusted = await asyncio.to_thread(TrustStore(self._store, root).offline, "hub", datetime.now(UTC))
+            _log.warning("trust-expired")
+        standing = Standing.of(trusted)
+        for nkeys in standing.desks.values():
+            for nkey in set(nkeys) - self._feeds:
+                await jetstream.ensure_feed(self.nc, nkey, replicas=self.replicas)
+                self._feeds.add(nkey)
+        revoked = {row.nkey for row in trusted.connections.revoked} if trusted.connections else set()
+        if revoked:
+            await self.access.revoke(revoked)
+        self.standing = standing
+        for nkey in revoked & self._feeds:
+            await jetstream.remove_feed(self.nc, nkey)
+            self._feeds.discard(nkey)
+
+    async def _log(self, version: int) -> None:
+        digests = {path: b64u(hashlib.sha256(data).digest()) for path, data in sorted(self.files.items())}
+        leaf = {
+            "v": 1,
+            "kind": "trust",
+            "salt": b64u(secrets.token_bytes(16)),
+            "version": version,
+            "files": b64u(hashlib.sha256(dumps(digests)).digest()),
+            "at": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        }
+        try:
+            await self.ledger.append([Entry(subjects.ledger_trust(version), dumps(leaf))])
+        except Conflict:
+            _log.info("trust-version-logged-before")
+
+    def serve(self, nkey: str, request: bytes) -> bytes:
+        """The trust file that ``nkey`` asks for, empty if there is none or it is not for this member."""
+        standing = self.standing
+        if standing is None or nkey not in standing.roles:
+            return b""
+        role, member = standing.roles[nkey]
+        office = standing.trusted.offices.get(member) if role == "office" else None
+        areas = tuple(office.areas) if office is not None else ()
+        try:
+            path = loads(request, max_bytes=1024)["path"]
+        except (Malformed, KeyError, TypeError):
+            return b""
+        if not isinstance(path, str) or not metadata.visible(path, role, areas, standing.trusted.areas):
+            return b""
+        return self.files.get(path, b"")
+
+    async def answer_publish(self, nkey: str, request: bytes) -> dict[str, Any]:
+        """The answer to a coordinator's new version."""
+        if self.standing is None or self.standing.roles.get(nkey, ("", ""))[0] != "coordinator":
+            raise not_admitted()
+        document = loads(request, max_bytes=MAX_REQUEST)
+        return {"code": "published", "version": await self.publish(_files(document))}
+
+    async def answer_join(self, nkey: str, request: bytes) -> dict[str, Any]:
+        """The answer to who is not in yet: credentials for a key that the roster names, or the founding."""
+        document = loads(request, max_bytes=MAX_REQUEST)
+        if isinstance(document, dict) and "found" in document:
+            token = document["found"]
+            version = await self.found(token if isinstance(token, str) else "", _files(document.get("files")))
+            return {"code": "published", "version": version}
+        role = self.standing.roles.get(nkey, ("", ""))[0] if self.standing else ""
+        if role not in ("monitor", "office", "coordinator"):
+            raise not_admitted()
+        return {"code": "admitted", "jwt": self.access.member_jwt(nkey, role)}  # type: ignore[arg-type]
+
+
+def not_admitted() -> Refused:
+    """One refusal for whoever is not let in, whatever the reason."""
+    return Refused("not-admitted", "This key is not in the network's roster.", "Ask a coordinator; then try again.")
+
+
+def _files(document: Any) -> dict[str, bytes]:
+    if not isinstance(document, dict) or not all(isinstance(text, str) for text in document.values()):
+        raise Malformed("malformed", "The trust files are not a list of paths and their bytes.")
+    return {subjects.trust_path(subjects.trust_file(path)): unb64u(text) for path, text in document.items()}

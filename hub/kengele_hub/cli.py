@@ -1,0 +1,188 @@
+"""``kengele hub``: init, run, status."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import hashlib
+import json
+import secrets
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import structlog
+
+from kengele_schemas.cards import HubCard, Joiner
+from kengele_schemas.encoding import b64u
+from kengele_schemas.errors import Malformed, Refused
+from kengele_schemas.nkeys import KeyPair
+
+from . import logs
+from .access import Access
+from .errors import Unavailable
+from .home import HubKeys, write_private
+from .service import Running, origin, run
+from .settings import Settings
+
+HELP: Final = "run the hub: the part in the middle, which routes what it cannot read"
+_RUNNING: Final = "running.json"
+
+
+def command(parser: argparse.ArgumentParser) -> None:
+    """Adds the hub's sub-commands to ``parser``."""
+    actions = parser.add_subparsers(required=True, metavar="ACTION")
+    _init(actions)
+    runner = _action(actions, "run", "run the hub until it is told to stop", "kengele hub run --home hub")
+    runner.add_argument("--external", metavar="URL", help="a NATS server or cluster to use instead of the embedded one")
+    runner.set_defaults(run=_run)
+    status = _action(actions, "status", "say how the hub on this machine is", "kengele hub status --home hub --json")
+    status.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    status.set_defaults(run=_status)
+    export = _action(
+        actions, "export", "write what an external broker's operator needs", "kengele hub export --home hub nats/"
+    )
+    export.add_argument("directory", type=Path)
+    export.set_defaults(run=_export)
+
+
+def _action(actions: Any, name: str, what: str, example: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = actions.add_parser(
+        name,
+        help=what,
+        description=what[0].upper() + what[1:] + ".",
+        epilog=f"Example:  {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--home", type=Path, default=Path("hub"), help="the hub's directory (default: ./hub)")
+    return parser
+
+
+def _init(actions: Any) -> None:
+    parser = _action(
+        actions,
+        "init",
+        "make a hub's keys and settings, and the card that coordinators need to found a network on it",
+        "kengele hub init --home hub --port 4222",
+    )
+    parser.add_argument("--url", action="append", default=[], help="where members reach it; several if there are")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
+    parser.add_argument("--port", type=int, default=4222, help="port to listen on (default: 4222)")
+    parser.add_argument("--websocket-port", type=int, help="port for WebSocket besides")
+    parser.add_argument("--tls-certificate", type=Path, help="PEM file; members then come by tls: and wss:")
+    parser.add_argument("--tls-key", type=Path, help="PEM file")
+    parser.add_argument("--external", default="", metavar="URL", help="a NATS server or cluster to use")
+    parser.add_argument("--replicas", type=int, default=1, choices=(1, 3, 5), help="copies in a cluster (default: 1)")
+    parser.add_argument("--ops-port", type=int, default=-1, help="port for health and figures on loopback; 0: none")
+    parser.set_defaults(run=_make)
+
+
+def _make(args: argparse.Namespace) -> int:
+    urls = args.url or ([args.external] if args.external else _own_urls(args))
+    for url in urls:
+        if urlsplit(url).scheme not in ("nats", "tls", "ws", "wss"):
+            raise Malformed("malformed", "The hub's address is not one.", "It looks like tls://hub.example.org:4222")
+    if bool(args.tls_certificate) != bool(args.tls_key):
+        raise Malformed("malformed", "TLS needs a certificate and its key.", "Give --tls-certificate and --tls-key.")
+    keys = HubKeys.create(args.home)
+    token = secrets.token_bytes(16)
+    Settings(
+        urls=tuple(urls),
+        host=args.host,
+        port=args.port,
+        websocket_port=args.websocket_port,
+        tls_certificate=args.tls_certificate.resolve() if args.tls_certificate else None,
+        tls_key=args.tls_key.resolve() if args.tls_key else None,
+        external=args.external,
+        replicas=args.replicas,
+        ops_port=args.ops_port,
+        token_hash=b64u(hashlib.sha256(token).digest()),
+    ).save(args.home)
+    joiner = KeyPair.generate("user")
+    card = HubCard(
+        urls=tuple(urls),
+        hub_key=b64u(bytes(keys.hub_key.verify_key)),
+        snapshot_key=b64u(bytes(keys.snapshot_key.verify_key)),
+        timestamp_key=b64u(bytes(keys.timestamp_key.verify_key)),
+        log=origin(keys),
+        join=Joiner(jwt=Access(keys, urls[0]).member_jwt(joiner.public, "joiner"), seed=joiner.seed),
+        token=b64u(token),
+    )
+    path = args.home / "hub-card.json"
+    write_private(path, card.encode())
+    print(f"The hub's keys are in {args.home}; keep a copy of that directory in a safe place.")  # noqa: T201
+    print(f"Give {path} to the coordinators who found the network; it lets them do so, once.")  # noqa: T201
+    print(f"Next:  kengele hub run --home {args.home}")  # noqa: T201
+    return 0
+
+
+def _own_urls(args: argparse.Namespace) -> list[str]:
+    secure = args.tls_certificate is not None
+    host = "127.0.0.1" if args.host in ("0.0.0.0", "::") else args.host  # noqa: S104
+    if args.port < 1:
+        raise Malformed("malformed", "The port is not known beforehand.", "Give --port, or --url for the cards.")
+    return [f"{'tls' if secure else 'nats'}://{host}:{args.port}"]
+
+
+def _run(args: argparse.Namespace) -> int:
+    logs.configure()
+    log = structlog.get_logger("kengele_hub")
+    settings = Settings.load(args.home)
+    if args.external:
+        settings = settings.model_copy(update={"external": args.external})
+    keys = HubKeys.load(args.home)
+
+    def started(running: Running) -> None:
+        write_private(args.home / _RUNNING, json.dumps({"ops": running.ops_url, "url": running.url}).encode())
+        log.info("hub-started", url=running.url, ops=running.ops_url)
+
+    try:
+        import uvloop
+
+        start: Any = uvloop.run
+    except ImportError:
+        start = asyncio.run
+    start(run(keys, settings, started))
+    (args.home / _RUNNING).unlink(missing_ok=True)
+    log.info("hub-stopped")
+    return 0
+
+
+def _status(args: argparse.Namespace) -> int:
+    try:
+        ops = json.loads((args.home / _RUNNING).read_bytes())["ops"]
+        with urllib.request.urlopen(f"{ops}/status", timeout=5) as answer:  # noqa: S310
+            state = json.loads(answer.read())
+    except (OSError, ValueError, KeyError, urllib.error.URLError):
+        raise Unavailable(
+            "hub-away", "The hub does not run on this machine.", f"Start it: kengele hub run --home {args.home}"
+        ) from None
+    if args.json:
+        sys.stdout.write(json.dumps(state) + "\n")
+        return 0
+    words = {
+        "Takes reports": "yes" if state["ready"] else "no",
+        "Broker": "connected" if state["connected"] else "away",
+        "Roster and policy": f"version {state['roster_version']}, policy {state['policy_version']}"
+        if state["founded"]
+        else "none yet: coordinators have to found the network",
+        "Signatures hold until": state["signatures_hold_until"] or "-",
+        "Entries in the log": state["log_size"],
+        "Receipts since start": ", ".join(f"{code} {count}" for code, count in state["receipts"].items()) or "none",
+        "Deliveries since start": state["delivered"],
+    }
+    for name, value in words.items():
+        sys.stdout.write(f"{name + ':':24}{value}\n")
+    return 0
+
+
+def _export(args: argparse.Namespace) -> int:
+    keys = HubKeys.load(args.home)
+    if args.directory.exists() and any(args.directory.iterdir()):
+        raise Refused("exists", "That directory is not empty.", "Choose another.")
+    for path in Access(keys, "").export(args.directory):
+        sys.stdout.write(f"{path}\n")
+    return 0

@@ -1,0 +1,155 @@
+"""Delivery: from the ledger to the feeds, by a durable consumer that any number of workers share.
+
+An entry is acknowledged only when every feed has it. What a crash interrupts comes again, and a feed takes a report
+once: a second writing under the same subject is refused, so nothing is doubled and nothing is lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import nats.errors
+import structlog
+from nacl.signing import SigningKey
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from kengele_schemas import subjects
+from kengele_schemas.encoding import b64u, dumps
+from kengele_schemas.envelope import parse
+from kengele_schemas.errors import KengeleError
+from kengele_schemas.marker import sign_marker
+from kengele_schemas.receipt import Leaf, read_leaf
+from kengele_schemas.report import Header, parse_header
+
+from . import jetstream
+from .errors import Conflict, StorageFull, Unavailable
+from .intake import Standing
+from .ledger import Entry, Ledger, split
+from .routing import Outcome, decide, marker_item, parcel
+
+CONSUMER: Final = "router"
+ACK_WAIT: Final = 5
+"""Seconds until an entry that a dead worker held is given to another."""
+BATCH: Final = 200
+_BATCH_BYTES: Final = 8 * 1024 * 1024
+_PAUSE: Final = 1.0
+_log = structlog.get_logger(__name__)
+
+
+class Delivery:
+    """One worker's share of the routing.
+
+    Args:
+        nc: a connection in the account ``HUB``.
+        ledger: for leaves that say that less was given than promised.
+        key: the hub's; signs markers.
+        standing: gives the rules and members in force.
+    """
+
+    def __init__(self, nc: Client, ledger: Ledger, key: SigningKey, standing: Callable[[], Standing | None]) -> None:
+        self._nc, self._ledger, self._key, self._standing = nc, ledger, key, standing
+        self.delivered = 0
+        """Messages put into feeds since the start."""
+
+    async def run(self) -> None:
+        """Delivers for ever; trouble with the broker is waited out."""
+        while True:
+            try:
+                await jetstream.ensure_consumer(
+                    self._nc, subjects.LEDGER, CONSUMER, ack_wait=ACK_WAIT, only=subjects.LEDGER_REPORTS
+                )
+                pull = await self._nc.jetstream().pull_subscribe_bind(durable=CONSUMER, stream=subjects.LEDGER)
+                while True:
+                    await self._round(pull)
+            except (KengeleError, nats.errors.Error, OSError) as error:
+                _log.warning("delivery-waits", code=getattr(error, "code", "broker-unavailable"))
+                await asyncio.sleep(_PAUSE)
+
+    async def _round(self, pull: Any) -> None:
+        standing = self._standing()
+        if standing is None:
+            await asyncio.sleep(_PAUSE)
+            return
+        try:
+            messages = await pull.fetch(BATCH, timeout=5)
+        except (TimeoutError, nats.errors.TimeoutError):
+            return
+        await self.deliver(messages, standing)
+        for message in messages:
+            with suppress(nats.errors.Error):
+                await message.ack()
+
+    async def deliver(self, messages: Sequence[Msg], standing: Standing) -> None:
+        """Puts what ``messages`` hold into the feeds. Raises Unavailable, StorageFull: come again."""
+        feeds: dict[str, list[jetstream.Message]] = defaultdict(list)
+        today = datetime.now(UTC).date()
+        for message in messages:
+            try:
+                leaf_bytes, body = split(message.data)
+                envelope, leaf = parse(body), read_leaf(leaf_bytes)
+                header = parse_header(envelope.claims)
+            except KengeleError as error:
+                _log.error("ledger-entry-unreadable", code=error.code, sequence=message.metadata.sequence.stream)
+                continue
+            outcome = decide(header, leaf, standing.trusted, today)
+            if outcome.narrowed:
+                await self._log_narrowed(header, leaf, outcome, standing)
+            for office, bits in outcome.bits.items():
+                for nkey in standing.desks.get(office, ()):
+                    if bits:
+                        item, data = header.id, parcel(envelope, office, bits)
+                    else:
+                        item = marker_item(header.id, self._key)
+                        data = sign_marker(office, header.kid, at=int(time.time()), key=self._key)
+                    feeds[nkey].append((subjects.feed_subject(nkey, item), data, jetstream.ONCE))
+        await asyncio.gather(*(self._fill(nkey, items) for nkey, items in feeds.items()))
+
+    async def _fill(self, nkey: str, items: list[jetstream.Message]) -> None:
+        start = 0
+        while start < len(items):
+            end, size = start, 0
+            while end < len(items) and end - start < jetstream.MAX_BATCH and size < _BATCH_BYTES:
+                size += len(items[end][1])
+                end += 1
+            await self._put(nkey, items[start:end])
+            start = end
+
+    async def _put(self, nkey: str, items: Sequence[jetstream.Message]) -> None:
+        try:
+            await jetstream.publish_batch(self._nc, items)
+            self.delivered += len(items)
+        except Conflict:
+            # Some of them are there already, from before a crash: put in what is missing.
+            stream = subjects.feed_stream(nkey)
+            missing = [item for item in items if await jetstream.last(self._nc, stream, item[0]) is None]
+            if missing and len(missing) < len(items):
+                await self._put(nkey, missing)
+            elif missing:
+                raise Unavailable("broker-unavailable", "The feed changed meanwhile.", "Try again.") from None
+        except StorageFull:
+            _log.error("feed-full")
+            raise
+
+    async def _log_narrowed(self, header: Header, leaf: Leaf, outcome: Outcome, standing: Standing) -> None:
+        policy = standing.trusted.policy.version
+        body = dumps(
+            {
+                "v": 1,
+                "kind": "narrowed",
+                "salt": b64u(secrets.token_bytes(16)),
+                "digest": leaf.digest,
+                "policy": policy,
+                "at": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+                "decisions": outcome.narrowed,
+            }
+        )
+        with suppress(Conflict):
+            await self._ledger.append([Entry(subjects.ledger_entry("narrowed", f"{header.id}-{policy}"), body)])

@@ -1,0 +1,148 @@
+"""Intake: whether a report is taken, decided from its bytes, its sender and the rules in force. Pure.
+
+The checks stand in the order of what they cost, and none before the sender's membership says anything about anyone but
+the sender: a report of another author is ``replayed`` whether that author exists or not.
+
+    >>> found = examine(data, nkey, standing, quota, now)
+    >>> found.code
+    'accepted'
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from typing import Final
+
+from kengele_schemas.compartments import ALL_BITS
+from kengele_schemas.encoding import b64u, unb64u
+from kengele_schemas.envelope import Envelope, check_whole, parse, verify
+from kengele_schemas.errors import KengeleError
+from kengele_schemas.receipt import Leaf
+from kengele_schemas.report import Header, parse_header
+from kengele_schemas.roster import Monitor
+from kengele_schemas.trust import Trusted
+
+ACCEPTED: Final = "accepted"
+_SALT: Final = 16
+
+
+@dataclass(frozen=True)
+class Standing:
+    """The members' list as the hub needs it at each report: who speaks through which connection."""
+
+    trusted: Trusted
+    roles: Mapping[str, tuple[str, str]]
+    """Role and member id by nkey."""
+    desks: Mapping[str, tuple[str, ...]]
+    """Nkeys by office id."""
+
+    @classmethod
+    def of(cls, trusted: Trusted) -> Standing:
+        """What follows from verified roster and policy."""
+        connections = trusted.connections.connections if trusted.connections else ()
+        revoked = {row.nkey for row in trusted.connections.revoked} if trusted.connections else set()
+        roles = {row.nkey: (row.role, row.member) for row in connections if row.nkey not in revoked}
+        desks: dict[str, list[str]] = {}
+        for nkey, (role, member) in roles.items():
+            if role == "office":
+                desks.setdefault(member, []).append(nkey)
+        return cls(trusted, roles, {office: tuple(sorted(nkeys)) for office, nkeys in desks.items()})
+
+
+@dataclass(slots=True)
+class Quota:
+    """Reports an hour and sender: a bucket that refills evenly, so that no hostile node crowds out the others."""
+
+    per_hour: int
+    _left: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+    def take(self, sender: str, now: float) -> int:
+        """0 if ``sender`` may send one more at ``now`` (seconds), else the seconds until it may."""
+        rate = self.per_hour / 3600
+        left, seen = self._left.get(sender, (float(self.per_hour), now))
+        left = min(float(self.per_hour), left + (now - seen) * rate)
+        taken = left >= 1
+        self._left[sender] = (left - taken, now)
+        return 0 if taken else max(1, int((1 - left) / rate))
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """The outcome: ``accepted`` with the leaf to be stored, or a refusal's code."""
+
+    code: str
+    bytes_digest: bytes
+    envelope: Envelope | None = None
+    header: Header | None = None
+    leaf: bytes = b""
+    retry_after: int | None = None
+
+
+def examine(data: bytes, nkey: str, standing: Standing, quota: Quota, now: datetime) -> Examined:
+    """What becomes of ``data`` that came in over ``nkey``'s connection. Never raises on anything sent."""
+    whole = hashlib.sha256(data).digest()
+    role, member = standing.roles.get(nkey, ("", ""))
+    if role != "monitor":
+        return Examined("unknown-monitor", whole)
+    wait = quota.take(nkey, now.timestamp())
+    if wait:
+        return Examined("over-quota", whole, retry_after=wait)
+    try:
+        envelope = parse(data)
+    except KengeleError as error:
+        return Examined(error.code if error.code in ("oversized", "unknown-type") else "malformed", whole)
+    if envelope.claims.get("kid") != member:
+        return Examined("replayed", whole)
+    monitor = standing.trusted.monitors.get(member)
+    if monitor is None:
+        return Examined("unknown-monitor", whole)
+    try:
+        verify(envelope, unb64u(monitor.key))
+        check_whole(envelope)
+        header = parse_header(envelope.claims)
+    except KengeleError as error:
+        return Examined(error.code if error.code in ("bad-signature", "not-whole") else "malformed", whole)
+    code = _admissible(header, monitor, standing.trusted, now.date())
+    if code != ACCEPTED:
+        return Examined(code, whole, envelope, header)
+    return Examined(ACCEPTED, whole, envelope, header, leaf_of(envelope, header, whole, standing.trusted, now))
+
+
+def _admissible(header: Header, monitor: Monitor, trusted: Trusted, today: date) -> str:
+    try:
+        monitor.standing(header.area, today, trusted.areas)
+    except KengeleError as error:
+        return error.code
+    if header.kind != "report":
+        return "malformed"
+    if header.day > today + timedelta(days=trusted.network.max_future_days):
+        return "future-dated"
+    if header.pol < trusted.policy.refuse_below:
+        return "stale-policy"
+    if header.pol > trusted.policy.version:
+        return "policy-unknown"
+    return ACCEPTED
+
+
+def leaf_of(envelope: Envelope, header: Header, whole: bytes, trusted: Trusted, now: datetime) -> bytes:
+    """The leaf that says who is to be given what, for the readers the author sealed to and no one else."""
+    release = trusted.compiled.release(header, now.date())
+    decisions = []
+    for wrap in envelope.wraps:
+        decision = release.get(wrap.office)
+        bits, rules = (decision.bits, decision.rules) if decision else (0, ())
+        decisions.append((wrap.office, bits, ALL_BITS & ~bits, tuple(rules)))
+    return Leaf(
+        v=1,
+        kind="report",
+        salt=b64u(secrets.token_bytes(_SALT)),
+        digest=b64u(envelope.digest),
+        bytes=b64u(whole),
+        policy=trusted.policy.version,
+        at=now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        decisions=tuple(decisions),
+    ).canonical()

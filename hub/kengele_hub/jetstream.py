@@ -1,0 +1,304 @@
+"""The hub's streams, and the one way into them: atomic batches.
+
+A batch is stored wholly or not at all, and shares its fsyncs: 500 reports in a batch cost some twenty. A batch belongs
+to one stream. These headers hold within a batch, and refuse all of it when one of them fails: ``Nats-Msg-Id``,
+``Nats-Expected-Last-Sequence``, ``Nats-Expected-Last-Subject-Sequence``. With the last one at 0 (:data:`ONCE`) a
+subject is written once and never again, whichever worker comes first, and not twice within one batch either.
+Source: github.com/nats-io/nats-architecture-and-design, ADR-50 "JetStream Batch Publishing".
+
+    >>> await ensure_streams(nc)
+    >>> last = await publish_batch(nc, [(ledger_report(envelope.id), data, ONCE)])
+"""
+
+from __future__ import annotations
+
+import base64
+import secrets
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, Final, NamedTuple
+
+import nats.errors
+from nats.aio.client import Client
+
+from kengele_schemas import subjects
+from kengele_schemas.encoding import dumps, loads
+from kengele_schemas.errors import Malformed, Refused
+
+from .errors import Conflict, StorageFull, Unavailable
+
+Message = tuple[str, bytes, Mapping[str, str]]
+"""Subject, payload, headers."""
+
+MAX_BATCH: Final = 1000
+"""Messages; the broker's own bound."""
+ONCE: Final[Mapping[str, str]] = {"Nats-Expected-Last-Subject-Sequence": "0"}
+"""Headers of a message that must be the first under its subject."""
+HOUR: Final = 3600
+MAX_PENDING: Final = 1000
+"""Deliveries that one office may leave unacknowledged before it gets no more; it bounds a fetch, too."""
+
+_NANOSECONDS: Final = 1_000_000_000
+_MAX_REPLY: Final = 4 * 1024 * 1024
+_NAME_IN_USE: Final = 10058
+_NOT_FOUND: Final = (10037, 10059, 10014)
+"""No message, no stream, no consumer."""
+_CONFLICT: Final = (10071, 10164, 10201)
+"""Wrong last sequence, the same within a batch, message id seen before."""
+_INCOMPLETE: Final = 10176
+"""A part of the batch was lost on the way, as when the connection breaks."""
+_FULL: Final = (10002, 10023, 10047, 10077, 10122)
+"""Account's or server's resources exceeded, no storage, store failed (as a full stream does), stream too large."""
+
+
+class Stored(NamedTuple):
+    """A message as it stands in a stream."""
+
+    sequence: int
+    data: bytes
+    subject: str = ""
+
+
+async def ensure_streams(nc: Client, *, replicas: int = 1, ledger_max_bytes: int = -1) -> None:
+    """Creates the hub's own streams, or brings them to this configuration.
+
+    Args:
+        nc: a connection in the account ``HUB``.
+        replicas: servers that hold each message: 1, 3 or 5.
+        ledger_max_bytes: from which on the ledger takes no more; -1 for the disk's bound. It never forgets.
+
+    Raises:
+        Unavailable: the broker does not answer.
+        StorageFull, Refused: the broker does not make the stream.
+    """
+    await _ensure_stream(
+        nc,
+        subjects.LEDGER,
+        [subjects.LEDGER_ALL],
+        replicas,
+        {"discard": "new", "max_bytes": ledger_max_bytes, "deny_delete": True, "deny_purge": True},
+    )
+    await _ensure_stream(nc, subjects.TRUST, [subjects.TRUST_FILES], replicas, {"max_msgs_per_subject": 1})
+    await _ensure_stream(
+        nc,
+        subjects.REFUSED,
+        [subjects.REFUSALS],
+        replicas,
+        # A bound for each sender, so that nobody washes out what was kept of others.
+        {"max_msgs_per_subject": 100, "max_bytes": 1024**3, "max_age": 90 * 24 * HOUR * _NANOSECONDS},
+    )
+
+
+async def ensure_feed(nc: Client, nkey: str, *, replicas: int = 1, max_bytes: int = -1, ack_wait: int = 60) -> None:
+    """Creates an office's feed and its consumer, or brings them to this configuration.
+
+    Args:
+        nc: a connection in the account ``HUB``.
+        nkey: the office's.
+        replicas: as for :func:`ensure_streams`.
+        max_bytes: from which on the feed takes no more; it never drops what was not fetched.
+        ack_wait: seconds after which what was not acknowledged is delivered again.
+
+    Raises:
+        Malformed: ``nkey`` is none. Otherwise as :func:`ensure_streams`.
+    """
+    name = subjects.feed_stream(nkey)
+    own = [subjects.feed_subject(nkey), f"{subjects.feed_subject(nkey)}.*"]
+    await _ensure_stream(
+        nc,
+        name,
+        own,
+        replicas,
+        {"discard": "new", "max_bytes": max_bytes, "duplicate_window": HOUR * _NANOSECONDS},
+    )
+    await ensure_consumer(nc, name, subjects.feed_consumer(nkey), ack_wait=ack_wait)
+
+
+async def remove_feed(nc: Client, nkey: str) -> None:
+    """Deletes an office's feed with all that it did not fetch. Does nothing if there is none. Raises Unavailable."""
+    await _api(nc, f"STREAM.DELETE.{subjects.feed_stream(nkey)}", {}, or_none=_NOT_FOUND)
+
+
+async def ensure_consumer(nc: Client, stream: str, name: str, *, ack_wait: int = 60, only: str = "") -> None:
+    """Creates a durable pull consumer with explicit acknowledgement, from the stream's first message on.
+
+    Args:
+        nc: a connection in the account ``HUB``.
+        stream: which must exist.
+        name: of the consumer; all who pull from it share the messages.
+        ack_wait: seconds, as for :func:`ensure_feed`.
+        only: the subjects it delivers; all if empty.
+
+    Raises:
+        As :func:`ensure_streams`.
+    """
+    config: dict[str, Any] = {
+        "durable_name": subjects.token(name),
+        "deliver_policy": "all",
+        "ack_policy": "explicit",
+        "ack_wait": ack_wait * _NANOSECONDS,
+        "max_deliver": -1,
+        "max_ack_pending": MAX_PENDING,
+        "max_waiting": 64,
+    }
+    if only:
+        config["filter_subject"] = only
+    document = {"stream_name": stream, "config": config}
+    await _api(nc, f"CONSUMER.DURABLE.CREATE.{subjects.token(stream)}.{name}", document)
+
+
+async def publish_batch(nc: Client, messages: Sequence[Message], timeout: float = 10) -> int:
+    """Stores ``messages`` in one stream, all or none, each on disk when this returns.
+
+    Args:
+        nc: a connection in the account ``HUB``.
+        messages: 1 to :data:`MAX_BATCH`; their subjects belong to one stream.
+        timeout: seconds for the broker to confirm.
+
+    Returns:
+        The sequence of the last message; those before have the ones before.
+
+    Raises:
+        Conflict: an expected sequence is wrong, or a message id was seen before; nothing was stored.
+        StorageFull: nothing was stored.
+        Unavailable: the broker did not confirm. **The batch may be stored or may still be**, never in part: publish it
+            again with headers that make a repetition a conflict.
+        Refused: the broker takes such a batch never.
+    """
+    if not 0 < len(messages) <= MAX_BATCH:
+        raise ValueError("a batch has 1 to 1,000 messages")
+    if not nc.is_connected:
+        # Else nats-py keeps the messages and sends them when nobody waits for them any more.
+        raise _unavailable()
+    batch = secrets.token_hex(16)
+    try:
+        for number, (subject, payload, headers) in enumerate(messages[:-1], 1):
+            own = {"Nats-Batch-Id": batch, "Nats-Batch-Sequence": str(number)}
+            await nc.publish(subject, payload, headers={**headers, **own})
+        subject, payload, headers = messages[-1]
+        own = {"Nats-Batch-Id": batch, "Nats-Batch-Sequence": str(len(messages)), "Nats-Batch-Commit": "1"}
+        reply = await nc.request(subject, payload, timeout=timeout, headers={**headers, **own})
+    except nats.errors.MaxPayloadError:
+        raise Refused("oversized", "A message is larger than the broker takes.") from None
+    except (TimeoutError, OSError, nats.errors.Error):
+        raise _unavailable() from None
+    return int(_checked(_answer(reply.data))["seq"])
+
+
+async def last(nc: Client, stream: str, subject: str) -> Stored | None:
+    """The last message under ``subject``, or None if there is none. Raises Unavailable."""
+    found = await _api(nc, f"STREAM.MSG.GET.{subjects.token(stream)}", {"last_by_subj": subject}, or_none=_NOT_FOUND)
+    if found is None:
+        return None
+    return _stored(found)
+
+
+async def at(nc: Client, stream: str, sequence: int) -> Stored | None:
+    """The message with ``sequence``, or None if there is none. Raises Unavailable."""
+    found = await _api(nc, f"STREAM.MSG.GET.{subjects.token(stream)}", {"seq": sequence}, or_none=_NOT_FOUND)
+    return None if found is None else _stored(found)
+
+
+def _stored(found: Mapping[str, Any]) -> Stored:
+    message = found["message"]
+    return Stored(int(message["seq"]), base64.b64decode(message.get("data", "")), message["subject"])
+
+
+async def read_all(nc: Client, stream: str, start: int = 1, *, timeout: float = 10) -> AsyncIterator[Stored]:
+    """Every message that stands in ``stream`` now, from sequence ``start`` on, in order.
+
+    Args:
+        nc: a connection in the account ``HUB``.
+        stream: which must exist.
+        start: the first sequence to read.
+        timeout: seconds without a message after which it is given up.
+
+    Raises:
+        Unavailable: the broker does not answer, or the line broke meanwhile: read again.
+    """
+    name = f"read-{secrets.token_hex(8)}"
+    config = {
+        "name": name,
+        "deliver_policy": "by_start_sequence",
+        "opt_start_seq": max(start, 1),
+        "ack_policy": "none",
+        "mem_storage": True,
+        "inactive_threshold": 60 * _NANOSECONDS,
+    }
+    document = {"stream_name": stream, "config": config, "action": "create"}
+    made = await _api(nc, f"CONSUMER.CREATE.{subjects.token(stream)}.{name}", document)
+    pending = int((made or {}).get("num_pending", 0))
+    inbox = nc.new_inbox()
+    subscription = await nc.subscribe(inbox)
+    try:
+        while pending > 0:
+            batch = min(pending, 500)
+            await nc.publish(subjects.consumer_next(stream, name), dumps({"batch": batch}), reply=inbox)
+            for _ in range(batch):
+                message = await subscription.next_msg(timeout)
+                if message.headers and "Status" in message.headers:
+                    raise _unavailable()
+                pending -= 1
+                yield Stored(message.metadata.sequence.stream, message.data, message.subject)
+    except (TimeoutError, OSError, nats.errors.Error):
+        raise _unavailable() from None
+    finally:
+        with suppress(Exception):
+            await subscription.unsubscribe()
+            await _api(nc, f"CONSUMER.DELETE.{stream}.{name}", {}, or_none=_NOT_FOUND)
+
+
+async def _ensure_stream(nc: Client, name: str, own: list[str], replicas: int, more: Mapping[str, Any]) -> None:
+    config = {
+        "name": name,
+        "subjects": own,
+        "retention": "limits",
+        "storage": "file",
+        "num_replicas": replicas,
+        "allow_atomic": True,
+        "allow_direct": False,
+        **more,
+    }
+    if await _api(nc, f"STREAM.CREATE.{name}", config, or_none=(_NAME_IN_USE,)) is None:
+        await _api(nc, f"STREAM.UPDATE.{name}", config)
+
+
+async def _api(
+    nc: Client, call: str, document: Mapping[str, Any], or_none: tuple[int, ...] = (), timeout: float = 10
+) -> dict[str, Any] | None:
+    if not nc.is_connected:
+        raise _unavailable()
+    try:
+        reply = await nc.request(f"$JS.API.{call}", dumps(document), timeout=timeout)
+    except (TimeoutError, OSError, nats.errors.Error):
+        raise _unavailable() from None
+    answer = _answer(reply.data)
+    if answer.get("error", {}).get("err_code") in or_none:
+        return None
+    return _checked(answer)
+
+
+def _answer(data: bytes) -> dict[str, Any]:
+    try:
+        answer = loads(data, max_bytes=_MAX_REPLY, max_depth=16)
+    except Malformed:
+        raise _unavailable() from None
+    return answer if isinstance(answer, dict) else {}
+
+
+def _checked(answer: dict[str, Any]) -> dict[str, Any]:
+    error = answer.get("error")
+    if error is None:
+        return answer
+    code = error.get("err_code", 0)
+    if code in _CONFLICT:
+        raise Conflict("conflict", "Something of this name is stored already.")
+    if code in _FULL:
+        raise StorageFull("storage-full", "The hub's storage takes no more.", "Give it more room; nothing was stored.")
+    if error.get("code") == 503 or code == _INCOMPLETE:
+        raise _unavailable()
+    raise Refused("broker-refused", f"The broker does not do this (its code: {code}).", "Look it up in its manual.")
+
+
+def _unavailable() -> Unavailable:
+    return Unavailable("broker-unavailable", "The broker did not confirm.", "Send it again.")

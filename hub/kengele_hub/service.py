@@ -1,0 +1,151 @@
+"""The hub as a whole: broker, streams, trust, intake, delivery and operators' page, started and stopped together."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import signal
+from collections.abc import Callable
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass
+from typing import Any, Final
+
+import structlog
+
+from kengele_schemas.encoding import unb64u
+from kengele_schemas.errors import KengeleError
+
+from . import jetstream, ops
+from .access import Access
+from .authority import Authority
+from .broker import Broker, Tls
+from .broker import Settings as BrokerSettings
+from .delivery import Delivery
+from .errors import Unavailable
+from .home import HubKeys
+from .ledger import Ledger
+from .settings import Settings
+from .worker import Worker
+
+_log = structlog.get_logger(__name__)
+_RETRY: Final = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """The parts of a hub that runs; ``report`` is what the operator sees of them."""
+
+    url: str
+    websocket_url: str
+    ops_url: str
+    worker: Worker
+    authority: Authority
+    ledger: Ledger
+    delivery: Delivery
+
+
+def origin(keys: HubKeys) -> str:
+    """The name of this hub's log: unique, and without a word about where it is (C2SP tlog-checkpoint, "origin")."""
+    return f"kengele/{hashlib.sha256(bytes(keys.hub_key.verify_key)).hexdigest()[:16]}"
+
+
+async def run(keys: HubKeys, settings: Settings, started: Callable[[Running], Any] | None = None) -> None:
+    """Runs a hub until SIGTERM or SIGINT, or until it is cancelled.
+
+    Args:
+        keys: from the hub's home.
+        settings: likewise.
+        started: is called once, when requests are answered.
+
+    Raises:
+        Unavailable: the broker does not start, or an external one does not answer.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        with suppress(NotImplementedError, RuntimeError):
+            loop.add_signal_handler(number, stop.set)
+    async with AsyncExitStack() as stack:
+        access, websocket = await _broker(stack, keys, settings)
+        nc = await access.connect("hub-worker")
+        stack.push_async_callback(_close, nc)
+        await jetstream.ensure_streams(nc, replicas=settings.replicas, ledger_max_bytes=settings.ledger_max_bytes)
+        ledger = Ledger(nc, keys.hub_key, origin(keys), keys.home / "ledger.cache")
+        await ledger.load()
+        authority = Authority(keys, nc, access, ledger, unb64u(settings.token_hash), settings.replicas)
+        await authority.load()
+        worker = Worker(keys, nc, ledger, authority)
+        delivery = Delivery(nc, ledger, keys.hub_key, lambda: authority.standing)
+        await worker.listen()
+        await nc.flush()
+        tasks = [
+            asyncio.create_task(work) for work in (worker.run(), delivery.run(), authority.keep_fresh(), stop.wait())
+        ]
+        page = ops.Page(lambda: _state(nc.is_connected, authority, ledger, worker, delivery))
+        ops_url = await stack.enter_async_context(page.serving(settings.ops_port))
+        if started is not None:
+            started(Running(access.url, websocket, ops_url, worker, authority, ledger, delivery))
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in tasks:
+                if task.done() and not task.cancelled() and task.exception() is not None:
+                    _log.error("hub-task-ended", error=type(task.exception()).__name__)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _broker(stack: AsyncExitStack, keys: HubKeys, settings: Settings) -> tuple[Access, str]:
+    if settings.external:
+        access = Access(keys, settings.external)
+        while True:
+            try:
+                await access.push_accounts()
+            except Unavailable as error:
+                _log.warning("broker-away", code=error.code)
+                await asyncio.sleep(_RETRY)
+            else:
+                return access, ""
+    tls = Tls(settings.tls_certificate, settings.tls_key) if settings.tls_certificate and settings.tls_key else None
+    broker = await stack.enter_async_context(
+        Broker(
+            keys,
+            BrokerSettings(
+                host=settings.host,
+                port=settings.port,
+                websocket_port=settings.websocket_port,
+                tls=tls,
+                max_store=settings.max_store,
+            ),
+        )
+    )
+    return broker.access, broker.websocket_url
+
+
+async def _close(nc: Any) -> None:
+    with suppress(Exception):
+        await asyncio.wait_for(nc.close(), 3)
+
+
+def _state(connected: bool, authority: Authority, ledger: Ledger, worker: Worker, delivery: Delivery) -> dict[str, Any]:
+    standing = authority.standing
+    trusted = standing.trusted if standing else None
+    return {
+        "pid": os.getpid(),
+        "connected": connected,
+        "founded": trusted is not None,
+        "ready": connected and trusted is not None,
+        "roster_version": trusted.version if trusted else None,
+        "policy_version": trusted.policy.version if trusted else None,
+        "signatures_hold_until": trusted.targets_expire.isoformat() if trusted else None,
+        "log_size": ledger.size,
+        "receipts": dict(sorted(worker.counts.receipts.items())),
+        "delivered": delivery.delivered,
+    }
+
+
+def explain(error: BaseException) -> str:
+    """An error for a log: its code or its type, never its text."""
+    return error.code if isinstance(error, KengeleError) else type(error).__name__

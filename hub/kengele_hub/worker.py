@@ -1,0 +1,223 @@
+"""The hub's worker: takes requests from the bus, in batches where it pays, and answers each of them.
+
+Nothing that comes in ends it. A request that cannot be understood gets an answer that says so; an error that nobody
+foresaw is logged by its type alone, because its text could hold what was sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import nats.errors
+import structlog
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from kengele_schemas import subjects
+from kengele_schemas.encoding import dumps
+from kengele_schemas.errors import KengeleError
+from kengele_schemas.receipt import accepted, refused
+
+from . import jetstream
+from .authority import Authority
+from .errors import Conflict, StorageFull, Unavailable
+from .home import HubKeys
+from .intake import ACCEPTED, Examined, Quota, examine
+from .ledger import Entry, Ledger
+
+MAX_WAITING: Final = 2000
+"""Reports in memory that wait for intake; more are told to come later."""
+MAX_BATCH: Final = 250
+_BATCH_BYTES: Final = 8 * 1024 * 1024
+_QUEUE: Final = "hub"
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Counts:
+    """What the worker did, by code; no label says who or where."""
+
+    receipts: dict[str, int]
+
+    def count(self, code: str) -> None:
+        self.receipts[code] = self.receipts.get(code, 0) + 1
+
+
+class Worker:
+    """Intake and the small services, over one connection."""
+
+    def __init__(self, keys: HubKeys, nc: Client, ledger: Ledger, authority: Authority) -> None:
+        self._keys, self._nc, self._ledger, self._authority = keys, nc, ledger, authority
+        self._waiting: asyncio.Queue[Msg] = asyncio.Queue(MAX_WAITING)
+        self._quota: Quota | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.counts = Counts({})
+
+    async def listen(self) -> None:
+        """Subscribes to all requests. Call :meth:`run` besides."""
+        await self._nc.subscribe(subjects.SUBMISSIONS, queue=_QUEUE, cb=self._submitted)
+        await self._nc.subscribe(subjects.TRUST_REQUESTS, queue=_QUEUE, cb=self._trust_asked)
+        await self._nc.subscribe(subjects.METADATA_REQUESTS, queue=_QUEUE, cb=self._service("answer_publish"))
+        await self._nc.subscribe(subjects.CREDENTIAL_REQUESTS, queue=_QUEUE, cb=self._service("answer_join"))
+
+    async def run(self) -> None:
+        """Takes in reports, for ever."""
+        while True:
+            batch = [await self._waiting.get()]
+            size = len(batch[0].data)
+            while len(batch) < MAX_BATCH and size < _BATCH_BYTES and not self._waiting.empty():
+                batch.append(self._waiting.get_nowait())
+                size += len(batch[-1].data)
+            try:
+                await self.take(batch)
+            except Exception as error:
+                _log.error("intake-failed", error=type(error).__name__, code=getattr(error, "code", ""))
+                for message in batch:
+                    await self._refuse(message, Examined("hub-unavailable", _digest(message.data)))
+
+    async def take(self, batch: list[Msg]) -> None:
+        """Examines, stores and answers ``batch``."""
+        standing = self._authority.standing
+        if standing is None:
+            for message in batch:
+                await self._refuse(message, Examined("hub-unavailable", _digest(message.data)))
+            return
+        if self._quota is None or self._quota.per_hour != standing.trusted.network.reports_per_hour:
+            self._quota = Quota(standing.trusted.network.reports_per_hour)
+        new: list[tuple[Msg, Examined]] = []
+        repeats: list[tuple[Msg, Examined]] = []
+        ids: dict[str, bytes] = {}
+        now = datetime.now(UTC)
+        for message in batch:
+            try:
+                found = examine(message.data, subjects.sender(message.subject), standing, self._quota, now)
+            except KengeleError:
+                found = Examined("malformed", _digest(message.data))
+            if found.code != ACCEPTED or found.header is None:
+                await self._refuse(message, found)
+            elif found.header.id in ids or self._ledger.place_of(found.header.id) is not None:
+                repeats.append((message, found))
+            else:
+                ids[found.header.id] = found.bytes_digest
+                new.append((message, found))
+        await self._store(new, repeats)
+        for message, found in repeats:
+            await self._again(message, found)
+
+    async def _store(self, new: list[tuple[Msg, Examined]], repeats: list[tuple[Msg, Examined]]) -> None:
+        while new:
+            entries = [
+                Entry(subjects.ledger_report(found.header.id), found.leaf, message.data)
+                for message, found in new
+                if found.header is not None
+            ]
+            try:
+                indices = await self._ledger.append(entries)
+            except Conflict:
+                # Another worker, or a batch whose confirmation was lost, has some of them already.
+                known = [
+                    item for item in new if item[1].header and self._ledger.place_of(item[1].header.id) is not None
+                ]
+                if not known:
+                    raise
+                repeats += known
+                new = [item for item in new if item not in known]
+                continue
+            except (StorageFull, Unavailable) as error:
+                code = "storage-full" if isinstance(error, StorageFull) else "hub-unavailable"
+                for message, found in new:
+                    await self._refuse(message, Examined(code, found.bytes_digest))
+                return
+            proofs = self._ledger.proofs(indices)
+            for (message, found), proof in zip(new, proofs, strict=True):
+                await self._accept(message, found, found.leaf, proof, repeat=False)
+            return
+
+    async def _again(self, message: Msg, found: Examined) -> None:
+        """The answer to what was stored before: the same receipt for the same bytes, a refusal for any other."""
+        index = self._ledger.place_of(found.header.id) if found.header else None
+        if index is None:
+            await self._refuse(message, Examined("hub-unavailable", found.bytes_digest))
+            return
+        try:
+            placed = await self._ledger.read(index)
+        except KengeleError:
+            await self._refuse(message, Examined("hub-unavailable", found.bytes_digest))
+            return
+        if placed.body != message.data:
+            await self._refuse(message, Examined("id-conflict", found.bytes_digest, found.envelope, found.header))
+            return
+        await self._accept(message, found, placed.leaf, self._ledger.proofs([index])[0], repeat=True)
+
+    async def _accept(self, message: Msg, found: Examined, leaf: bytes, proof: str, *, repeat: bool) -> None:
+        if found.header is None or found.envelope is None:
+            return
+        self.counts.count(ACCEPTED)
+        receipt = accepted(found.header.id, found.envelope.digest, found.bytes_digest, leaf, proof, repeat=repeat)
+        await self._respond(message, receipt)
+
+    async def _refuse(self, message: Msg, found: Examined) -> None:
+        self.counts.count(found.code)
+        report_id = found.header.id if found.header else None
+        digest = found.envelope.digest if found.envelope else None
+        receipt = refused(
+            found.code, report_id, digest, found.bytes_digest, retry_after=found.retry_after, key=self._keys.hub_key
+        )
+        if found.code not in ("hub-unavailable", "storage-full", "over-quota", "policy-unknown"):
+            await self._set_aside(message, found.code)
+        await self._respond(message, receipt)
+
+    async def _set_aside(self, message: Msg, code: str) -> None:
+        try:
+            subject = subjects.refused(subjects.sender(message.subject))
+            await jetstream.publish_batch(self._nc, [(subject, message.data, {"Kengele-Code": code})])
+        except KengeleError as error:
+            _log.warning("refused-not-kept", code=error.code)
+
+    async def _respond(self, message: Msg, data: bytes) -> None:
+        if message.reply:
+            with suppress(nats.errors.Error):
+                await self._nc.publish(message.reply, data)
+
+    async def _submitted(self, message: Msg) -> None:
+        try:
+            self._waiting.put_nowait(message)
+        except asyncio.QueueFull:
+            await self._refuse(message, Examined("hub-unavailable", _digest(message.data)))
+
+    async def _trust_asked(self, message: Msg) -> None:
+        try:
+            await self._respond(message, self._authority.serve(subjects.sender(message.subject), message.data))
+        except KengeleError:
+            await self._respond(message, b"")
+
+    def _service(self, name: str) -> Callable[[Msg], Awaitable[None]]:
+        """A handler that lets a long request not hold up the others."""
+        answer: Callable[[str, bytes], Coroutine[Any, Any, dict[str, Any]]] = getattr(self._authority, name)
+
+        async def handle(message: Msg) -> None:
+            try:
+                reply = await answer(subjects.sender(message.subject), message.data)
+            except KengeleError as error:
+                reply = {"code": error.code, "sentence": error.sentence, "mend": error.mend}
+            except Exception as error:
+                _log.error("request-failed", error=type(error).__name__)
+                reply = {"code": "hub-unavailable", "sentence": "The hub could not do this.", "mend": "Try again."}
+            await self._respond(message, dumps(reply))
+
+        async def start(message: Msg) -> None:
+            task = asyncio.create_task(handle(message))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+        return start
+
+
+def _digest(data: bytes) -> bytes:
+    return hashlib.sha256(data).digest()

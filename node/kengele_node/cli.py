@@ -1,0 +1,97 @@
+"""The command ``kengele``: finds the role by its first word and loads nothing of the others.
+
+Exit codes: 0 done, 1 failed, 2 bad input, 3 refused by the rules, 4 not reachable (what was to be sent is kept),
+5 a key or passphrase does not open, 6 a signature or proof does not hold, 7 damaged data or full disk, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from importlib.metadata import entry_points, version
+from typing import Any, Final
+
+from kengele_schemas.errors import KengeleError, Unreachable
+
+_ROLES: Final = {
+    "node": ("kengele_node.monitor.commands:build", "a monitor's node: write reports, keep and send them"),
+    "office": ("kengele_node.office.commands:build", "an office's desk: follow its feed, read what it may"),
+    "coordinator": ("kengele_node.coordinator.commands:build", "coordinators: members, rules, signatures"),
+    "verify": ("kengele_node.verify:build", "check a receipt, a report or a network card offline"),
+    "demo": ("kengele_node.demo.commands:build", "run a whole network on this machine"),
+}
+_GROUP: Final = "kengele.commands"
+_FAILED: Final = 1
+_INTERRUPTED: Final = 130
+
+
+def _load(target: str) -> Callable[[argparse.ArgumentParser], None]:
+    module, _, name = target.partition(":")
+    return getattr(import_module(module), name)  # type: ignore[no-any-return]
+
+
+def _plugins() -> dict[str, str]:
+    return {point.name: point.value for point in entry_points(group=_GROUP)}
+
+
+def parser_for(words: Sequence[str]) -> argparse.ArgumentParser:
+    """The parser for ``words``; only the role they name is loaded."""
+    parser = argparse.ArgumentParser(
+        prog="kengele",
+        description="Kengele carries sealed tension reports from monitors to exactly the offices that may read them.",
+        epilog="Exit codes: 0 done, 1 failed, 2 bad input, 3 refused, 4 not reachable, 5 locked, 6 untrusted,\n"
+        "7 damaged.\nExample:  kengele demo",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"kengele {version('kengele')}")
+    roles = parser.add_subparsers(dest="role", required=True, metavar="ROLE")
+    wanted = next((word for word in words if not word.startswith("-")), "")
+    plugins = _plugins()
+    helps = {name: what for name, (_, what) in _ROLES.items()}
+    helps |= dict.fromkeys(plugins, "the hub: routes what it cannot read")
+    for name, what in helps.items():
+        role = roles.add_parser(
+            name,
+            help=what,
+            description=what[0].upper() + what[1:] + ".",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        if name == wanted:
+            try:
+                _load(_ROLES[name][0] if name in _ROLES else plugins[name])(role)
+            except ModuleNotFoundError as error:
+                raise Unreachable(
+                    "not-installed",
+                    f"This part of Kengele needs {error.name}, which is not installed.",
+                    "Install it with: pip install 'kengele[hub]'",
+                ) from None
+    return parser
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Runs one command. Returns its exit code."""
+    words = sys.argv[1:] if words is None else words
+    try:
+        args = parser_for(words).parse_args(words)
+        run: Callable[[Any], int] = args.run
+        return run(args)
+    except KengeleError as error:
+        sys.stderr.write(f"kengele: {error.diagnostics()}\n")
+        return error.exit_code
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output has left; nothing more is to be said, not even by the interpreter at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _FAILED
+    except OSError as error:
+        what = os.strerror(error.errno) if error.errno else "input or output failed"
+        sys.stderr.write(f"kengele: A file could not be read or written: {what}.\n  (code: system)\n")
+        return _FAILED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,14 @@
+"""Errors of the node. Codes are stable; sentences speak to the person at the node and hold no content."""
+
+from __future__ import annotations
+
+from kengele_schemas.errors import Refused
+
+
+class NotAdmitted(Refused):
+    """The hub does not let this node's key in: not enrolled yet, expired, or revoked."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "not-admitted", "The hub does not admit this node's key.", "Ask a coordinator whether you are enrolled."
+        )

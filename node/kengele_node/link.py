@@ -1,0 +1,296 @@
+"""The node's line to the hub: one supervised NATS connection, and the three things that may be done over it.
+
+A line that is away says so at once. Nothing is queued to be sent later behind the caller's back: what must not be lost
+stands in the outbox, and only a receipt takes it out. For that reason nats-py's own reconnection is not used; each
+connection lives once, and when it ends, for whatever reason, the next one is made after a random wait.
+
+    >>> async with Link(["tls://hub.example.org:4222"], jwt, key) as link:
+    ...     await link.wait_connected(15)
+    ...     receipt = await link.request(reports_submit(key.public), envelope)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import ipaddress
+import random
+import ssl
+from collections.abc import Coroutine, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Final, Protocol, Self, TypeVar
+from urllib.parse import urlsplit
+
+import nats.errors
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from kengele_schemas import subjects
+from kengele_schemas.encoding import dumps
+from kengele_schemas.errors import Malformed, Refused, Unreachable
+from kengele_schemas.nkeys import KeyPair
+
+from .errors import NotAdmitted
+
+PING_INTERVAL: Final = 20
+"""Seconds; a line is given up after two pings without an answer."""
+CONNECT_TIMEOUT: Final = 10.0
+"""Seconds for one attempt, handshakes included."""
+_STEADY: Final = 10.0
+"""Seconds a connection must last before the waits begin anew with the shortest."""
+_CLOSING: Final = 2.0
+_SECURE: Final = ("tls", "wss")
+_SCHEMES: Final = {"nats": 4222, "tls": 4222, "ws": 80, "wss": 443}
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One message of a feed. ``attempt`` counts from 1; ``receipt`` is where its acknowledgement goes."""
+
+    data: bytes
+    sequence: int
+    attempt: int
+    receipt: str
+
+
+class Bus(Protocol):
+    """What the node needs of a line; tests stand a fake in its place."""
+
+    async def request(self, subject: str, data: bytes, timeout: float = 10) -> bytes:
+        """The answer to ``data``. Raises Unreachable; what was sent may have arrived all the same."""
+        ...
+
+    async def fetch(self, stream: str, consumer: str, batch: int, timeout: float) -> list[Delivery]:
+        """Up to ``batch`` messages: those there at once, or the first to come within ``timeout`` seconds, or none."""
+        ...
+
+    async def acknowledge(self, delivery: Delivery, *, confirm: bool = False) -> None:
+        """Tells the hub not to deliver again. Only with ``confirm`` it is certain, when this returns, that it knows."""
+        ...
+
+
+class Link:
+    """A :class:`Bus` over NATS, kept up in the background while the ``async with`` block runs.
+
+    Args:
+        urls: one or several of ``nats:``, ``tls:`` (the TLS handshake comes first) or of ``ws:``, ``wss:``.
+        jwt: with which the hub admits ``key``.
+        key: the member's user nkey.
+        tls: how the hub's certificate is verified; the system's authorities if None.
+        allow_plain: lets ``nats:`` and ``ws:`` leave this machine, as through a tunnel that encrypts.
+        first_wait, longest_wait: seconds between attempts; the wait is a random part of a bound that doubles.
+
+    Raises:
+        Malformed: a URL is none, holds credentials, mixes with the other kind or would go out in the clear.
+    """
+
+    def __init__(
+        self,
+        urls: Sequence[str],
+        jwt: str,
+        key: KeyPair,
+        *,
+        tls: ssl.SSLContext | None = None,
+        allow_plain: bool = False,
+        first_wait: float = 0.5,
+        longest_wait: float = 60,
+    ) -> None:
+        schemes = {_checked_scheme(url, allow_plain) for url in urls}
+        if not schemes or len({scheme in ("ws", "wss") for scheme in schemes}) > 1:
+            raise Malformed("malformed", "The hub's addresses must all be NATS or all be WebSocket addresses.")
+        self._key = key
+        self._options: dict[str, Any] = {
+            "servers": list(urls),
+            "user_jwt_cb": lambda: jwt.encode("ascii"),
+            "signature_cb": self._sign,
+            "inbox_prefix": subjects.inbox_prefix(key.public),
+            "tls_handshake_first": "tls" in schemes,
+            "allow_reconnect": False,
+            "max_reconnect_attempts": 1,
+            "reconnect_time_wait": 0,
+            "connect_timeout": CONNECT_TIMEOUT,
+            "ping_interval": PING_INTERVAL,
+            "no_echo": True,
+            "error_cb": _ignore,
+        }
+        if schemes & set(_SECURE):
+            self._options["tls"] = tls or ssl.create_default_context()
+        self._waits = (first_wait, longest_wait)
+        self._client: Client | None = None
+        self._lost = asyncio.Event()
+        self._connected = asyncio.Event()
+        self._denied = False
+        self._leaving = False
+        self._supervisor: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._supervisor = asyncio.create_task(self._supervise())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._leaving = True
+        # Again and again, because nats-py swallows a cancellation that finds it closing.
+        while self._supervisor is not None and not self._supervisor.done():
+            self._supervisor.cancel()
+            await asyncio.wait((self._supervisor,), timeout=_CLOSING + 1)
+
+    @property
+    def connected(self) -> bool:
+        """Whether the line is up, as far as is known: a dead peer is noticed after about a minute."""
+        return self._connected.is_set()
+
+    async def wait_connected(self, timeout: float) -> None:
+        """Returns when the line is up.
+
+        Raises:
+            NotAdmitted: the hub turned this node's key away when last asked.
+            Unreachable: it did not answer.
+        """
+        try:
+            await asyncio.wait_for(self._connected.wait(), timeout)
+        except TimeoutError:
+            raise NotAdmitted if self._denied else _unreachable() from None
+
+    async def request(self, subject: str, data: bytes, timeout: float = 10) -> bytes:
+        """As :meth:`Bus.request`. Raises Refused, too, if ``data`` is more than the hub takes in one message."""
+        client, lost = self._current()
+        message = await _unless_lost(client.request(subject, data, timeout=timeout), lost)
+        return bytes(message.data)
+
+    async def fetch(self, stream: str, consumer: str, batch: int, timeout: float) -> list[Delivery]:
+        """As :meth:`Bus.fetch`. Raises Unreachable."""
+        client, lost = self._current()
+        return await _unless_lost(_fetch(client, subjects.consumer_next(stream, consumer), batch, timeout), lost)
+
+    async def acknowledge(self, delivery: Delivery, *, confirm: bool = False) -> None:
+        """As :meth:`Bus.acknowledge`. Raises Unreachable."""
+        client, lost = self._current()
+        if confirm:
+            await _unless_lost(client.request(delivery.receipt, b"+ACK", timeout=CONNECT_TIMEOUT), lost)
+        else:
+            await _unless_lost(client.publish(delivery.receipt, b"+ACK"), lost)
+
+    def _current(self) -> tuple[Client, asyncio.Event]:
+        if self._client is None or self._client.is_closed:
+            raise NotAdmitted if self._denied else _unreachable()
+        return self._client, self._lost
+
+    def _sign(self, nonce: str) -> bytes:
+        return base64.b64encode(self._key.sign(nonce.encode("ascii")))
+
+    async def _supervise(self) -> None:
+        """Makes one connection after the other. Waits are random so that a hub's return is not its next fall."""
+        first, longest = self._waits
+        bound = first
+        loop = asyncio.get_running_loop()
+        while not self._leaving:
+            client, lost = Client(), asyncio.Event()
+            started = loop.time()
+            try:
+                if await self._connect(client, lost):
+                    self._client, self._lost = client, lost
+                    self._connected.set()
+                    await lost.wait()
+            finally:
+                self._client = None
+                self._connected.clear()
+                lost.set()
+                with suppress(Exception):
+                    await asyncio.wait_for(client.close(), _CLOSING)
+            bound = first if loop.time() - started > max(_STEADY, bound) else min(2 * bound, longest)
+            if not self._leaving:
+                await asyncio.sleep(random.uniform(0, bound))  # noqa: S311
+
+    async def _connect(self, client: Client, lost: asyncio.Event) -> bool:
+        async def closed() -> None:
+            lost.set()
+
+        try:
+            await asyncio.wait_for(client.connect(**self._options, closed_cb=closed), CONNECT_TIMEOUT)
+        except Exception as error:  # a greeting that is none makes nats-py raise anything
+            # "Authorization Violation", "User Authentication Expired", "User Authentication Revoked"
+            self._denied |= isinstance(error, nats.errors.Error) and "auth" in str(error).lower()
+            return False
+        self._denied = False
+        return True
+
+
+async def _fetch(client: Client, next_subject: str, batch: int, timeout: float) -> list[Delivery]:
+    """Takes what is there; if that is nothing, waits for one message (ADR-13 "Pull Consumers")."""
+    inbox = client.new_inbox()
+    subscription = await client.subscribe(inbox)
+    try:
+        await client.publish(next_subject, dumps({"batch": batch, "no_wait": True}), reply=inbox)
+        found: list[Delivery] = []
+        while len(found) < batch and not _status(message := await subscription.next_msg(CONNECT_TIMEOUT)):
+            found.append(_delivery(message))
+        if found or timeout <= 0:
+            return found
+        expires = int(timeout * 1_000_000_000)
+        await client.publish(next_subject, dumps({"batch": 1, "expires": expires}), reply=inbox)
+        message = await subscription.next_msg(timeout + CONNECT_TIMEOUT)
+        return [] if _status(message) else [_delivery(message)]
+    finally:
+        with suppress(nats.errors.Error):
+            await subscription.unsubscribe()
+
+
+def _status(message: Msg) -> str:
+    """The status code of a message that only ends a request: none left (404), expired (408), consumer gone (409)."""
+    return (message.headers or {}).get("Status", "")
+
+
+def _delivery(message: Msg) -> Delivery:
+    metadata = message.metadata
+    return Delivery(message.data, metadata.sequence.stream, metadata.num_delivered or 1, message.reply)
+
+
+async def _unless_lost(work: Coroutine[Any, Any, _T], lost: asyncio.Event) -> _T:
+    """The result of ``work``; Unreachable as soon as the connection it runs over is lost, or if it fails."""
+    working, losing = asyncio.ensure_future(work), asyncio.ensure_future(lost.wait())
+    try:
+        await asyncio.wait((working, losing), return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise _unreachable()
+        return working.result()
+    except nats.errors.MaxPayloadError:
+        raise Refused("oversized", "This is more than the hub takes in one message.", "Shorten it.") from None
+    except (OSError, TimeoutError, nats.errors.Error):
+        raise _unreachable() from None
+    finally:
+        working.cancel()
+        losing.cancel()
+        await asyncio.gather(working, losing, return_exceptions=True)
+
+
+def _checked_scheme(url: str, allow_plain: bool) -> str:
+    try:
+        parts = urlsplit(url)
+        valid = parts.scheme in _SCHEMES and parts.hostname and (parts.port or 1) > 0
+    except ValueError:
+        valid = False
+    if not valid or "@" in url or not url.isascii():
+        raise Malformed("malformed", "The hub's address is not one.", "It looks like tls://hub.example.org:4222")
+    if parts.scheme not in _SECURE and not allow_plain and not _loopback(parts.hostname or ""):
+        raise Malformed("plain-connection", "The hub's address would go out unencrypted.", "Use tls: or wss: instead.")
+    return parts.scheme
+
+
+def _loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _unreachable() -> Unreachable:
+    return Unreachable("unreachable", "The hub does not answer.", "It is tried again by itself when there is a line.")
+
+
+async def _ignore(_: Exception) -> None:
+    """Trouble shows in the requests that fail; nats-py would print it with whatever it holds."""

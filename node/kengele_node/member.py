@@ -1,0 +1,249 @@
+"""A member's home and its session with the hub: the same for a monitor's node, an office's desk and a coordinator.
+
+A home holds the network's card, a vault with the member's keys, and what was last verified of the network's rules.
+Everything secret is in the vault; the rest says no more than that this machine belongs to a member.
+
+    >>> member = Member.open(Path("node"), lock)
+    >>> async with member.session() as session:
+    ...     trusted = await session.refresh()
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from nacl.signing import SigningKey
+
+from kengele_schemas import subjects
+from kengele_schemas.cards import Joiner, NetworkCard, read_card
+from kengele_schemas.encoding import b64u, dumps, loads, unb64u
+from kengele_schemas.errors import Damaged, Malformed, Refused, Unreachable
+from kengele_schemas.keys import OpeningKey, monitor_id, new_signing_key
+from kengele_schemas.nkeys import KeyPair
+from kengele_schemas.trust import Scope, Trusted, TrustStore
+
+from .errors import NotAdmitted
+from .link import Link
+from .vault import Lock, Vault, write_private
+
+CARD: Final = "network.json"
+_PROFILE: Final = "profile"
+_OPENING: Final = "open."
+_ANSWER: Final = 20.0
+"""Seconds for the hub to answer one request of a refresh."""
+_MAX_ANSWER: Final = 512 * 1024
+
+
+def now() -> datetime:
+    """The time, in UTC."""
+    return datetime.now(UTC)
+
+
+class Member:
+    """An opened home. ``role`` is whose; ``id`` is the monitor's kid, the office's id or the coordinator's id."""
+
+    def __init__(self, home: Path, vault: Vault) -> None:
+        """Raises Damaged if the home is not one."""
+        self.home = home
+        self.vault = vault
+        try:
+            self.profile: Mapping[str, Any] = loads(vault.secrets[_PROFILE], max_bytes=65536)
+            self.role: Scope = self.profile["role"]
+            self.key = SigningKey(vault.secrets["sign"])
+            self.nkey = KeyPair.from_seed(vault.secrets["nkey"].decode("ascii"))
+        except (KeyError, TypeError, ValueError, Malformed):
+            raise Damaged("damaged", "This home's vault lacks its keys.", "Restore it from a copy.") from None
+
+    @classmethod
+    def create(
+        cls,
+        home: Path,
+        lock: Lock,
+        role: Scope,
+        profile: Mapping[str, Any],
+        opening: tuple[OpeningKey, ...] = (),
+        *,
+        card: NetworkCard | None = None,
+    ) -> Member:
+        """A new home with keys of its own.
+
+        Args:
+            home: directory, made if missing.
+            lock: what will open it.
+            role: whose home it is.
+            profile: what the role wants to remember, kept in the vault.
+            opening: an office's private keys.
+            card: the network's, if there is one already.
+
+        Raises:
+            Refused: ``exists``.
+        """
+        secrets = {
+            "sign": bytes(new_signing_key()),
+            "nkey": KeyPair.generate("user").seed.encode("ascii"),
+            _PROFILE: dumps({**profile, "role": role}),
+            **{f"{_OPENING}{key.suite}": key.raw for key in opening},
+        }
+        member = cls(home, Vault.create(home, lock, secrets))
+        if card is not None:
+            member.join(card)
+        return member
+
+    def join(self, card: NetworkCard) -> None:
+        """Makes ``card`` this home's network."""
+        write_private(self.home / CARD, card.encode())
+
+    @classmethod
+    def open(cls, home: Path, lock: Lock, role: Scope) -> Member:
+        """The member at home in ``home``. Raises Locked, Damaged; Refused if another role lives here."""
+        member = cls(home, Vault.open(home, lock))
+        if member.role != role:
+            raise Refused("another-role", f"This is the home of a {member.role}.", "Give the right --home.")
+        return member
+
+    @property
+    def kid(self) -> str:
+        """The monitor's pseudonym, from its key."""
+        return monitor_id(bytes(self.key.verify_key))
+
+    @property
+    def id(self) -> str:
+        """The member's id in the roster."""
+        return str(self.profile["id"]) if "id" in self.profile else self.kid
+
+    @property
+    def opening_keys(self) -> tuple[OpeningKey, ...]:
+        """An office's private keys."""
+        secrets = self.vault.secrets
+        names = sorted(name for name in secrets if name.startswith(_OPENING))
+        return tuple(OpeningKey(name.removeprefix(_OPENING), secrets[name]) for name in names)
+
+    @property
+    def card(self) -> NetworkCard:
+        """The network's card. Raises Damaged if there is none yet."""
+        try:
+            return read_card((self.home / CARD).read_bytes(), NetworkCard)
+        except OSError:
+            raise Damaged(
+                "no-network", "This home does not belong to a network yet.", "Give it the network's card."
+            ) from None
+
+    @property
+    def trust(self) -> TrustStore:
+        """What this member has verified of the network's rules."""
+        return TrustStore(self.home / "trust", unb64u(self.card.root))
+
+    def remember(self, name: str, secret: bytes) -> None:
+        """Keeps one more secret in the vault, durably."""
+        self.vault.replace({**self.vault.secrets, name: secret})
+
+    def offline(self) -> Trusted:
+        """What was verified last. Raises Untrusted, ``no-trust``, if nothing ever was."""
+        return self.trust.offline(self.role, now(), self._areas)
+
+    @property
+    def _areas(self) -> tuple[str, ...]:
+        return tuple(self.profile.get("areas", ()))
+
+    @asynccontextmanager
+    async def session(self, wait: float = 15) -> AsyncIterator[Session]:
+        """A session with the hub; the line is kept up as long as the block runs.
+
+        Args:
+            wait: seconds for the first connection; 0 does not wait, for who can work without a line.
+
+        Raises:
+            Unreachable: the hub did not answer in time.
+            NotAdmitted: it did, and no coordinator has admitted this member yet.
+        """
+        card = self.card
+        tls = ssl.create_default_context(cadata=card.ca) if card.ca else None
+        if "jwt" not in self.vault.secrets:
+            self.remember("jwt", (await self._admission(card, tls, wait)).encode("ascii"))
+        async with Link(card.urls, self.vault.secrets["jwt"].decode("ascii"), self.nkey, tls=tls) as link:
+            if wait:
+                await link.wait_connected(wait)
+            yield Session(self, link)
+
+    async def _admission(self, card: NetworkCard, tls: ssl.SSLContext | None, wait: float) -> str:
+        async with joiner(card.urls, card.join, tls=tls, wait=wait) as ask:
+            answer = await ask(self.nkey.public, {})
+        if answer.get("code") != "admitted" or not isinstance(answer.get("jwt"), str):
+            raise NotAdmitted
+        return str(answer["jwt"])
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A member's line to the hub."""
+
+    member: Member
+    link: Link
+
+    async def refresh(self) -> Trusted:
+        """Roster and policy as they stand at the hub, verified. Raises Untrusted; Unreachable without a line."""
+        loop = asyncio.get_running_loop()
+        subject = subjects.trust_get(self.member.nkey.public)
+
+        def fetch(path: str) -> bytes | None:
+            request = self.link.request(subject, dumps({"path": path}))
+            return asyncio.run_coroutine_threadsafe(request, loop).result(_ANSWER) or None
+
+        try:
+            return await asyncio.to_thread(self._verified, fetch)
+        except TimeoutError:
+            raise Unreachable("unreachable", "The hub does not answer.", "Try again when there is a line.") from None
+
+    def _verified(self, fetch: Any) -> Trusted:
+        member = self.member
+        return member.trust.refresh(fetch, member.role, now(), member._areas)
+
+    async def ask(self, subject: str, document: Any) -> dict[str, Any]:
+        """The hub's answer to a request.
+
+        Raises:
+            Refused: the hub does not do it; its code and sentence.
+            Unreachable: no line.
+        """
+        answer = _read(await self.link.request(subject, dumps(document), timeout=_ANSWER))
+        return _checked(answer)
+
+
+@asynccontextmanager
+async def joiner(
+    urls: Any, credentials: Joiner, *, tls: ssl.SSLContext | None = None, wait: float = 15
+) -> AsyncIterator[Any]:
+    """A line for who is not in yet: yields ``ask(nkey, document) -> answer``."""
+    key = KeyPair.from_seed(credentials.seed)
+    async with Link(list(urls), credentials.jwt, key, tls=tls) as link:
+        await link.wait_connected(wait or 15)
+
+        async def ask(nkey: str, document: Any) -> dict[str, Any]:
+            return _read(await link.request(subjects.join_credentials(nkey), dumps(document), timeout=_ANSWER))
+
+        yield ask
+
+
+def _read(data: bytes) -> dict[str, Any]:
+    answer = loads(data, max_bytes=_MAX_ANSWER)
+    if not isinstance(answer, dict) or not isinstance(answer.get("code"), str):
+        raise Malformed("malformed", "The hub's answer is not one.", "Try again.")
+    return answer
+
+
+def _checked(answer: dict[str, Any]) -> dict[str, Any]:
+    if "sentence" in answer:
+        raise Refused(answer["code"], str(answer["sentence"]), str(answer.get("mend", "")))
+    return answer
+
+
+def encode_files(files: Mapping[str, bytes]) -> dict[str, str]:
+    """Trust files as they travel in a request."""
+    return {path: b64u(data) for path, data in files.items()}

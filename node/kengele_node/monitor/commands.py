@@ -1,0 +1,290 @@
+"""``kengele node``: init, report, outbox, run, status."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from kengele_node import terminal
+from kengele_node.member import Member, now
+from kengele_node.vault import occupied
+from kengele_schemas.cards import JoinRequest, NetworkCard, read_card
+from kengele_schemas.encoding import loads
+from kengele_schemas.errors import KengeleError, Refused, Unreachable
+from kengele_schemas.report import parse_draft
+from kengele_schemas.trust import Trusted
+
+from .compose import new_report_id, plan_report, seal_report
+from .outbox import Entry, Outbox
+from .questions import ask_draft, draft_of
+from .sender import Sender
+
+_STORE: Final = "outbox.db"
+_MAX_DRAFT: Final = 256 * 1024
+_QUICK: Final = 5.0
+"""Seconds that a single command waits for a line; what it could not send stays in the outbox."""
+
+
+def build(parser: argparse.ArgumentParser) -> None:
+    """Adds the node's sub-commands to ``parser``."""
+    actions = parser.add_subparsers(required=True, metavar="ACTION")
+    init = _action(
+        actions,
+        "init",
+        "make a monitor's node and the request that a coordinator needs to admit it",
+        "kengele node init --home node --network network.json --area KG-O",
+        _init,
+    )
+    init.add_argument("--network", type=Path, required=True, metavar="CARD", help="the network's card")
+    init.add_argument("--area", action="append", required=True, help="where this monitor reports from; may be repeated")
+    init.add_argument("--new-key-file", type=Path, help="make a key file here and lock the node with it")
+    report = _action(
+        actions,
+        "report",
+        "write a report, see who will read what, and put it into the outbox",
+        'kengele node report --area KG-O --category rumour --severity 2 --summary "Talk of a fight at the bazaar."\n'
+        "          kengele node report draft.json\n          kengele node report - < draft.json",
+        _report,
+    )
+    report.add_argument("draft", nargs="?", metavar="FILE", help="the report as JSON; - reads stdin")
+    report.add_argument("--area")
+    report.add_argument("--category", action="append", default=[], help="may be repeated")
+    report.add_argument("--severity", type=int, choices=range(1, 6))
+    report.add_argument("--day", help="YYYY-MM-DD (default: today)")
+    report.add_argument("--tlp", help="RED, AMBER+STRICT (default), AMBER, GREEN or CLEAR")
+    report.add_argument("--lang", default="und", help="language of the texts, such as ky or fr")
+    report.add_argument("--summary", help="what happened in a sentence or two, naming nobody")
+    report.add_argument("--account", help="the full account")
+    report.add_argument("--place", help="the place's name")
+    report.add_argument("--source", help="how it is known")
+    report.add_argument("--basis", help="direct, witness, community-leader, media, social-media, rumour, official")
+    report.add_argument("--not-to", action="append", default=[], metavar="WHO", help="office:ID or group:NAME; repeat")
+    report.add_argument("--preview", action="store_true", help="only say who would read what")
+    report.add_argument("--yes", action="store_true", help="do not ask before it is sealed")
+    report.add_argument("--later", action="store_true", help="do not try to send it now")
+    report.add_argument("--keep-text", action="store_true", help="keep the text in the vault after it was accepted")
+    outbox = _action(
+        actions, "outbox", "list what waits, what was accepted and what was refused", "kengele node outbox", _outbox
+    )
+    outbox.add_argument("--limit", type=int, default=100, help="entries, newest first (default: 100)")
+    _action(actions, "run", "keep the line up and send what is in the outbox", "kengele node run --home node", _run)
+    _action(actions, "status", "say how this node is", "kengele node status --json", _status)
+
+
+def _action(
+    actions: Any, name: str, what: str, example: str, run: Callable[[argparse.Namespace], int]
+) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = actions.add_parser(
+        name,
+        help=what,
+        description=what[0].upper() + what[1:] + ".",
+        epilog=f"Example:  {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--home", type=Path, default=Path("node"), help="the node's directory (default: ./node)")
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    terminal.lock_options(parser)
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _open(args: argparse.Namespace) -> Member:
+    return Member.open(args.home, terminal.lock_of(args), "monitor")
+
+
+def open_outbox(member: Member) -> Outbox:
+    """The outbox of the monitor at home in ``member``."""
+    return Outbox(member.home / _STORE, member.vault.rows("outbox"), member.kid)
+
+
+def _init(args: argparse.Namespace) -> int:
+    card = read_card(args.network.read_bytes(), NetworkCard)
+    lock = terminal.new_lock(args)
+    member = Member.create(args.home, lock, "monitor", {"areas": args.area}, card=card)
+    request = JoinRequest.for_monitor(member.key, member.nkey, tuple(args.area))
+    path = args.home / "join-request.json"
+    path.write_bytes(request.encode())
+    if args.json:
+        terminal.emit({"monitor": member.kid, "request": str(path), "digits": request.digits()})
+        return 0
+    terminal.say(f"This node's name in the network is {member.kid}.")
+    terminal.say(f"Give {path} to a coordinator, and read out these digits when asked:  {request.digits()}")
+    terminal.say(f"When you are admitted:  kengele node report --home {args.home}")
+    return 0
+
+
+def _draft(args: argparse.Namespace) -> Any:
+    if args.draft == "-":
+        return loads(sys.stdin.buffer.read(_MAX_DRAFT + 1), max_bytes=_MAX_DRAFT)
+    if args.draft:
+        return loads(Path(args.draft).read_bytes(), max_bytes=_MAX_DRAFT)
+    return draft_of(args)
+
+
+def _report(args: argparse.Namespace) -> int:
+    member = _open(args)
+    return asyncio.run(_compose(args, member))
+
+
+async def _compose(args: argparse.Namespace, member: Member) -> int:
+    trusted = await _rules(member)
+    draft = _draft(args)
+    if args.draft is None and terminal.interactive():
+        draft = ask_draft(draft, trusted)
+    report = parse_draft(draft)
+    moment = now()
+    plan = plan_report(report, trusted, kid=member.kid, report_id=new_report_id(), now=moment)
+    lines = plan.lines()
+    if not args.json:
+        for line in lines:
+            terminal.say(line)
+    if args.preview:
+        if args.json:
+            terminal.emit({"readers": _readers(plan), "without": plan.without, "mode": plan.mode})
+        return 0
+    if not args.yes and terminal.interactive() and not terminal.confirm("Seal and send it so?"):
+        terminal.note("Nothing was kept.")
+        return 1
+    outbox = open_outbox(member)
+    try:
+        entry = outbox.add(
+            plan.header.id,
+            report.model_dump(mode="json", exclude_none=True),
+            plan.offices,
+            lambda counters: seal_report(plan, member.key, counters),
+            now=moment.timestamp(),
+            keep_text=args.keep_text,
+        )
+        if not args.later:
+            await _send_now(member, outbox, entry)
+        current = outbox.get(entry.name) or entry
+    finally:
+        outbox.close()
+    if args.json:
+        terminal.emit({"id": entry.report_id, **_row(current), "readers": _readers(plan)})
+    elif current.state in ("accepted", "kept"):
+        terminal.say(f"Accepted: the hub has report {entry.number} on disk and in its log.")
+    elif current.state == "refused":
+        terminal.say(f"Refused ({current.code}). It is kept in the outbox; correct it and send it again.")
+    else:
+        terminal.say(f"Report {entry.number} is safe in the outbox and goes out when there is a line.")
+    return Refused.exit_code if current.state == "refused" else 0
+
+
+async def _rules(member: Member) -> Trusted:
+    """The rules as they stand, or without a line as they were last verified."""
+    try:
+        async with member.session(_QUICK) as session:
+            return await session.refresh()
+    except Unreachable:
+        trusted = member.offline()
+        terminal.note("There is no line; the rules are those last verified here.")
+        return trusted
+
+
+async def _send_now(member: Member, outbox: Outbox, entry: Entry) -> None:
+    try:
+        async with member.session(_QUICK) as session:
+            sender = Sender(session, outbox, member.key, member.nkey.public)
+            await asyncio.wait_for(sender.send(entry), 4 * _QUICK)
+    except (Unreachable, TimeoutError):
+        return
+
+
+def _readers(plan: Any) -> list[dict[str, Any]]:
+    return [
+        {"office": one.office, "compartments": list(one.compartments), "rules": list(one.rules)} for one in plan.readers
+    ]
+
+
+def _row(entry: Entry) -> dict[str, Any]:
+    return {
+        "number": entry.number,
+        "state": entry.state,
+        "attempts": entry.attempts,
+        "code": entry.code or None,
+        "written": datetime.fromtimestamp(entry.added, UTC).isoformat(timespec="seconds") if entry.added else None,
+    }
+
+
+def _outbox(args: argparse.Namespace) -> int:
+    outbox = open_outbox(_open(args))
+    try:
+        rows = [_row(entry) | {"id": entry.report_id or None} for entry in outbox.entries(args.limit)]
+    finally:
+        outbox.close()
+    if args.json:
+        terminal.emit({"entries": rows})
+        return 0
+    if not rows:
+        terminal.say("The outbox is empty.")
+    for row in rows:
+        code = f" ({row['code']})" if row["code"] else ""
+        terminal.say(
+            f"{row['number']:>6}  {row['written'] or '-':25}  {row['state']}{code}, {row['attempts']} attempts"
+        )
+    return 0
+
+
+def _run(args: argparse.Namespace) -> int:
+    member = _open(args)
+    with occupied(args.home, "kengele node run"):
+        return asyncio.run(_serve(args, member))
+
+
+async def _serve(args: argparse.Namespace, member: Member) -> int:
+    outbox = open_outbox(member)
+    try:
+        while True:
+            try:
+                async with member.session(0 if "jwt" in member.vault.secrets else 15) as session:
+                    sender = Sender(session, outbox, member.key, member.nkey.public)
+                    sender.told = lambda entry: _told(args, entry)
+                    terminal.note("The node runs; Ctrl-C ends it.")
+                    await sender.run()
+            except KengeleError as error:
+                terminal.note(f"{error.sentence} Trying again in 15 s.")
+                await asyncio.sleep(15)
+    finally:
+        outbox.close()
+
+
+def _told(args: argparse.Namespace, entry: Entry) -> None:
+    if args.json:
+        terminal.emit({"id": entry.report_id, **_row(entry)})
+    else:
+        code = f" ({entry.code})" if entry.code else ""
+        terminal.say(f"Report {entry.number}: {entry.state}{code}")
+
+
+def _status(args: argparse.Namespace) -> int:
+    member = _open(args)
+    outbox = open_outbox(member)
+    try:
+        counts = outbox.counts()
+    finally:
+        outbox.close()
+    state: dict[str, Any] = {"monitor": member.kid, "outbox": counts, "admitted": "jwt" in member.vault.secrets}
+    try:
+        trusted = member.offline()
+        state |= {
+            "network": trusted.network.name,
+            "policy": trusted.policy.version,
+            "rules_hold_until": trusted.targets_expire.isoformat(),
+        }
+    except KengeleError:
+        state |= {"network": None, "policy": None, "rules_hold_until": None}
+    if args.json:
+        sys.stdout.write(json.dumps(state) + "\n")
+        return 0
+    terminal.say(f"Monitor:           {state['monitor']}")
+    terminal.say(f"Network:           {state['network'] or 'no rules verified yet'}")
+    terminal.say(f"Rules hold until:  {state['rules_hold_until'] or '-'}")
+    terminal.say(f"Outbox:            {', '.join(f'{n} {s}' for s, n in counts.items()) or 'empty'}")
+    return 0

@@ -1,0 +1,224 @@
+"""``kengele office``: init, follow, show."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from kengele_node import terminal
+from kengele_node.member import Member
+from kengele_node.vault import occupied
+from kengele_schemas import tlp
+from kengele_schemas.cards import JoinRequest, NetworkCard, read_card
+from kengele_schemas.encoding import unb64u
+from kengele_schemas.envelope import parse
+from kengele_schemas.errors import Malformed, Refused
+from kengele_schemas.keys import HYBRID, X25519, OpeningKey
+from kengele_schemas.sealing import open_envelope, reassemble
+
+from .desk import Desk, Received
+from .inbox import Arrival, Aside, Inbox, Item, Lost
+
+_STORE: Final = "inbox.db"
+_OFFICE: Final = re.compile(r"[a-z][a-z0-9-]{1,31}", re.ASCII)
+
+
+def build(parser: argparse.ArgumentParser) -> None:
+    """Adds the office's sub-commands to ``parser``."""
+    actions = parser.add_subparsers(required=True, metavar="ACTION")
+    init = _action(
+        actions,
+        "init",
+        "make an office's desk and the request that a coordinator needs to admit it",
+        'kengele office init --home desk --network network.json --id unrcca --name "UNRCCA" --area KG --area TJ',
+        _init,
+    )
+    init.add_argument("--network", type=Path, required=True, metavar="CARD", help="the network's card")
+    init.add_argument("--id", required=True, help="the office's id: small letters, digits, hyphens")
+    init.add_argument("--name", help="the office's name (default: its id)")
+    init.add_argument("--area", action="append", required=True, help="an area it follows; may be repeated")
+    init.add_argument("--suite", choices=(HYBRID, X25519), default=HYBRID, help=f"of its opening key ({HYBRID})")
+    init.add_argument("--new-key-file", type=Path, help="make a key file here and lock the desk with it")
+    follow = _action(
+        actions,
+        "follow",
+        "take what the feed delivers: verify it, open it, keep it, show it",
+        "kengele office follow --home desk --json | jq .summary.text",
+        _follow,
+    )
+    follow.add_argument("--once", action="store_true", help="end when the feed is empty")
+    show = _action(
+        actions,
+        "show",
+        "show what the desk holds",
+        "kengele office show --id 6wCkK0dMs0G9eJxZ1mW2xQ",
+        _show,
+    )
+    show.add_argument("--id", help="one report in full; without it, a list")
+    show.add_argument("--limit", type=int, default=50, help="reports in the list, newest first (default: 50)")
+    show.add_argument("--sd-jwt", action="store_true", help="with --id: as a plain SD-JWT that others can verify")
+    show.add_argument("--problems", action="store_true", help="what was set aside, and numbers that are missing")
+
+
+def _action(
+    actions: Any, name: str, what: str, example: str, run: Callable[[argparse.Namespace], int]
+) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = actions.add_parser(
+        name,
+        help=what,
+        description=what[0].upper() + what[1:] + ".",
+        epilog=f"Example:  {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--home", type=Path, default=Path("desk"), help="the desk's directory (default: ./desk)")
+    parser.add_argument("--json", action="store_true", help="one JSON object a line on stdout")
+    terminal.lock_options(parser)
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _open(args: argparse.Namespace) -> Member:
+    return Member.open(args.home, terminal.lock_of(args), "office")
+
+
+def open_inbox(member: Member) -> Inbox:
+    """The inbox of the office at home in ``member``."""
+    return Inbox(member.home / _STORE, member.vault.rows("inbox"))
+
+
+def _init(args: argparse.Namespace) -> int:
+    if _OFFICE.fullmatch(args.id) is None:
+        raise Malformed("malformed", "This is not an office's id.", "Use small letters, digits and hyphens.")
+    card = read_card(args.network.read_bytes(), NetworkCard)
+    key = OpeningKey.generate(args.suite)
+    profile = {"id": args.id, "name": args.name or args.id, "areas": args.area}
+    member = Member.create(args.home, terminal.new_lock(args), "office", profile, (key,), card=card)
+    request = JoinRequest.for_office(
+        member.key, member.nkey, id=args.id, name=args.name or args.id, areas=tuple(args.area), keys=(key.public,)
+    )
+    path = args.home / "join-request.json"
+    path.write_bytes(request.encode())
+    if args.json:
+        terminal.emit({"office": args.id, "request": str(path), "digits": request.digits()})
+        return 0
+    terminal.say(f"The desk of {args.id} is in {args.home}.")
+    terminal.say(f"Give {path} to a coordinator, and read out these digits when asked:  {request.digits()}")
+    terminal.say(f"When you are admitted:  kengele office follow --home {args.home}")
+    return 0
+
+
+def _follow(args: argparse.Namespace) -> int:
+    member = _open(args)
+    with occupied(args.home, "kengele office follow"):
+        return asyncio.run(_serve(args, member))
+
+
+async def _serve(args: argparse.Namespace, member: Member) -> int:
+    inbox = open_inbox(member)
+    try:
+        async with member.session(15) as session:
+            desk = Desk(session, inbox, member.id, member.opening_keys, member.nkey.public)
+            desk.told = lambda item: _told(args, item)
+            if not args.once:
+                terminal.note("The desk follows its feed; Ctrl-C ends it.")
+            await desk.follow(until_empty=args.once)
+    finally:
+        inbox.close()
+    return 0
+
+
+def _told(args: argparse.Namespace, item: Received) -> None:
+    if isinstance(item, Arrival):
+        if args.json:
+            terminal.emit(document(item))
+        else:
+            terminal.say(_line(item))
+    elif isinstance(item, Aside):
+        terminal.note(f"Something did not hold up and was set aside ({item.code}); see: kengele office show --problems")
+
+
+def document(arrival: Arrival) -> dict[str, Any]:
+    """An opened report as JSON values: the header's claims, then each compartment that this office may read."""
+    contents = {name: model.model_dump(mode="json", exclude_none=True) for name, model in arrival.contents.items()}
+    return {**arrival.header.claims(), **contents, "withheld": list(arrival.withheld), "flags": list(arrival.flags)}
+
+
+def _line(arrival: Arrival) -> str:
+    header = arrival.header
+    summary = document(arrival).get("summary", {}).get("text", "")
+    flags = f"  [{', '.join(arrival.flags)}]" if arrival.flags else ""
+    first = f"{header.day}  {header.area:8}  {', '.join(header.categories)}  severity {header.severity}"
+    opened = ", ".join(name for name in arrival.contents if name != "handling")
+    return f"{first}  {tlp.label(header.tlp)}{flags}\n  {header.id}  ({opened})\n  {summary}"
+
+
+def _show(args: argparse.Namespace) -> int:
+    member = _open(args)
+    inbox = open_inbox(member)
+    try:
+        if args.problems:
+            return _problems(args, inbox)
+        found = inbox.find(args.id) if args.id else inbox.items(args.limit)
+        if args.id and not found:
+            raise Refused("not-here", "This desk does not hold that report.", "See: kengele office show")
+        for item in found:
+            if isinstance(item, Lost):
+                terminal.note(f"Item {item.number} of the inbox is damaged and cannot be read.")
+            elif args.sd_jwt and args.id:
+                terminal.say(_sd_jwt(item, member))
+            elif args.json:
+                received = datetime.fromtimestamp(item.received, UTC).isoformat(timespec="seconds")
+                terminal.emit({**document(item.arrival), "received": received})
+            elif args.id:
+                _full(item)
+            else:
+                terminal.say(_line(item.arrival))
+        if not found and not args.json:
+            terminal.say("The desk is empty.")
+    finally:
+        inbox.close()
+    return 0
+
+
+def _full(item: Item) -> None:
+    terminal.say(_line(item.arrival))
+    for name, content in document(item.arrival).items():
+        if isinstance(content, dict):
+            terminal.say(f"\n  {name}")
+            for field, value in content.items():
+                terminal.say(f"    {field}: {value}")
+
+
+def _sd_jwt(item: Item, member: Member) -> str:
+    envelope = parse(item.arrival.data)
+    author = member.offline().monitors[item.arrival.header.kid]
+    opened = open_envelope(envelope, member.id, member.opening_keys, unb64u(author.key))
+    return reassemble(envelope, opened)
+
+
+def _problems(args: argparse.Namespace, inbox: Inbox) -> int:
+    asides = [
+        {"number": aside.number, "code": "damaged" if isinstance(aside, Lost) else aside.code}
+        for aside in inbox.asides()
+    ]
+    gaps = {author: gap for author in inbox.authors() if (gap := inbox.gaps(author)).missing}
+    if args.json:
+        missing = {
+            author: {"missing": [list(span) for span in gap.missing], "unexplained": gap.unexplained}
+            for author, gap in gaps.items()
+        }
+        terminal.emit({"set_aside": asides, "gaps": missing})
+        return 0
+    for aside in asides:
+        terminal.say(f"Set aside as item {aside['number']}: {aside['code']}")
+    for author, gap in gaps.items():
+        if gap.unexplained:
+            terminal.say(f"From {author}: {gap.unexplained} reports are missing that were numbered for this office.")
+    if not asides and not gaps:
+        terminal.say("Nothing was set aside and nothing is missing.")
+    return 0

@@ -1,0 +1,199 @@
+"""The desk: what the feed delivers is verified, opened, stored, and only then acknowledged.
+
+What does not hold up is set aside with its code and acknowledged as well: nothing that anyone can send stops the feed,
+and nothing disappears.
+
+    >>> async with member.session() as session:
+    ...     await Desk(session, inbox, member.id, member.opening_keys, member.nkey.public).follow()
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, date, datetime
+from typing import Final, Protocol
+
+from kengele_node.errors import NotAdmitted
+from kengele_node.link import Bus, Delivery
+from kengele_schemas import subjects
+from kengele_schemas.encoding import unb64u
+from kengele_schemas.envelope import parse
+from kengele_schemas.errors import KengeleError, Malformed, Refused, Unreachable, Untrusted
+from kengele_schemas.keys import OpeningKey
+from kengele_schemas.marker import read_marker
+from kengele_schemas.report import parse_compartment, parse_header
+from kengele_schemas.sealing import open_envelope
+from kengele_schemas.trust import Trusted
+
+from .inbox import MAX_COUNTER, Arrival, Aside, Inbox, Marker
+
+Received = Arrival | Marker | Aside
+
+BATCH: Final = 64
+_PATIENCE: Final = 5.0
+"""Seconds for which one fetch waits for something to come."""
+_RULES_AGE: Final = 900.0
+"""Seconds after which a desk looks whether the rules have changed."""
+_LONGEST_WAIT: Final = 60.0
+_ENVELOPE: Final = b'{"protected":'
+_MAY_HOLD_LATER: Final = frozenset({"unknown-monitor", "out-of-scope", "cannot-open"})
+"""By a newer roster, or with a key brought back, these may turn out well."""
+
+
+class Session(Protocol):
+    """What the desk needs of a :class:`~kengele_node.member.Session`."""
+
+    @property
+    def link(self) -> Bus: ...
+
+    async def refresh(self) -> Trusted: ...
+
+
+def receive(data: bytes, trusted: Trusted, *, office: str, keys: Sequence[OpeningKey], today: date) -> Arrival | Marker:
+    """What ``office`` was sent in ``data``, verified and opened.
+
+    A report of a monitor that has been suspended or revoked, or whose time is over, is not thrown away, since it may
+    have been sent before; it carries a flag that says so.
+
+    Raises:
+        Malformed: not an envelope or marker of the format, or its content does not follow the models.
+        Untrusted: ``unknown-monitor``, ``bad-signature``, ``not-as-signed``, ``not-for-us``.
+        Refused: ``out-of-scope``: its author does not report from that area.
+        CannotOpen: not with these keys.
+    """
+    # An envelope has one spelling only, so its first bytes tell it from a marker.
+    if not data.startswith(_ENVELOPE):
+        return Marker(data, read_marker(data, office, unb64u(trusted.network.hub_key)).kid)
+    envelope = parse(data)
+    header = parse_header(envelope.claims)
+    monitor = trusted.monitors.get(header.kid)
+    if monitor is None:
+        raise Untrusted("unknown-monitor", "The roster does not know the report's author.")
+    opened = open_envelope(envelope, office, keys, unb64u(monitor.key))
+    if (opened.counter or 0) > MAX_COUNTER:
+        raise Malformed("malformed", "A report's number is larger than any author can have reached.")
+    flags: tuple[str, ...] = ()
+    try:
+        monitor.standing(header.area, today, trusted.areas)
+    except Refused as error:
+        if error.code == "out-of-scope":
+            raise
+        flags = (error.code,)
+    contents = {name: parse_compartment(name, value) for name, value in opened.contents.items()}
+    return Arrival(data, envelope.digest, header, contents, opened.counter, opened.withheld, flags)
+
+
+class Desk:
+    """Follows one office's feed.
+
+    Args:
+        session: the line, and how the network's rules are fetched anew over it.
+        office: the office's id.
+        keys: its private opening keys, newest first.
+        nkey: the office's, whose feed it is.
+        trusted: the rules as last verified; fetched first if None.
+        clock: Unix seconds.
+        jitter: a random number between its two arguments.
+    """
+
+    told: Callable[[Received], None]
+    """Called with each item that is new, once it is stored."""
+    trusted: Trusted | None
+
+    def __init__(
+        self,
+        session: Session,
+        inbox: Inbox,
+        office: str,
+        keys: Sequence[OpeningKey],
+        nkey: str,
+        *,
+        trusted: Trusted | None = None,
+        clock: Callable[[], float] = time.time,
+        jitter: Callable[[float, float], float] = random.uniform,
+        batch: int = BATCH,
+    ) -> None:
+        self.told = lambda _: None
+        self.trusted = trusted
+        self._session = session
+        self._inbox = inbox
+        self._office = office
+        self._keys = tuple(keys)
+        self._stream, self._consumer = subjects.feed_stream(nkey), subjects.feed_consumer(nkey)
+        self._clock = clock
+        self._jitter = jitter
+        self._batch = batch
+        self._rules_from = float("-inf")
+
+    async def follow(self, *, until_empty: bool = False) -> None:
+        """Takes what the feed has, for good; with ``until_empty`` until it has nothing more.
+
+        Raises:
+            Damaged: the inbox takes no more; what was not stored stays in the feed.
+            Untrusted: the rules cannot be verified; nothing is taken by rules that may be old.
+            Unreachable, NotAdmitted: with ``until_empty`` only; otherwise it waits for the line.
+        """
+        failures = 0
+        while True:
+            try:
+                known = await self._rules()
+                patience = 0 if until_empty else _PATIENCE
+                deliveries = await self._session.link.fetch(self._stream, self._consumer, self._batch, patience)
+                await self._take(deliveries, known)
+                failures = 0
+            except (Unreachable, NotAdmitted):
+                if until_empty:
+                    raise
+                await asyncio.sleep(self._jitter(0, min(_LONGEST_WAIT, 2.0 ** min(failures, 16))))
+                failures += 1
+                continue
+            if until_empty and not deliveries:
+                return
+
+    async def _rules(self) -> Trusted:
+        """The rules, not much older than the hub's. Where new ones come in, what was set aside gets a second look."""
+        now = asyncio.get_running_loop().time()
+        if self.trusted is not None and now - self._rules_from < _RULES_AGE:
+            return self.trusted
+        self.trusted = await self._session.refresh()
+        self._rules_from = now
+        self._reconsider(self.trusted)
+        return self.trusted
+
+    async def _take(self, deliveries: Sequence[Delivery], known: Trusted) -> None:
+        if not deliveries:
+            return
+        items = [self._judge(delivery.data, known) for delivery in deliveries]
+        if any(_may_hold_later(item) for item in items):
+            # Its author may have been admitted, or the area added, a moment ago.
+            self._rules_from = float("-inf")
+            known = await self._rules()
+            items = [self._judge(item.data, known) if _may_hold_later(item) else item for item in items]
+        new = self._inbox.keep(items, now=self._clock())
+        for item, is_new in zip(items, new, strict=True):
+            if is_new:
+                self.told(item)
+        # One that gets lost is no harm: it is delivered again, and known again.
+        await asyncio.gather(*(self._session.link.acknowledge(delivery, confirm=True) for delivery in deliveries))
+
+    def _judge(self, data: bytes, known: Trusted) -> Received:
+        today = datetime.fromtimestamp(self._clock(), UTC).date()
+        try:
+            return receive(data, known, office=self._office, keys=self._keys, today=today)
+        except KengeleError as error:
+            return Aside(data, error.code)
+
+    def _reconsider(self, known: Trusted) -> None:
+        for aside in self._inbox.asides():
+            if not isinstance(aside, Aside) or aside.code not in _MAY_HOLD_LATER:
+                continue
+            item = self._judge(aside.data, known)
+            if isinstance(item, Arrival) and self._inbox.settle(aside, item):
+                self.told(item)
+
+
+def _may_hold_later(item: Received) -> bool:
+    return isinstance(item, Aside) and item.code in _MAY_HOLD_LATER

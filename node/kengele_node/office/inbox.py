@@ -1,0 +1,302 @@
+"""The inbox: what an office received, each report once, and what should have come but did not.
+
+Nothing on the disk tells what was reported, by whom or from where; of the authors' numbering only the numbers show.
+
+    >>> new = inbox.keep([arrival, marker, aside], now=now)
+    >>> inbox.gaps(kid).unexplained
+    0
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from pydantic import BaseModel
+
+from kengele_node.rows import RowCipher, Store
+from kengele_schemas.encoding import b64u, dumps, loads, unb64u
+from kengele_schemas.errors import Damaged, Malformed
+from kengele_schemas.report import Header, parse_compartment, parse_header
+
+_SCHEMA: Final = """
+CREATE TABLE reports (
+  number INTEGER PRIMARY KEY AUTOINCREMENT, name BLOB UNIQUE NOT NULL, id BLOB NOT NULL, body BLOB NOT NULL);
+CREATE INDEX ids ON reports (id);
+CREATE TABLE recalls (id BLOB PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE authors (
+  name BLOB PRIMARY KEY, last INTEGER NOT NULL, withheld INTEGER NOT NULL, body BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE gaps (author BLOB, first INTEGER, last INTEGER, PRIMARY KEY (author, first)) WITHOUT ROWID;
+CREATE TABLE markers (name BLOB PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE asides (number INTEGER PRIMARY KEY AUTOINCREMENT, name BLOB UNIQUE NOT NULL, body BLOB NOT NULL)
+"""
+MAX_COUNTER: Final = 2**53
+_MAX_BODY: Final = 8 << 20
+_MAX_DEPTH: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A report that was verified and opened; ``data`` is the envelope as delivered, ``digest`` of what was signed."""
+
+    data: bytes = field(repr=False)
+    digest: bytes
+    header: Header = field(repr=False)
+    contents: Mapping[str, BaseModel] = field(repr=False)
+    counter: int | None = None
+    withheld: tuple[str, ...] = ()
+    """Compartments that the author gave this office and the hub, by a newer policy, held back."""
+    flags: tuple[str, ...] = ()
+    """What a reader has to be told: ``monitor-suspended``, ``monitor-revoked``, ``key-expired``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Marker:
+    """The hub's signed word that it withholds a report of ``kid`` from this office, and nothing more."""
+
+    data: bytes
+    kid: str
+
+
+@dataclass(frozen=True, slots=True)
+class Aside:
+    """What did not hold up, kept as it came with the code that says why; ``number`` is given by the inbox."""
+
+    data: bytes = field(repr=False)
+    code: str
+    number: int = 0
+    received: float = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A stored arrival; ``received`` in Unix seconds.
+
+    Further flags: ``id-twice``, ``number-twice`` (another report with the same id, or the same number of the same
+    author, came before) and ``recalled`` (by its own author).
+    """
+
+    number: int
+    received: float
+    arrival: Arrival
+    flags: tuple[str, ...]
+
+
+class Lost(NamedTuple):
+    """The number of a stored report that cannot be read back."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Gaps:
+    """The numbers of an author's reports to this office that never came, as ranges, both ends included."""
+
+    missing: tuple[tuple[int, int], ...]
+    withheld: int
+    """How many of them the hub says it withholds by policy."""
+
+    @property
+    def unexplained(self) -> int:
+        """How many were dropped somewhere, or are still under way."""
+        return max(0, sum(last - first + 1 for first, last in self.missing) - self.withheld)
+
+
+class Inbox:
+    """The reports of one office.
+
+    Raises:
+        Damaged, Refused: as :class:`~kengele_node.rows.Store`, here and from every method.
+    """
+
+    def __init__(self, path: Path, rows: RowCipher) -> None:
+        self._store = Store(path, _SCHEMA)
+        self._rows = rows
+
+    def close(self) -> None:
+        self._store.close()
+
+    def keep(self, items: Sequence[Arrival | Marker | Aside], *, now: float) -> list[bool]:
+        """Stores all of ``items``, or on an error none; they are on the disk when this returns.
+
+        Returns:
+            For each whether it is new; one that came before changes nothing.
+        """
+        with self._store.transaction() as connection:
+            return [self._keep(connection, item, now) for item in items]
+
+    def settle(self, aside: Aside, arrival: Arrival) -> bool:
+        """Moves what was set aside, and holds up now, to the reports; whether it is new there."""
+        with self._store.transaction() as connection:
+            connection.execute("DELETE FROM asides WHERE number = ?", (aside.number,))
+            return self._keep(connection, arrival, aside.received)
+
+    def items(self, limit: int = 100, *, before: int | None = None) -> list[Item | Lost]:
+        """The latest reports first; ``before`` is the last number of the page already seen."""
+        return self._items("number < ? ORDER BY number DESC LIMIT ?", before if before is not None else 1 << 62, limit)
+
+    def find(self, report_id: str) -> list[Item | Lost]:
+        """The report with this id; several only if an author, or whoever has the author's key, gave an id twice."""
+        return self._items("id = ? ORDER BY number", self._rows.blind(f"id/{report_id}"))
+
+    def count(self) -> int:
+        with self._store.reading() as connection:
+            return int(connection.execute("SELECT count(*) FROM reports").fetchone()[0])
+
+    def authors(self) -> list[str]:
+        """The ``kid`` of everyone who reported to this office, sorted; one whose row is damaged is left out."""
+        with self._store.reading() as connection:
+            rows = connection.execute("SELECT name, body FROM authors").fetchall()
+        found = []
+        for name, body in rows:
+            try:
+                found.append(self._rows.open(f"author/{b64u(name)}", body).decode())
+            except Damaged:
+                continue
+        return sorted(found)
+
+    def gaps(self, author: str) -> Gaps:
+        """What of ``author``'s reports (a ``kid``) never came. Those that come late fill their place."""
+        name = self._rows.blind(f"author/{author}")
+        with self._store.reading() as connection:
+            missing = connection.execute("SELECT first, last FROM gaps WHERE author = ? ORDER BY first", (name,))
+            ranges = tuple((first, last) for first, last in missing)
+            row = connection.execute("SELECT withheld FROM authors WHERE name = ?", (name,)).fetchone()
+        return Gaps(ranges, row[0] if row else 0)
+
+    def asides(self, limit: int = 1000) -> list[Aside | Lost]:
+        """What was set aside, the oldest first."""
+        with self._store.reading() as connection:
+            rows = connection.execute(
+                "SELECT number, name, body FROM asides ORDER BY number LIMIT ?", (limit,)
+            ).fetchall()
+        found: list[Aside | Lost] = []
+        for number, name, sealed in rows:
+            try:
+                body = self._open(f"aside/{b64u(name)}", sealed)
+            except Damaged:
+                found.append(Lost(number))
+                continue
+            found.append(Aside(unb64u(body["data"]), body["code"], number, body["at"]))
+        return found
+
+    def discard(self, number: int) -> None:
+        """Deletes what was set aside: someone has looked at it."""
+        with self._store.transaction() as connection:
+            connection.execute("DELETE FROM asides WHERE number = ?", (number,))
+
+    def _keep(self, connection: sqlite3.Connection, item: Arrival | Marker | Aside, now: float) -> bool:
+        if isinstance(item, Arrival):
+            return self._keep_arrival(connection, item, now)
+        name = self._rows.blind(f"raw/{hashlib.sha256(item.data).hexdigest()}")
+        if isinstance(item, Marker):
+            new = _insert(connection, "INSERT OR IGNORE INTO markers VALUES (?)", name)
+            if new:
+                author = self._author(connection, item.kid)
+                connection.execute("UPDATE authors SET withheld = withheld + 1 WHERE name = ?", (author,))
+            return new
+        sealed = self._seal(f"aside/{b64u(name)}", {"data": b64u(item.data), "code": item.code, "at": now})
+        return _insert(connection, "INSERT OR IGNORE INTO asides (name, body) VALUES (?, ?)", name, sealed)
+
+    def _keep_arrival(self, connection: sqlite3.Connection, arrival: Arrival, now: float) -> bool:
+        header = arrival.header
+        name = self._rows.blind(f"report/{arrival.digest.hex()}")
+        if connection.execute("SELECT 1 FROM reports WHERE name = ?", (name,)).fetchone():
+            return False
+        id_ = self._rows.blind(f"id/{header.id}")
+        flags = list(arrival.flags)
+        if connection.execute("SELECT 1 FROM reports WHERE id = ?", (id_,)).fetchone():
+            flags.append("id-twice")
+        author = self._author(connection, header.kid)
+        if arrival.counter is not None and not _count(connection, author, arrival.counter):
+            flags.append("number-twice")
+        if header.recalls is not None:
+            recalled = self._rows.blind(f"recall/{header.kid}/{header.recalls}")
+            connection.execute("INSERT OR IGNORE INTO recalls VALUES (?)", (recalled,))
+        body = {
+            "at": now,
+            "data": b64u(arrival.data),
+            "digest": b64u(arrival.digest),
+            "header": header.claims(),
+            "contents": {
+                part: value.model_dump(mode="json", exclude_none=True) for part, value in arrival.contents.items()
+            },
+            "counter": arrival.counter,
+            "withheld": arrival.withheld,
+            "noted": arrival.flags,
+            "flags": flags,
+        }
+        sealed = self._seal(f"report/{b64u(name)}", body)
+        return _insert(connection, "INSERT INTO reports (name, id, body) VALUES (?, ?, ?)", name, id_, sealed)
+
+    def _author(self, connection: sqlite3.Connection, kid: str) -> bytes:
+        name = self._rows.blind(f"author/{kid}")
+        sealed = self._rows.seal(f"author/{b64u(name)}", kid.encode())
+        connection.execute("INSERT OR IGNORE INTO authors VALUES (?, 0, 0, ?)", (name, sealed))
+        return name
+
+    def _items(self, clause: str, *values: object) -> list[Item | Lost]:
+        with self._store.reading() as connection:
+            rows = connection.execute(
+                f"SELECT number, name, body FROM reports WHERE {clause}",  # noqa: S608
+                values,
+            ).fetchall()
+            return [self._item(connection, *row) for row in rows]
+
+    def _item(self, connection: sqlite3.Connection, number: int, name: bytes, sealed: bytes) -> Item | Lost:
+        try:
+            body = self._open(f"report/{b64u(name)}", sealed)
+            header = parse_header(body["header"])
+            contents = {part: parse_compartment(part, value) for part, value in body["contents"].items()}
+        except (Damaged, Malformed):
+            return Lost(number)
+        flags = tuple(body["flags"])
+        recalled = self._rows.blind(f"recall/{header.kid}/{header.id}")
+        if connection.execute("SELECT 1 FROM recalls WHERE id = ?", (recalled,)).fetchone():
+            flags += ("recalled",)
+        arrival = Arrival(
+            unb64u(body["data"]),
+            unb64u(body["digest"]),
+            header,
+            contents,
+            body["counter"],
+            tuple(body["withheld"]),
+            tuple(body["noted"]),
+        )
+        return Item(number, body["at"], arrival, flags)
+
+    def _seal(self, name: str, body: Mapping[str, Any]) -> bytes:
+        return self._rows.seal(name, dumps(body))
+
+    def _open(self, name: str, sealed: bytes) -> Mapping[str, Any]:
+        body: Mapping[str, Any] = loads(self._rows.open(name, sealed), max_bytes=_MAX_BODY, max_depth=_MAX_DEPTH)
+        return body
+
+
+def _insert(connection: sqlite3.Connection, statement: str, *values: object) -> bool:
+    return connection.execute(statement, values).rowcount == 1
+
+
+def _count(connection: sqlite3.Connection, author: bytes, number: int) -> bool:
+    """Ticks off ``number``; False if it was ticked off before."""
+    (last,) = connection.execute("SELECT last FROM authors WHERE name = ?", (author,)).fetchone()
+    if number > last:
+        if number > last + 1:
+            connection.execute("INSERT INTO gaps VALUES (?, ?, ?)", (author, last + 1, number - 1))
+        connection.execute("UPDATE authors SET last = ? WHERE name = ?", (number, author))
+        return True
+    gap = connection.execute(
+        "SELECT first, last FROM gaps WHERE author = ? AND first <= ? ORDER BY first DESC LIMIT 1", (author, number)
+    ).fetchone()
+    if gap is None or gap[1] < number:
+        return False
+    first, end = gap
+    connection.execute("DELETE FROM gaps WHERE author = ? AND first = ?", (author, first))
+    for low, high in ((first, number - 1), (number + 1, end)):
+        if low <= high:
+            connection.execute("INSERT INTO gaps VALUES (?, ?, ?)", (author, low, high))
+    return True

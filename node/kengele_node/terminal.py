@@ -1,0 +1,123 @@
+"""How the node's commands speak with a person or a program: questions, data on stdout, remarks on stderr."""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import json
+import os
+import sys
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from kengele_schemas.errors import KengeleError, Locked, Malformed
+
+from .vault import Lock, make_key_file
+
+_T = TypeVar("_T")
+MIN_PASSPHRASE: Final = 12
+"""Characters: what Argon2id leaves to be guessed."""
+
+
+def interactive() -> bool:
+    """Whether a person sits at the terminal and can answer."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def say(text: str = "") -> None:
+    """A line on stdout: what was asked for."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def note(text: str) -> None:
+    """A line on stderr: what happens meanwhile."""
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
+def emit(value: Any) -> None:
+    """A JSON value as one line on stdout."""
+    say(json.dumps(value, ensure_ascii=False))
+
+
+def ask(question: str, read: Callable[[str], _T], default: str = "") -> _T:
+    """What the person answers, read by ``read``; asked again as long as it raises one of our errors.
+
+    Raises:
+        Malformed: ``no-answer``: the input ended.
+    """
+    while True:
+        sys.stderr.write(f"{question} [{default}]: " if default else f"{question}: ")
+        sys.stderr.flush()
+        line = sys.stdin.readline()
+        if not line:
+            raise Malformed("no-answer", "The input ended before all was answered.", "Start again.")
+        try:
+            return read(line.strip() or default)
+        except KengeleError as error:
+            note(f"  {error.sentence} {error.mend}".rstrip())
+
+
+def confirm(question: str) -> bool:
+    """Whether the person says yes."""
+    return ask(f"{question} (yes/no)", str, "no").lower() in ("y", "yes")
+
+
+def lock_options(parser: argparse.ArgumentParser) -> None:
+    """Adds how the home is unlocked. Without an option, KENGELE_PASSPHRASE or a question."""
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument(
+        "--key-file",
+        type=Path,
+        help="unlock with this file instead of a passphrase; whoever has it and the home reads all",
+    )
+    group.add_argument("--passphrase-file", type=Path, help="read the passphrase from the first line of this file")
+
+
+def lock_of(args: argparse.Namespace, *, new: bool = False) -> Lock:
+    """How to lock or unlock the home.
+
+    Raises:
+        Locked: ``no-passphrase``, ``short-passphrase``.
+    """
+    if args.key_file is not None:
+        return Lock(passphrase=None, key_file=args.key_file)
+    if args.passphrase_file is not None:
+        try:
+            passphrase = args.passphrase_file.read_text("utf-8").split("\n", 1)[0]
+        except (OSError, UnicodeDecodeError):
+            raise Locked("no-passphrase", "The passphrase file cannot be read.", "Check its path.") from None
+    elif "KENGELE_PASSPHRASE" in os.environ:
+        passphrase = os.environ["KENGELE_PASSPHRASE"]
+    elif interactive():
+        passphrase = getpass.getpass("Passphrase: ", sys.stderr)
+        if new and getpass.getpass("The same again: ", sys.stderr) != passphrase:
+            raise Locked("no-passphrase", "The two passphrases differ.", "Start again.")
+    else:
+        raise Locked(
+            "no-passphrase",
+            "This home is locked and nobody is here to type its passphrase.",
+            "Give --key-file or --passphrase-file, or set KENGELE_PASSPHRASE.",
+        )
+    if new and len(passphrase) < MIN_PASSPHRASE:
+        raise Locked(
+            "short-passphrase",
+            "The passphrase is too short.",
+            f"Use at least {MIN_PASSPHRASE} characters; four or five random words are good.",
+        )
+    return Lock(passphrase=passphrase, key_file=None)
+
+
+def new_lock(args: argparse.Namespace) -> Lock:
+    """The lock of a new home; makes the key file that was asked for."""
+    if getattr(args, "new_key_file", None) is not None:
+        return make_key_file(args.new_key_file)
+    return lock_of(args, new=True)
+
+
+def today() -> str:
+    """Today as ``YYYY-MM-DD``, where the person is."""
+    return datetime.now().astimezone().date().isoformat()

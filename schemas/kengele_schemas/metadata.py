@@ -1,0 +1,455 @@
+"""How roster and policy come to be signed: drafts that coordinators pass round, and the hub's part of the metadata.
+
+A draft is one file: new documents, and the metadata that lists them, byte for byte as it will be published. Signing
+adds signatures beside those bytes and changes none of them. The hub adds only what says that this is the newest
+version there is (TUF's snapshot and timestamp); it can sign no document.
+
+    >>> draft = sign(found(documents, cards, 2, hub.snapshot_key, hub.timestamp_key, now), key)
+    >>> missing(draft)
+    {'root': 1, 'targets': 1, 'monitors-KG': 1}
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from nacl.signing import SigningKey
+from securesystemslib.signer._crypto_signer import CryptoSigner
+from securesystemslib.signer._key import Key, SSlibKey
+from tuf.api._payload import DelegatedRole, Delegations, MetaFile, Role, Root, Snapshot, TargetFile, Targets, Timestamp
+from tuf.api.exceptions import RepositoryError, UnsignedMetadataError
+from tuf.api.metadata import Metadata
+
+from .areas import Areas
+from .cards import CoordinatorCard
+from .encoding import b64u, canonical, loads, unb64u
+from .errors import Malformed, Refused, Untrusted
+from .trust import CONNECTIONS, METADATA, MONITORS, TARGETS, TrustStore, area_of, metadata_version, overlap
+
+Files = Mapping[str, bytes]
+"""Trust files by the paths under which they are served."""
+
+ROOT_LIFE: Final = timedelta(days=365)
+TARGETS_LIFE: Final = timedelta(days=14)
+SNAPSHOT_LIFE: Final = timedelta(days=7)
+TIMESTAMP_LIFE: Final = timedelta(days=1)
+MAX_DRAFT: Final = 8 * 1024 * 1024
+_ROOT, _TARGETS, _SNAPSHOT, _TIMESTAMP = "root", "targets", "snapshot", "timestamp"
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A new version on its way to being signed.
+
+    ``roles`` are metadata files by TUF role, with the signatures so far; ``documents`` the new ones by path; ``root``
+    and ``targets`` the metadata by which the signatures count.
+    """
+
+    roles: Mapping[str, bytes]
+    documents: Mapping[str, bytes]
+    root: bytes = field(repr=False)
+    targets: bytes = field(repr=False)
+
+    def encode(self) -> bytes:
+        """The draft as a file."""
+        texts = {
+            "roles": {name: b64u(data) for name, data in self.roles.items()},
+            "documents": {path: data.decode("utf-8") for path, data in self.documents.items()},
+            "root": b64u(self.root),
+            "targets": b64u(self.targets),
+        }
+        return (json.dumps({"v": 1, "kind": "draft", **texts}, indent=1, ensure_ascii=False) + "\n").encode("utf-8")
+
+    @classmethod
+    def decode(cls, data: bytes) -> Draft:
+        """Raises Malformed, ``bad-draft``."""
+        try:
+            found = loads(data, max_bytes=MAX_DRAFT)
+            if found["v"] != 1 or found["kind"] != "draft":
+                raise _bad_draft()
+            draft = cls(
+                {str(name): unb64u(text) for name, text in found["roles"].items()},
+                {str(path): text.encode("utf-8") for path, text in found["documents"].items()},
+                unb64u(found["root"]),
+                unb64u(found["targets"]),
+            )
+            for metadata in (*draft.roles.values(), draft.root, draft.targets):
+                metadata_version(metadata)
+        except (Malformed, KeyError, TypeError, AttributeError):
+            raise _bad_draft() from None
+        return draft
+
+    @property
+    def version(self) -> int:
+        """Of the list of documents that this draft makes or rests on."""
+        return metadata_version(self.roles.get(_TARGETS, self.targets))
+
+    def including(self, role: str, metadata: bytes) -> Draft:
+        """This draft with one more role to sign."""
+        return replace(self, roles={role: metadata, **self.roles})
+
+    def files(self) -> dict[str, bytes]:
+        """What is sent to the hub."""
+        files = {_metadata_path(role, data): data for role, data in self.roles.items()}
+        return files | {target_path(path, data): data for path, data in self.documents.items()}
+
+
+def found(
+    documents: Mapping[str, Any],
+    coordinators: Sequence[CoordinatorCard],
+    threshold: int,
+    snapshot_key: str,
+    timestamp_key: str,
+    now: datetime,
+) -> Draft:
+    """The draft of a network's first version.
+
+    Args:
+        documents: JSON values by path, all of them.
+        coordinators: whose signatures will count.
+        threshold: how many of them are needed.
+        snapshot_key, timestamp_key: the hub's public keys, from its card.
+        now: UTC.
+
+    Raises:
+        Malformed: ``bad-threshold``.
+    """
+    ids = {card.id for card in coordinators}
+    if len(ids) != len(coordinators) or not 1 <= threshold <= len(ids):
+        raise Malformed(
+            "bad-threshold", "So many signatures cannot be had from these coordinators.", "Name each coordinator once."
+        )
+    keys = [_public(unb64u(card.key)) for card in coordinators]
+    hub = {_SNAPSHOT: _public(unb64u(snapshot_key)), _TIMESTAMP: _public(unb64u(timestamp_key))}
+    keyids = [key.keyid for key in keys]
+    roles = {
+        _ROOT: Role(keyids, threshold),
+        _TARGETS: Role(keyids, threshold),
+        **{name: Role([key.keyid], 1) for name, key in hub.items()},
+    }
+    known: dict[str, Key] = {key.keyid: key for key in (*keys, *hub.values())}
+    root = Metadata(Root(version=1, expires=_until(now, ROOT_LIFE), keys=known, roles=roles)).to_bytes()
+    return _changed(root, Targets(version=1), {}, documents, now).including(_ROOT, root)
+
+
+def edit(current: Files, changed: Mapping[str, Any], now: datetime) -> Draft:
+    """The draft of a next version: ``changed`` documents in the place of those they follow, the others as they are.
+
+    The signatures' life begins anew in what is touched; with nothing changed, all is signed anew.
+    """
+    targets = _signed(current[newest(current, _TARGETS)], Targets)
+    targets.version += 1
+    return _changed(current[newest(current, _ROOT)], targets, current, changed, now)
+
+
+def sign(draft: Draft, key: SigningKey) -> Draft:
+    """``draft`` with one coordinator's signature beside those it has.
+
+    Raises:
+        Refused: ``not-a-coordinator``: the key counts for nothing in this draft.
+    """
+    signer = CryptoSigner(Ed25519PrivateKey.from_private_bytes(bytes(key)), _public(bytes(key.verify_key)))
+    roles, signed = dict(draft.roles), False
+    for role, data in draft.roles.items():
+        if signer.public_key.keyid in _authority(draft, role).keyids:
+            metadata = Metadata[Any].from_bytes(data)
+            metadata.sign(signer, append=True)
+            roles[role] = metadata.to_bytes()
+            signed = True
+    if not signed:
+        raise Refused("not-a-coordinator", "This key does not count in this draft.", "Sign with a coordinator's key.")
+    return replace(draft, roles=roles)
+
+
+def missing(draft: Draft) -> dict[str, int]:
+    """How many signatures each role still lacks; empty when the draft can be published.
+
+    Raises:
+        Untrusted: ``bad-signature``: one that is there does not hold.
+    """
+    lacking = {}
+    for role, data in draft.roles.items():
+        authority = _authority(draft, role)
+        metadata = Metadata[Any].from_bytes(data)
+        keys = _keys(draft)
+        good = 0
+        for keyid, signature in metadata.signatures.items():
+            if keyid not in authority.keyids:
+                continue
+            try:
+                keys[keyid].verify_signature(signature, metadata.signed_bytes)
+            except Exception:
+                raise Untrusted("bad-signature", "A signature in this draft does not hold.", "Sign again.") from None
+            good += 1
+        if good < authority.threshold:
+            lacking[role] = authority.threshold - good
+    return lacking
+
+
+def signers(draft: Draft) -> set[str]:
+    """The TUF key ids that have signed every role they may sign."""
+    sets = [set(Metadata[Any].from_bytes(data).signatures) for data in draft.roles.values()]
+    return set.intersection(*sets) if sets else set()
+
+
+def accept(
+    current: Files | None, incoming: Files, snapshot_key: SigningKey, timestamp_key: SigningKey, now: datetime
+) -> dict[str, bytes]:
+    """All files of the version that ``incoming`` makes of ``current``, with the hub's part of the metadata.
+
+    They are read as any client would read them before they are given back.
+
+    Raises:
+        Refused: ``old-version``, ``not-needed``: not the next version, or it holds files that are not of it.
+        Untrusted, Malformed: as :meth:`~kengele_schemas.trust.TrustStore.refresh`; too few signatures above all.
+    """
+    try:
+        files = {**(current or {}), **incoming}
+        if current is None:
+            root = incoming["metadata/1.root.json"]
+            Metadata[Root].from_bytes(root).verify_delegate(_ROOT, Metadata[Any].from_bytes(root))
+        else:
+            _check_next(current, incoming)
+            root = current["metadata/1.root.json"]
+        files = _current(files)
+        if not set(incoming) <= set(files):
+            raise Refused("not-needed", "Files were sent that are not of this version.", "Make the draft anew.")
+        if current is None and (metadata_version(files[newest(files, _TARGETS)]) != 1):
+            raise Refused("old-version", "A network's first version is number 1.", "Found it anew.")
+        last = metadata_version(current[newest(current, _SNAPSHOT)]) if current else 0
+        stamp = metadata_version(current["metadata/timestamp.json"]) if current else 0
+        made = _current(_vouched(files, snapshot_key, timestamp_key, now, last + 1, stamp + 1))
+    except UnsignedMetadataError:
+        raise Untrusted("too-few-signatures", "Too few coordinators have signed.", "Get one more signature.") from None
+    except (RepositoryError, ValueError, TypeError, AttributeError):
+        raise Untrusted(
+            "bad-signature", "These files are not signed as they must be.", "Make the draft anew."
+        ) from None
+    except KeyError:
+        raise Malformed("bad-draft", "A file is missing from this version.", "Make the draft anew.") from None
+    before, after = document_of(current, "policy.json") if current else None, document_of(made, "policy.json")
+    with tempfile.TemporaryDirectory() as directory:
+        TrustStore(Path(directory), root).refresh(made.get, "hub", now)
+    if before is not None and before != after and after["version"] <= before["version"]:
+        raise Refused("old-version", "The policy changed and its version did not go up.", "Raise it by one.")
+    return made
+
+
+def refresh_timestamp(
+    current: Files, snapshot_key: SigningKey, timestamp_key: SigningKey, now: datetime, *, before: datetime
+) -> dict[str, bytes]:
+    """``current`` with the hub's part signed anew if any of it expires before ``before``; unchanged if none does."""
+    snapshot = _signed(current[newest(current, _SNAPSHOT)], Snapshot)
+    timestamp = _signed(current["metadata/timestamp.json"], Timestamp)
+    if min(snapshot.expires, timestamp.expires) >= before:
+        return dict(current)
+    stale = snapshot.expires < before + SNAPSHOT_LIFE / 2
+    return _current(
+        _vouched(dict(current), snapshot_key, timestamp_key, now, snapshot.version + stale, timestamp.version + 1)
+    )
+
+
+def newest(files: Files, role: str) -> str:
+    """The path of the newest metadata file of ``role``. Raises KeyError if there is none."""
+    if role == _TIMESTAMP:
+        return "metadata/timestamp.json"
+    found = [version for version, name in _versions(files) if name == role]
+    if not found:
+        raise KeyError(role)
+    return f"{METADATA}{max(found)}.{role}.json"
+
+
+def document_of(files: Files, path: str) -> Any:
+    """The JSON value of the document at ``path`` in its newest version, None if there is none."""
+    role = _TARGETS if "/" not in path else _role_of(path)
+    try:
+        info = _signed(files[newest(files, role)], Targets).targets[path]
+        return loads(files[_hashed(path, info.hashes["sha256"])], max_bytes=MAX_DRAFT, max_depth=12)
+    except KeyError:
+        return None
+
+
+def document_paths(files: Files) -> list[str]:
+    """The paths of all documents there are."""
+    targets = _signed(files[newest(files, _TARGETS)], Targets)
+    roles = targets.delegations.roles if targets.delegations and targets.delegations.roles else {}
+    return sorted([*targets.targets, *(path for role in roles.values() for path in role.paths or ())])
+
+
+def target_path(path: str, data: bytes) -> str:
+    """Where the document at ``path`` with these bytes is served (TUF 1.0 §5.7, consistent snapshots)."""
+    return _hashed(path, hashlib.sha256(data).hexdigest())
+
+
+def _hashed(path: str, digest: str) -> str:
+    folder, slash, name = path.rpartition("/")
+    return f"{TARGETS}{folder}{slash}{digest}.{name}"
+
+
+def _role_of(path: str) -> str:
+    return "-".join(area_of(path))
+
+
+def _metadata_path(role: str, data: bytes) -> str:
+    return f"{METADATA}{metadata_version(data)}.{role}.json"
+
+
+def _versions(files: Iterable[str]) -> Iterable[tuple[int, str]]:
+    for path in files:
+        number, _, name = path.removeprefix(METADATA).partition(".")
+        if path.startswith(METADATA) and number.isdecimal() and name.endswith(".json"):
+            yield int(number), name.removesuffix(".json")
+
+
+def _changed(root: bytes, targets: Targets, current: Files, changed: Mapping[str, Any], now: datetime) -> Draft:
+    counting = _signed(root, Root)
+    role = counting.roles[_TARGETS]
+    targets.expires = _until(now, TARGETS_LIFE)
+    documents = {path: canonical(value) for path, value in changed.items()}
+    roles: dict[str, bytes] = {}
+    delegations = targets.delegations or Delegations({}, {})
+    delegated = dict(delegations.roles or {})
+    for path, data in documents.items():
+        if "/" not in path:
+            targets.targets[path] = TargetFile.from_data(path, data)
+            continue
+        name = _role_of(path)
+        if name not in delegated:
+            delegated[name] = DelegatedRole(name, list(role.keyids), role.threshold, terminating=True, paths=[path])
+            for keyid in role.keyids:
+                delegations.keys[keyid] = counting.keys[keyid]
+    held = {name for _, name in _versions(current)}
+    for name, one in delegated.items():
+        path = (one.paths or [""])[0]
+        if path not in documents and changed:
+            continue
+        listed = _signed(current[newest(current, name)], Targets) if name in held else None
+        regional = Targets(version=(listed.version if listed else 0) + 1, expires=_until(now, TARGETS_LIFE))
+        if path in documents:
+            regional.targets[path] = TargetFile.from_data(path, documents[path])
+        elif listed is not None:
+            regional.targets = listed.targets
+        roles[name] = Metadata(regional).to_bytes()
+    if delegated:
+        targets.delegations = Delegations(delegations.keys, delegated)
+    listing = Metadata(targets).to_bytes()
+    roles[_TARGETS] = listing
+    return Draft(roles, documents, root, listing)
+
+
+def _vouched(
+    files: dict[str, bytes], snapshot_key: SigningKey, timestamp_key: SigningKey, now: datetime, last: int, stamp: int
+) -> dict[str, bytes]:
+    """``files`` with snapshot number ``last`` and timestamp number ``stamp``."""
+    names = {name for _, name in _versions(files)} - {_ROOT, _SNAPSHOT}
+    meta = {f"{name}.json": MetaFile(metadata_version(files[newest(files, name)])) for name in sorted(names)}
+    snapshot = Metadata(Snapshot(version=last, expires=_until(now, SNAPSHOT_LIFE), meta=meta))
+    snapshot.sign(_signer(snapshot_key))
+    timestamp = Metadata(Timestamp(version=stamp, expires=_until(now, TIMESTAMP_LIFE), snapshot_meta=MetaFile(last)))
+    timestamp.sign(_signer(timestamp_key))
+    path = f"{METADATA}{last}.{_SNAPSHOT}.json"
+    return {**files, path: snapshot.to_bytes(), "metadata/timestamp.json": timestamp.to_bytes()}
+
+
+def _current(files: Files) -> dict[str, bytes]:
+    """What of ``files`` is needed by who comes now: every root, the newest of the other roles, the documents listed."""
+    targets = _signed(files[newest(files, _TARGETS)], Targets)
+    roles = targets.delegations.roles if targets.delegations and targets.delegations.roles else {}
+    wanted = {newest(files, _TARGETS)} | {path for path in files if path.endswith(f".{_ROOT}.json")}
+    lists = [targets]
+    for name in roles:
+        path = newest(files, name)
+        wanted.add(path)
+        lists.append(_signed(files[path], Targets))
+    wanted |= {_hashed(path, info.hashes["sha256"]) for one in lists for path, info in one.targets.items()}
+    wanted |= {path for path in files if path == "metadata/timestamp.json"}
+    if any(name == _SNAPSHOT for _, name in _versions(files)):
+        wanted.add(newest(files, _SNAPSHOT))
+    return {path: files[path] for path in sorted(wanted)}
+
+
+def _check_next(current: Files, incoming: Files) -> None:
+    """Checks that every metadata file in ``incoming`` is its role's next version, and that there is a new list."""
+    names = [name for _, name in _versions(incoming)]
+    if _TARGETS not in names or {_SNAPSHOT, _TIMESTAMP} & set(names):
+        raise Refused("old-version", "There is no new version among these files.", "Make the draft anew.")
+    for version, name in _versions(incoming):
+        try:
+            last = metadata_version(current[newest(current, name)])
+        except KeyError:
+            last = 0
+        held = incoming[f"{METADATA}{version}.{name}.json"]
+        if version != last + 1 or metadata_version(held) != version:
+            raise Refused(
+                "old-version", "This draft does not follow what is in force now.", "Take the newest and draft again."
+            )
+
+
+def _authority(draft: Draft, role: str) -> Role:
+    root = _signed(draft.root, Root)
+    found: Role | None = root.roles.get(role)
+    if found is not None:
+        return found
+    targets = _signed(draft.roles.get(_TARGETS, draft.targets), Targets)
+    delegated = targets.delegations.roles if targets.delegations and targets.delegations.roles else {}
+    regional: Role | None = delegated.get(role)
+    if regional is None:
+        raise _bad_draft()
+    return regional
+
+
+def _keys(draft: Draft) -> dict[str, Any]:
+    targets = _signed(draft.roles.get(_TARGETS, draft.targets), Targets)
+    delegated = targets.delegations.keys if targets.delegations else {}
+    return {**delegated, **_signed(draft.root, Root).keys}
+
+
+def _signed(data: bytes, kind: type[Any]) -> Any:
+    signed = Metadata[Any].from_bytes(data).signed
+    if not isinstance(signed, kind):
+        raise _bad_draft()
+    return signed
+
+
+def _public(key: bytes) -> SSlibKey:
+    return SSlibKey.from_crypto(Ed25519PublicKey.from_public_bytes(key))
+
+
+def _signer(key: SigningKey) -> CryptoSigner:
+    return CryptoSigner(Ed25519PrivateKey.from_private_bytes(bytes(key)), _public(bytes(key.verify_key)))
+
+
+def _until(now: datetime, life: timedelta) -> datetime:
+    return (now + life).replace(microsecond=0)
+
+
+def _bad_draft() -> Malformed:
+    return Malformed("bad-draft", "This is not a draft of roster or policy.", "Ask for the file again.")
+
+
+def visible(path: str, role: str, own: tuple[str, ...], areas: Areas) -> bool:
+    """Whether a member may be served the file at ``path``: no monitor sees another's entry, an office its areas' only.
+
+    Args:
+        role: ``monitor``, ``office`` or ``coordinator``.
+        own: the areas that an office follows.
+    """
+    folder, _, rest = path.partition("/")
+    name = rest.rpartition("/")[2].partition(".")[2].removesuffix(".json")
+    if rest.endswith(f".{CONNECTIONS}"):
+        return role == "coordinator"
+    if rest.startswith(f"{MONITORS}/"):
+        area = name
+    elif folder == METADATA.rstrip("/") and name.startswith(f"{MONITORS}-"):
+        area = name.removeprefix(f"{MONITORS}-")
+    else:
+        return role in ("monitor", "office", "coordinator")
+    return role == "coordinator" or (role == "office" and overlap(area, own, areas))

@@ -1,0 +1,127 @@
+"""Rules: who may read which compartments of which reports, until when, and why.
+
+A rule grants or forbids. Nothing is read without a grant, a forbid beats every grant, and every grant expires.
+
+    - id: unrcca-central-asia
+      grant: [summary, account]
+      to: [office:unrcca]
+      areas: [KZ, KG, TJ, TM, UZ]
+      categories: ["*"]
+      tlp_up_to: AMBER
+      expires: 2027-03-31
+      reason: MoU 2026/14
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, Literal, Self
+
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from .areas import EVERYWHERE
+from .compartments import GRANTABLE
+from .fields import Audience, Day, Items, Line, Model, bad
+from .tlp import Level, at_most
+
+MAX_RULES: Final = 20_000
+
+Compartment = Literal["summary", "account", "place", "people", "source", "media"]
+RuleId = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
+Severity = Annotated[int, Field(ge=1, le=5)]
+
+
+def _once(values: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(values)) != len(values):
+        raise bad("names something twice", "Name each once.")
+    return values
+
+
+def _every(value: object) -> object:
+    return (EVERYWHERE,) if value == EVERYWHERE else value
+
+
+Compartments = Annotated[
+    tuple[Compartment, ...], Items, Field(min_length=1, max_length=len(GRANTABLE)), AfterValidator(_once)
+]
+# "*" stands in the pattern: a union would give an error a path that no document has.
+_AreaOrAll = Annotated[str, Field(pattern=r"^(\*|[A-Z0-9]{2,12}(-[A-Z0-9]{1,12}){0,3})$", max_length=32)]
+_CategoryOrAll = Annotated[str, Field(pattern=r"^(\*|[a-z]+(-[a-z]+)*)$", max_length=32)]
+
+Scope = Annotated[
+    tuple[_AreaOrAll, ...],
+    Items,
+    BeforeValidator(_every),
+    Field(min_length=1, max_length=500),
+    AfterValidator(_once),
+]
+Categories = Annotated[
+    tuple[_CategoryOrAll, ...],
+    Items,
+    BeforeValidator(_every),
+    Field(min_length=1, max_length=200),
+    AfterValidator(_once),
+]
+
+
+class Rule(Model):
+    """One rule. An area means everything below it, a group of categories its leaves, ``*`` all there are.
+
+    A grant holds for a report only if it covers all of its categories, a forbid if it covers any one of them: a report
+    of a rumour and of abductions goes to nobody who may read of rumours only. A grant says in full where, of what and
+    up to which marking it holds; a forbid that leaves one of these out holds for all.
+
+    ``tlp_up_to`` is the most restrictive marking it holds for, ``tlp_from`` the least; ``expires`` the last day.
+    """
+
+    id: RuleId
+    grant: Compartments | None = None
+    forbid: Compartments | None = None
+    to: Annotated[tuple[Audience, ...], Items, Field(min_length=1, max_length=200), AfterValidator(_once)]
+    areas: Scope = (EVERYWHERE,)
+    categories: Categories = (EVERYWHERE,)
+    min_severity: Severity = 1
+    max_severity: Severity = 5
+    tlp_up_to: Level | None = None
+    tlp_from: Level | None = None
+    expires: Day | None = None
+    reason: Annotated[str, Line(500)]
+
+    @model_validator(mode="after")
+    def _grants_or_forbids(self) -> Self:
+        if (self.grant is None) == (self.forbid is None):
+            raise bad("neither grants nor forbids, or does both", "Give a rule either 'grant' or 'forbid'.")
+        if self.grant is not None and not {"areas", "categories"} <= self.model_fields_set:
+            raise bad("grants without saying where or of what", "Give it 'areas' and 'categories'; [\"*\"] means all.")
+        if self.grant is not None and self.expires is None:
+            raise bad("grants without end", "Give it a last day: expires: YYYY-MM-DD.")
+        if self.grant is not None and self.tlp_up_to is None:
+            raise bad("grants without a bound on the marking", "Give it one, such as: tlp_up_to: AMBER.")
+        if self.min_severity > self.max_severity:
+            raise bad("holds for no severity", "min_severity must not be above max_severity.")
+        if self.tlp_up_to and self.tlp_from and not at_most(self.tlp_from, self.tlp_up_to):
+            raise bad("holds for no marking", "tlp_from must not be more restrictive than tlp_up_to.")
+        return self
+
+    @property
+    def compartments(self) -> tuple[Compartment, ...]:
+        return self.grant if self.grant is not None else self.forbid or ()
+
+
+class PolicyFile(Model):
+    """``policy.json`` or ``policy/<area>.json``: the rules in force.
+
+    ``refuse_below``: the hub takes no report sealed under an older version than this.
+    """
+
+    v: Literal[1] = 1
+    version: Annotated[int, Field(ge=1, le=2**53)]
+    refuse_below: Annotated[int, Field(ge=0, le=2**53)] = 0
+    rules: Annotated[tuple[Rule, ...], Items, Field(max_length=MAX_RULES)]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if len({rule.id for rule in self.rules}) != len(self.rules):
+            raise bad("has two rules of one id", "Give each rule an id of its own.")
+        if self.refuse_below > self.version:
+            raise bad("refuses even its own version", "refuse_below must not be above version.")
+        return self

@@ -1,0 +1,244 @@
+"""The network's lists: what it is called and by whom it is run, its offices and monitors, and their connections.
+
+Each is a document that the coordinators sign. No real name of a person stands in any of them.
+
+    >>> offices = Offices(read(OfficesFile, document))
+    >>> offices.members("group:government")
+    frozenset({'kg-peace-council'})
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import date
+from difflib import get_close_matches
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import AfterValidator, Field
+
+from .areas import EVERYWHERE, Areas
+from .encoding import unb64u
+from .errors import Malformed, Refused
+from .fields import AreaCode, Audience, Bytes32, Day, Items, Line, Model, MonitorId, OfficeId, bad
+from .keys import OpeningPublic, check_verify_key, monitor_id
+
+Status = Literal["active", "suspended", "revoked"]
+AreaCodes = Annotated[tuple[AreaCode, ...], Items, Field(min_length=1, max_length=500)]
+Nkey = Annotated[str, Field(pattern=r"^U[A-Z2-7]{55}$")]
+_OFFICE: Final = "office:"
+_GROUP: Final = "group:"
+
+
+def _signing(text: str) -> str:
+    try:
+        check_verify_key(unb64u(text))
+    except Malformed as error:
+        raise bad("is not a signing key", error.mend) from None
+    return text
+
+
+SigningPublic = Annotated[Bytes32, AfterValidator(_signing)]
+
+
+class Network(Model):
+    """``network.json``: what holds for all.
+
+    ``log`` is the origin of the hub's log; ``custodian`` the office that is sealed for when the rules known to a node
+    have run out; ``header_level`` how fine an area the hub may see (0 country, 1 admin-1).
+    """
+
+    v: Literal[1] = 1
+    name: Annotated[str, Line(120)]
+    hub_key: SigningPublic
+    log: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9./-]{0,63}$")]
+    custodian: OfficeId
+    header_level: Annotated[int, Field(ge=0, le=2)] = 1
+    max_future_days: Annotated[int, Field(ge=0, le=14)] = 1
+    reports_per_hour: Annotated[int, Field(ge=1, le=1_000_000)] = 600
+
+
+class OfficeKey(Model):
+    """A public opening key; ``not_after`` is the last day on which anyone seals for it."""
+
+    suite: str
+    key: Annotated[str, Field(max_length=2048)]
+    not_after: Day | None = None
+
+    def public(self) -> OpeningPublic:
+        """Raises Malformed if it is none."""
+        return OpeningPublic.from_document(self.suite, self.key)
+
+
+def _opening(key: OfficeKey) -> OfficeKey:
+    try:
+        key.public()
+    except Malformed:
+        raise bad("is not an opening key", "Take it from the office's join request.") from None
+    return key
+
+
+class Office(Model):
+    """An office: ``keys`` are its opening keys, newest first; ``sign`` verifies what it signs."""
+
+    id: OfficeId
+    name: Annotated[str, Line(120)]
+    areas: AreaCodes
+    keys: Annotated[
+        tuple[Annotated[OfficeKey, AfterValidator(_opening)], ...], Items, Field(min_length=1, max_length=16)
+    ]
+    sign: SigningPublic
+    status: Status = "active"
+
+
+class OfficesFile(Model):
+    """``offices.json``."""
+
+    v: Literal[1] = 1
+    offices: Annotated[tuple[Office, ...], Items, Field(max_length=200)]
+    groups: Annotated[
+        dict[OfficeId, Annotated[tuple[Audience, ...], Items, Field(max_length=200)]], Field(max_length=200)
+    ] = Field(default_factory=dict)
+
+
+class Monitor(Model):
+    """A monitor under its pseudonym. Its ``kid`` follows from its key; both days are included."""
+
+    kid: MonitorId
+    key: SigningPublic
+    areas: AreaCodes
+    not_before: Day
+    not_after: Day
+    status: Status = "active"
+
+    def standing(self, area: str, today: date, areas: Areas) -> None:
+        """Returns if this monitor may report from ``area`` today.
+
+        Raises:
+            Refused: ``monitor-suspended``, ``monitor-revoked``, ``key-expired`` or ``out-of-scope``.
+        """
+        if self.status != "active":
+            raise Refused(f"monitor-{self.status}", f"This monitor is {self.status}.", "Ask a coordinator.")
+        if not self.not_before <= today <= self.not_after:
+            raise Refused("key-expired", "This monitor's key is not valid today.", "Ask a coordinator to renew it.")
+        if not areas.known(area) or not any(areas.covers(own, area) for own in self.areas):
+            raise Refused("out-of-scope", "This monitor does not report from that area.", "Ask a coordinator.")
+
+
+class MonitorsFile(Model):
+    """``monitors/<area>.json``."""
+
+    v: Literal[1] = 1
+    area: AreaCode
+    monitors: Annotated[tuple[Monitor, ...], Items, Field(max_length=20_000)]
+
+
+class Connection(Model):
+    """Who speaks through which key on the bus."""
+
+    nkey: Nkey
+    role: Literal["monitor", "office", "coordinator"]
+    member: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{1,40}$")]
+
+
+class Revoked(Model):
+    """A key that is kept out since ``at`` (Unix seconds)."""
+
+    nkey: Nkey
+    at: Annotated[int, Field(ge=0, le=2**53)]
+
+
+class ConnectionsFile(Model):
+    """``connections.json``; only the hub fetches it."""
+
+    v: Literal[1] = 1
+    connections: Annotated[tuple[Connection, ...], Items, Field(max_length=50_000)]
+    revoked: Annotated[tuple[Revoked, ...], Items, Field(max_length=50_000)] = ()
+
+
+class Offices:
+    """The offices and groups of an :class:`OfficesFile`."""
+
+    def __init__(self, document: OfficesFile) -> None:
+        """Raises Malformed, ``bad-offices``: an id twice, an unknown name in a group, or a group in itself."""
+        self.document = document
+        self._offices = {office.id: office for office in document.offices}
+        if len(self._offices) != len(document.offices):
+            raise _refuse("An office's id occurs twice.", "Give each office one entry.")
+        self._members: dict[str, frozenset[str]] = {_OFFICE + office: frozenset((office,)) for office in self._offices}
+        for group in document.groups:
+            self._resolve(_GROUP + group, ())
+        self.active = tuple(sorted(office.id for office in document.offices if office.status == "active"))
+        """Ids of the offices that are given reports."""
+
+    def get(self, office_id: str) -> Office | None:
+        return self._offices.get(office_id)
+
+    def members(self, audience: str) -> frozenset[str]:
+        """The ids of the offices in ``audience``. Raises KeyError if there is no such office or group."""
+        return self._members[audience]
+
+    @property
+    def audiences(self) -> tuple[str, ...]:
+        """All that a rule may name."""
+        return tuple(sorted(self._members))
+
+    def suggest(self, unknown: str) -> tuple[str, ...]:
+        """The audiences nearest to a mistyped one."""
+        return tuple(get_close_matches(unknown, self.audiences, 3))
+
+    def public(self, office_id: str, today: date) -> OpeningPublic | None:
+        """The key to seal for ``office_id`` with: its first that is still valid, None if there is none."""
+        office = self._offices.get(office_id)
+        keys = office.keys if office is not None else ()
+        return next((key.public() for key in keys if key.not_after is None or today <= key.not_after), None)
+
+    def _resolve(self, audience: str, above: tuple[str, ...]) -> frozenset[str]:
+        if audience in self._members:
+            return self._members[audience]
+        parts = self.document.groups.get(audience.removeprefix(_GROUP)) if audience.startswith(_GROUP) else None
+        if parts is None:
+            names = [
+                *(_OFFICE + office for office in self._offices),
+                *(_GROUP + group for group in self.document.groups),
+            ]
+            near = ", ".join(get_close_matches(audience, names, 3))
+            raise _refuse("A group names an office or group that does not exist.", f"Perhaps: {near}." if near else "")
+        if audience in above:
+            raise _refuse("A group holds itself.", "Take one of the groups out of the other.")
+        found = frozenset[str]().union(*(self._resolve(part, (*above, audience)) for part in parts))
+        self._members[audience] = found
+        return found
+
+
+def _refuse(sentence: str, mend: str) -> Malformed:
+    return Malformed("bad-offices", sentence, mend)
+
+
+def _under(area: str, named: Iterable[str], areas: Areas) -> None:
+    for code in named:
+        if code == EVERYWHERE or not areas.known(code) or not areas.covers(area, code):
+            raise Malformed(
+                "foreign-area",
+                f"A list for the area {area} speaks of another area.",
+                "Each regional list may only name areas at or below its own.",
+            )
+
+
+def check_monitors(document: MonitorsFile, area: str, areas: Areas) -> None:
+    """Checks that a delegated list of monitors keeps to its ``area`` and that each name follows from its key.
+
+    Raises:
+        Malformed: ``foreign-area`` or ``bad-monitor``.
+    """
+    if document.area != area or not areas.known(area):
+        raise Malformed("foreign-area", "A list of monitors stands under another area's name.")
+    for monitor in document.monitors:
+        _under(area, monitor.areas, areas)
+        if monitor_id(unb64u(monitor.key)) != monitor.kid:
+            raise Malformed("bad-monitor", "A monitor's name does not follow from its key.")
+
+
+def check_regional_policy(rules: Iterable[Any], area: str, areas: Areas) -> None:
+    """Checks that each rule of a delegated policy keeps to its ``area``. Raises Malformed, ``foreign-area``."""
+    for rule in rules:
+        _under(area, rule.areas, areas)

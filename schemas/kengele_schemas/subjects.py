@@ -1,0 +1,163 @@
+"""The names on the bus. No other module spells a subject, a stream or an inbox.
+
+A name is made of tokens; each token given from outside is checked here, so that no id can hold a dot, a wildcard or a
+blank and reach beyond its own subject.
+
+    >>> trust_file("monitors/KE-43.json")
+    'trustfile.bW9uaXRvcnMvS0UtNDMuanNvbg'
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import Final
+
+from .encoding import b64u, unb64u
+from .errors import Malformed
+from .nkeys import decode_public
+
+LEDGER: Final = "LEDGER"
+TRUST: Final = "TRUST"
+REFUSED: Final = "REFUSED"
+
+SUBMISSIONS: Final = "reports.*.submit"
+"""What the hub listens on for reports; likewise the four below for their requests."""
+TRUST_REQUESTS: Final = "trust.*.get"
+METADATA_REQUESTS: Final = "publish.*.metadata"
+CREDENTIAL_REQUESTS: Final = "join.*.credentials"
+SERVICES: Final = (SUBMISSIONS, TRUST_REQUESTS, METADATA_REQUESTS, CREDENTIAL_REQUESTS)
+
+LEDGER_ALL: Final = "ledger.>"
+LEDGER_REPORTS: Final = "ledger.report.*"
+TRUST_FILES: Final = "trustfile.*"
+REFUSALS: Final = "refused.*"
+
+MAX_PATH: Final = 128
+"""Characters of a trust file's path."""
+
+_TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
+_PATH: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)*", re.ASCII)
+
+
+def token(text: str) -> str:
+    """``text`` if it is one plain token: 1–64 letters, digits, ``_`` and ``-``. Raises Malformed otherwise."""
+    if _TOKEN.fullmatch(text) is None:
+        raise Malformed("malformed", "A name on the bus holds a character that it may not.")
+    return text
+
+
+@lru_cache(maxsize=4096)
+def member(nkey: str) -> str:
+    """``nkey`` if it is the public key of a NATS user. Raises Malformed otherwise."""
+    decode_public(nkey, "user")
+    return nkey
+
+
+def reports_submit(nkey: str) -> str:
+    """Request: a sealed report; the answer is a receipt."""
+    return f"reports.{member(nkey)}.submit"
+
+
+def trust_get(nkey: str) -> str:
+    """Request: ``{"path": …}``; the answer is a trust file's bytes."""
+    return f"trust.{member(nkey)}.get"
+
+
+def publish_metadata(nkey: str) -> str:
+    """Request of a coordinator: signed roster and policy metadata."""
+    return f"publish.{member(nkey)}.metadata"
+
+
+def join_credentials(nkey: str) -> str:
+    """Request of a node that is not in yet: the credentials for its own key ``nkey``."""
+    return f"join.{member(nkey)}.credentials"
+
+
+def sender(subject: str) -> str:
+    """The nkey in the subject of a service request.
+
+    The broker lets a member publish only below its own nkey, so this is who sent the request; for ``join`` requests it
+    is merely whom they are about.
+
+    Raises:
+        Malformed: not the subject of one of :data:`SERVICES`.
+    """
+    room, _, rest = subject.partition(".")
+    nkey, _, verb = rest.partition(".")
+    if f"{room}.*.{verb}" not in SERVICES:
+        raise Malformed("malformed", "A request came in under an unknown subject.")
+    return member(nkey)
+
+
+def inbox_prefix(nkey: str) -> str:
+    """Under which a member's answers arrive; nobody else may listen there."""
+    return f"_INBOX_{member(nkey)}"
+
+
+def feed_stream(nkey: str) -> str:
+    """The stream of one office's deliveries. One a member: sequence numbers tell an office only of its own reports."""
+    return f"FEED_{member(nkey)}"
+
+
+def feed_consumer(nkey: str) -> str:
+    """The durable consumer of :func:`feed_stream`."""
+    return member(nkey)
+
+
+def feed_subject(nkey: str, item: str = "") -> str:
+    """What the hub publishes to deliver to one office.
+
+    Args:
+        nkey: the office's.
+        item: what the message is about, such as a report's id; a subject of its own can be written once only.
+    """
+    return f"feed.{member(nkey)}.{token(item)}" if item else f"feed.{member(nkey)}"
+
+
+def feed_next(nkey: str) -> str:
+    """Request: the next messages of a member's own feed (NATS JetStream wire API, "Fetching from a pull consumer")."""
+    return consumer_next(feed_stream(nkey), feed_consumer(nkey))
+
+
+def consumer_next(stream: str, consumer: str) -> str:
+    """Request: the next messages of a pull consumer."""
+    return f"$JS.API.CONSUMER.MSG.NEXT.{token(stream)}.{token(consumer)}"
+
+
+def ledger_entry(kind: str, name: str) -> str:
+    """The subject of one entry of the hub's ledger; an entry is written once."""
+    return f"ledger.{token(kind)}.{token(name)}"
+
+
+def ledger_report(report_id: str) -> str:
+    """Where the one report with this id stands in the ledger."""
+    return ledger_entry("report", report_id)
+
+
+def ledger_trust(version: int) -> str:
+    """Where a version of the trust metadata stands in the ledger."""
+    return ledger_entry("trust", str(version))
+
+
+def refused(nkey: str) -> str:
+    """Where what a member sent in vain is kept aside."""
+    return f"refused.{member(nkey)}"
+
+
+def trust_file(path: str) -> str:
+    """Where a trust file's bytes are kept, its path encoded because it holds dots. Raises Malformed on a bad path."""
+    if len(path) > MAX_PATH or _PATH.fullmatch(path) is None:
+        raise Malformed("malformed", "A trust file's path is not one.")
+    return f"trustfile.{b64u(path.encode('ascii'))}"
+
+
+def trust_path(subject: str) -> str:
+    """The path that :func:`trust_file` was made from. Raises Malformed on any other subject."""
+    try:
+        path = unb64u(subject.removeprefix("trustfile.")).decode("ascii")
+    except UnicodeDecodeError:
+        raise Malformed("malformed", "A trust file's path is not one.") from None
+    if trust_file(path) != subject:
+        raise Malformed("malformed", "A trust file's path is not one.")
+    return path

@@ -1,0 +1,332 @@
+"""What the coordinators signed, verified: roster and policy as TUF targets (theupdateframework.io, specification 1.0).
+
+The hub only passes files on. Whatever it leaves out, changes, mixes or serves late is noticed here, by python-tuf for
+signatures, thresholds, versions and dates, and by this module for what TUF does not know: that a regional list may
+speak of its own area only, and that all documents together make sense.
+
+    >>> store = TrustStore(Path("trust"), root)
+    >>> trusted = store.refresh(fetch, "office", now, areas=("KG",))
+    >>> trusted.compiled.release(header, now.date())
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final, Literal, TypeVar
+from urllib.parse import quote
+
+from pydantic import BaseModel
+from tuf.api._payload import Targets
+from tuf.api.exceptions import (
+    BadVersionNumberError,
+    DownloadError,
+    DownloadHTTPError,
+    ExpiredMetadataError,
+    LengthOrHashMismatchError,
+    RepositoryError,
+    UnsignedMetadataError,
+)
+from tuf.api.metadata import Metadata
+from tuf.ngclient.config import UpdaterConfig
+from tuf.ngclient.fetcher import FetcherInterface
+from tuf.ngclient.updater import Updater
+
+from .areas import Areas, AreasFile
+from .encoding import loads
+from .errors import Damaged, KengeleError, Malformed, Unreachable, Untrusted
+from .fields import read
+from .policy import PolicyFile
+from .release import Compiled
+from .roster import (
+    ConnectionsFile,
+    Monitor,
+    MonitorsFile,
+    Network,
+    Offices,
+    OfficesFile,
+    check_monitors,
+    check_regional_policy,
+)
+
+Scope = Literal["monitor", "office", "coordinator", "hub"]
+Fetch = Callable[[str], bytes | None]
+"""Gives the bytes under a path, None if there are none. May raise Unreachable."""
+
+METADATA: Final = "metadata/"
+TARGETS: Final = "targets/"
+COMMON: Final = ("network.json", "offices.json", "policy.json", "areas.json")
+CONNECTIONS: Final = "connections.json"
+MONITORS: Final = "monitors"
+POLICY: Final = "policy"
+_MAX_DOCUMENT: Final = 4 * 1024 * 1024
+_SEEN: Final = "seen"
+_CONFIG: Final = UpdaterConfig(
+    max_root_rotations=64,
+    max_delegations=512,
+    root_max_length=128 * 1024,
+    snapshot_max_length=256 * 1024,
+    targets_max_length=512 * 1024,
+)
+_M = TypeVar("_M", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class Trusted:
+    """A verified set of documents. A monitor has no ``monitors``; ``connections`` are for hub and coordinator only.
+
+    ``version`` is that of the coordinators' signed list of documents; ``fresh`` whether the hub vouched just now that
+    there is none newer; ``targets_expire`` until when the coordinators' signatures hold (UTC).
+    """
+
+    network: Network
+    offices: Offices
+    areas: Areas
+    policy: PolicyFile
+    regional: Mapping[str, PolicyFile]
+    compiled: Compiled
+    monitors: Mapping[str, Monitor]
+    connections: ConnectionsFile | None
+    version: int
+    fresh: bool
+    targets_expire: datetime
+
+
+class TrustStore:
+    """A directory with what was verified, which never goes back behind it.
+
+    Args:
+        directory: made if missing; only this store writes there.
+        root: the first root metadata, from the network's card.
+    """
+
+    def __init__(self, directory: Path, root: bytes) -> None:
+        self._directory = directory
+        self._root = root
+
+    def refresh(self, fetch: Fetch, scope: Scope, now: datetime, areas: tuple[str, ...] = ()) -> Trusted:
+        """The documents as they stand at the hub.
+
+        Args:
+            fetch: how files are got.
+            scope: whose documents are wanted.
+            now: aware, UTC; what has expired by then is refused.
+            areas: of an office: it is given the monitors of those.
+
+        Raises:
+            Untrusted: ``rolled-back``, ``frozen`` (expired), ``too-few-signatures``, ``mix-and-match``,
+                ``not-served`` or ``bad-signature``; what was verified before stays.
+            Malformed: a signed document does not follow its model, or they do not fit each other.
+            Unreachable: as ``fetch`` raises it.
+        """
+        trusted = self._verified(_Fetcher(fetch), scope, now, areas, fresh=True)
+        self._remember(now)
+        return trusted
+
+    def offline(self, scope: Scope, now: datetime, areas: tuple[str, ...] = ()) -> Trusted:
+        """The documents as they were verified last, their signatures checked again; whether they still hold is for
+        the caller to judge by ``targets_expire``.
+
+        Raises:
+            Untrusted: ``no-trust``: nothing was ever verified here.
+            Damaged: what is on the disk is not what was verified.
+        """
+        try:
+            seen = datetime.fromisoformat((self._directory / _SEEN).read_text("ascii"))
+        except (OSError, ValueError):
+            raise Untrusted(
+                "no-trust", "This member has never seen the network's rules.", "Go online once; they are kept then."
+            ) from None
+        try:
+            return self._verified(_Fetcher(self._local), scope, min(now, seen), areas, fresh=False)
+        except KengeleError as error:
+            raise Damaged(
+                "damaged", f"The rules kept here cannot be used ({error.code}).", "Go online; they are fetched anew."
+            ) from None
+
+    def _remember(self, now: datetime) -> None:
+        draft = self._directory / f".{_SEEN}"
+        draft.write_text(now.isoformat(), "ascii")
+        draft.replace(self._directory / _SEEN)
+
+    def _local(self, path: str) -> bytes | None:
+        """A file of this directory under the name the hub would serve it by."""
+        folder, _, name = path.partition("/")
+        if folder == TARGETS.rstrip("/"):
+            head, slash, last = name.rpartition("/")
+            local = self._directory / folder / quote(f"{head}{slash}{last.partition('.')[2]}", "")
+        elif name.endswith(".root.json"):
+            local = self._directory / folder / "root_history" / name
+        else:
+            role = name if name == "timestamp.json" else name.partition(".")[2]
+            local = self._directory / folder / quote(role, "")
+        try:
+            return local.read_bytes()
+        except OSError:
+            return None
+
+    def _verified(
+        self, fetcher: _Fetcher, scope: Scope, now: datetime, areas: tuple[str, ...], *, fresh: bool
+    ) -> Trusted:
+        folders = [self._directory / name for name in (METADATA, TARGETS)]
+        for folder in folders:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            updater = Updater(
+                *(str(folders[0]), METADATA, str(folders[1]), TARGETS, fetcher, _CONFIG), bootstrap=self._root
+            )
+            # The one clock is the caller's: a store is judged by the day it was last seen, too.
+            updater._trusted_set.reference_time = now
+            updater.refresh()
+            targets = updater._trusted_set.targets
+            documents = {path: _target(updater, path) for path in COMMON}
+            if scope in ("hub", "coordinator"):
+                documents[CONNECTIONS] = _target(updater, CONNECTIONS)
+            table = _areas(documents["areas.json"])
+            for path in _delegated(targets, scope, areas, table):
+                documents[path] = _target(updater, path)
+        except (RepositoryError, DownloadError) as error:
+            if fetcher.failure is not None:
+                raise fetcher.failure from None
+            raise _told(error) from None
+        except (ValueError, KeyError, TypeError, RecursionError):
+            raise Untrusted("bad-signature", "A file of the network's rules is not one.", _MEND) from None
+        return _assembled(tuple(sorted(documents.items())), targets.version, fresh, targets.expires)
+
+
+_MEND: Final = "Nothing was changed here. Tell the coordinators if it stays so."
+
+
+class _Fetcher(FetcherInterface):
+    """TUF's downloads through a :data:`Fetch`; ``failure`` is what the line raised."""
+
+    def __init__(self, fetch: Fetch) -> None:
+        self._get = fetch
+        self.failure: KengeleError | None = None
+
+    def _fetch(self, url: str) -> Iterator[bytes]:
+        try:
+            data = self._get(url)
+        except KengeleError as error:
+            self.failure = error
+            raise DownloadError("the line failed") from None
+        except TimeoutError:
+            self.failure = Unreachable("unreachable", "The hub does not answer.", "Try again when there is a line.")
+            raise DownloadError("the line failed") from None
+        if data is None:
+            raise DownloadHTTPError("not served", 404)
+        return iter((data,))
+
+
+def _target(updater: Updater, path: str) -> bytes:
+    info = updater.get_targetinfo(path)
+    if info is None:
+        raise Untrusted("not-served", "The coordinators' list lacks a document.", _MEND)
+    if info.length > _MAX_DOCUMENT:
+        raise Untrusted("bad-signature", "A document of the network's rules is too large.", _MEND)
+    found = updater.find_cached_target(info)
+    return Path(found or updater.download_target(info)).read_bytes()
+
+
+def _told(error: Exception) -> Untrusted:
+    if isinstance(error, ExpiredMetadataError):
+        return Untrusted("frozen", "The hub serves rules that are past their date.", _MEND)
+    if isinstance(error, BadVersionNumberError):
+        return Untrusted("rolled-back", "The hub serves rules older than those seen here.", _MEND)
+    if isinstance(error, UnsignedMetadataError):
+        return Untrusted("too-few-signatures", "Too few coordinators have signed these rules.", _MEND)
+    if isinstance(error, LengthOrHashMismatchError):
+        return Untrusted("mix-and-match", "The hub serves files that do not belong together.", _MEND)
+    if isinstance(error, DownloadError):
+        return Untrusted("not-served", "The hub does not serve a file of the network's rules.", _MEND)
+    return Untrusted("bad-signature", "A file of the network's rules is not as it was signed.", _MEND)
+
+
+def overlap(area: str, own: tuple[str, ...], areas: Areas) -> bool:
+    """Whether what happens in ``area`` may concern an office that follows ``own``."""
+    return any(
+        areas.known(code) and areas.known(area) and (areas.covers(code, area) or areas.covers(area, code))
+        for code in own
+    ) or bool(areas.known(area) and any(areas.known(code) and areas.below(code) & areas.below(area) for code in own))
+
+
+def delegated_paths(targets: Targets) -> list[str]:
+    """The documents that regional coordinators sign: ``monitors/<area>.json`` and ``policy/<area>.json``."""
+    roles = targets.delegations.roles if targets.delegations and targets.delegations.roles else {}
+    return sorted(path for role in roles.values() for path in role.paths or ())
+
+
+def area_of(path: str) -> tuple[str, str]:
+    """Folder and area of a regional document's path. Raises Malformed on any other path."""
+    folder, _, name = path.partition("/")
+    if folder not in (MONITORS, POLICY) or not name.endswith(".json") or not name[:-5]:
+        raise Malformed("malformed", "The coordinators' list names a document of an unknown kind.")
+    return folder, name[:-5]
+
+
+def _delegated(targets: Targets, scope: Scope, own: tuple[str, ...], areas: Areas) -> Iterator[str]:
+    for path in delegated_paths(targets):
+        folder, area = area_of(path)
+        wanted = scope in ("hub", "coordinator") or folder == POLICY
+        if wanted or (scope == "office" and overlap(area, own, areas)):
+            yield path
+
+
+def _document(data: bytes, model: type[_M]) -> _M:
+    return read(model, loads(data, max_bytes=_MAX_DOCUMENT, max_depth=12))
+
+
+@lru_cache(maxsize=8)
+def _areas(data: bytes) -> Areas:
+    return Areas(_document(data, AreasFile))
+
+
+@lru_cache(maxsize=8)
+def _assembled(documents: tuple[tuple[str, bytes], ...], version: int, fresh: bool, expires: datetime) -> Trusted:
+    return assemble(dict(documents), version=version, fresh=fresh, expires=expires)
+
+
+def assemble(documents: Mapping[str, bytes], *, version: int, fresh: bool, expires: datetime) -> Trusted:
+    """The documents by path as one set, checked against each other; no signature is looked at here.
+
+    Raises:
+        Malformed: ``bad-field``, ``bad-areas``, ``bad-offices``, ``bad-rule``, ``foreign-area``, ``bad-monitor``.
+    """
+    areas = _areas(documents["areas.json"])
+    offices = Offices(_document(documents["offices.json"], OfficesFile))
+    policy = _document(documents["policy.json"], PolicyFile)
+    regional: dict[str, PolicyFile] = {}
+    monitors: dict[str, Monitor] = {}
+    for path, data in documents.items():
+        if "/" not in path:
+            continue
+        folder, area = area_of(path)
+        if folder == MONITORS:
+            listed = _document(data, MonitorsFile)
+            check_monitors(listed, area, areas)
+            for monitor in listed.monitors:
+                if monitor.kid in monitors:
+                    raise Malformed("bad-monitor", "A monitor stands in two lists.", "Keep each in one.")
+                monitors[monitor.kid] = monitor
+        else:
+            regional[area] = _document(data, PolicyFile)
+            check_regional_policy(regional[area].rules, area, areas)
+    network = _document(documents["network.json"], Network)
+    if offices.get(network.custodian) is None and offices.document.offices:
+        raise Malformed("bad-offices", "The custodian is not among the offices.", "Name one that is.")
+    connections = _document(documents[CONNECTIONS], ConnectionsFile) if CONNECTIONS in documents else None
+    compiled = Compiled([policy, *regional.values()], offices, areas)
+    expires = expires if expires.tzinfo else expires.replace(tzinfo=UTC)
+    return Trusted(network, offices, areas, policy, regional, compiled, monitors, connections, version, fresh, expires)
+
+
+def metadata_version(data: bytes) -> int:
+    """The version of a metadata file. Raises Malformed."""
+    try:
+        return int(Metadata[Any].from_bytes(data).signed.version)
+    except (RepositoryError, ValueError, KeyError, TypeError, json.JSONDecodeError):
+        raise Malformed("malformed", "A metadata file is not one.") from None

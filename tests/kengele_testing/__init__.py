@@ -1,0 +1,1 @@
+"""What several tests share: a real broker, members that connect to it."""

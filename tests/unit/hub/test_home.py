@@ -1,0 +1,74 @@
+"""The hub's secrets on disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from kengele_hub.home import HubKeys, write_private
+from kengele_schemas.errors import Damaged, Refused
+
+
+def test_keys_are_read_back_as_they_were_written(tmp_path: Path) -> None:
+    keys = HubKeys.create(tmp_path / "hub")
+
+    assert HubKeys.load(tmp_path / "hub") == keys
+    assert len({bytes(key) for key in (keys.hub_key, keys.snapshot_key, keys.timestamp_key)}) == 3
+
+
+def test_keys_are_for_this_users_eyes_only(tmp_path: Path) -> None:
+    HubKeys.create(tmp_path / "hub")
+
+    assert (tmp_path / "hub").stat().st_mode & 0o777 == 0o700
+    assert [path.name for path in (tmp_path / "hub").iterdir()] == ["keys.json"]
+    assert (tmp_path / "hub" / "keys.json").stat().st_mode & 0o777 == 0o600
+
+
+def test_keys_that_others_can_read_are_not_used(tmp_path: Path) -> None:
+    HubKeys.create(tmp_path)
+    (tmp_path / "keys.json").chmod(0o640)
+
+    with pytest.raises(Refused) as caught:
+        HubKeys.load(tmp_path)
+    assert caught.value.code == "keys-exposed"
+
+
+def test_keys_are_never_overwritten(tmp_path: Path) -> None:
+    keys = HubKeys.create(tmp_path)
+
+    with pytest.raises(Refused) as caught:
+        HubKeys.create(tmp_path)
+    assert caught.value.code == "exists"
+    assert HubKeys.load(tmp_path) == keys
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", "null", '{"v":2}', '{"v":1}', '{"v":1,"operator":3}', "{"])
+def test_a_damaged_file_is_told_apart_from_none(tmp_path: Path, text: str) -> None:
+    with pytest.raises(Damaged) as caught:
+        HubKeys.load(tmp_path)
+    assert caught.value.code == "no-keys"
+
+    write_private(tmp_path / "keys.json", text.encode())
+    with pytest.raises(Damaged) as caught:
+        HubKeys.load(tmp_path)
+    assert caught.value.code == "damaged"
+
+
+def test_no_seed_shows_in_the_representation(tmp_path: Path) -> None:
+    keys = HubKeys.create(tmp_path)
+
+    assert keys.accounts.operator.seed not in repr(keys)
+    assert keys.hub_user.seed not in repr(keys)
+    assert bytes(keys.hub_key).hex() not in repr(keys)
+
+
+def test_a_private_file_replaces_the_old_one_wholly(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    write_private(path, b"a longer first version")
+    path.chmod(0o644)
+    write_private(path, b"second")
+
+    assert path.read_bytes() == b"second"
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert list(tmp_path.iterdir()) == [path]
