@@ -29,7 +29,8 @@ from .tlp import LEVELS
 MAX_TEXT: Final = 2_000_000
 """Characters of a policy that are looked at."""
 
-_MAX_DEPTH: Final = 3
+_MAX_DEPTH: Final = 4
+_LISTS: Final = ("grant", "forbid", "to", "areas", "categories")
 _NUMBERS: Final = ("min_severity", "max_severity")
 _DIGITS: Final = frozenset("0123456789")
 _WORDS: Final[dict[str, Sequence[str]]] = {
@@ -113,7 +114,7 @@ class _Loader(yaml.BaseLoader):
     depth = 0
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        event = self.peek_event()
+        event = self.peek_event()  # type: ignore[no-untyped-call]
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
             raise BadText(event.start_mark, "anchors and aliases are not read", "Write the values out.")
         if getattr(event, "tag", None) is not None:
@@ -169,6 +170,8 @@ def _rule(entry: yaml.Node) -> tuple[Rule, dict[str, yaml.Mark]]:
         if field in _WORDS and isinstance(written := value.get(field), str | list) and path in marks:
             word = written[int(rest.rstrip("]"))] if rest and isinstance(written, list) else written
             mend = _nearest(word, _WORDS[field]) if isinstance(word, str) else mend
+        if path in _LISTS and isinstance(value.get(path), str):
+            mend = "Write it in brackets: [one, another]."
         sentence = (
             error.sentence.removesuffix(".").replace("The field", "the field").replace("The document", "the rule")
         )

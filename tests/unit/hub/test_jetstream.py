@@ -61,8 +61,8 @@ def test_a_batch_is_stored_in_order_and_its_last_place_returned(tmp_path: Path) 
     async def claim(nc: Client) -> None:
         assert await publish_batch(nc, [(REPORT(f"r{i}"), b"%d" % i, ONCE) for i in range(5)]) == 5
         assert await publish_batch(nc, [(REPORT("x"), b"", ONCE)]) == 6
-        assert await jetstream.last(nc, subjects.LEDGER, REPORT("r2")) == (3, b"2")
-        assert await jetstream.last(nc, subjects.LEDGER, REPORT("x")) == (6, b"")
+        assert (await jetstream.last(nc, subjects.LEDGER, REPORT("r2")) or ())[:2] == (3, b"2")
+        assert (await jetstream.last(nc, subjects.LEDGER, REPORT("x")) or ())[:2] == (6, b"")
         assert await jetstream.last(nc, subjects.LEDGER, REPORT("none")) is None
 
     run(tmp_path, claim)
@@ -76,7 +76,7 @@ def test_a_report_id_is_taken_once_and_nothing_beside_it_is_stored(tmp_path: Pat
         with pytest.raises(Conflict):
             await publish_batch(nc, [(REPORT("twice"), b"", ONCE), (REPORT("twice"), b"", ONCE)])
         assert await count(nc, subjects.LEDGER) == 1
-        assert await jetstream.last(nc, subjects.LEDGER, REPORT("taken")) == (1, b"first")
+        assert (await jetstream.last(nc, subjects.LEDGER, REPORT("taken")) or ())[:2] == (1, b"first")
 
     run(tmp_path, claim)
 
@@ -210,7 +210,7 @@ def test_a_trust_file_is_kept_in_its_last_version_only(tmp_path: Path) -> None:
         subject = subjects.trust_file("timestamp.json")
         await publish_batch(nc, [(subject, b"1", {}), (subjects.trust_file("1.root.json"), b"root", {})])
         await publish_batch(nc, [(subject, b"2", {})])
-        assert await jetstream.last(nc, subjects.TRUST, subject) == (3, b"2")
+        assert (await jetstream.last(nc, subjects.TRUST, subject) or ())[:2] == (3, b"2")
         assert await count(nc, subjects.TRUST) == 2
 
     run(tmp_path, claim)
@@ -222,7 +222,7 @@ def test_one_senders_refusals_do_not_wash_out_anothers(tmp_path: Path) -> None:
         await publish_batch(nc, [(quiet, b"kept", {})])
         await publish_batch(nc, [(loud, b"", {}) for _ in range(150)])
         assert await count(nc, subjects.REFUSED) == 101
-        assert await jetstream.last(nc, subjects.REFUSED, quiet) == (1, b"kept")
+        assert (await jetstream.last(nc, subjects.REFUSED, quiet) or ())[:2] == (1, b"kept")
 
     run(tmp_path, claim)
 

@@ -1,0 +1,1 @@
+"""Judges of another make: what Kengele decides is put to them as well, and the answers must agree."""
