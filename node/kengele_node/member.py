@@ -140,6 +140,11 @@ class Member:
         """What this member has verified of the network's rules."""
         return TrustStore(self.home / "trust", unb64u(self.card.root))
 
+    def rename(self, member_id: str) -> None:
+        """Keeps ``member_id`` as this member's id."""
+        self.profile = {**self.profile, "id": member_id}
+        self.remember(_PROFILE, dumps(self.profile))
+
     def remember(self, name: str, secret: bytes) -> None:
         """Keeps one more secret in the vault, durably."""
         self.vault.replace({**self.vault.secrets, name: secret})

@@ -11,6 +11,7 @@ speak of its own area only, and that all documents together make sense.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from pydantic import BaseModel
 from tuf.api._payload import Targets
@@ -147,6 +148,22 @@ class TrustStore:
             raise Damaged(
                 "damaged", f"The rules kept here cannot be used ({error.code}).", "Go online; they are fetched anew."
             ) from None
+
+    def files(self) -> dict[str, bytes]:
+        """What was verified last, under the paths by which the hub serves it; for who drafts the next version."""
+        folder = self._directory / METADATA
+        found = {f"{METADATA}{path.name}": path.read_bytes() for path in (folder / "root_history").glob("*.root.json")}
+        for path in folder.glob("*.json"):
+            data = path.read_bytes()
+            if path.name == "timestamp.json":
+                found[f"{METADATA}{path.name}"] = data
+            elif path.name != "root.json":
+                found[f"{METADATA}{metadata_version(data)}.{path.name}"] = data
+        for path in (self._directory / TARGETS).iterdir():
+            data = path.read_bytes()
+            folder_name, slash, name = unquote(path.name).rpartition("/")
+            found[f"{TARGETS}{folder_name}{slash}{hashlib.sha256(data).hexdigest()}.{name}"] = data
+        return found
 
     def _remember(self, now: datetime) -> None:
         draft = self._directory / f".{_SEEN}"

@@ -71,7 +71,9 @@ def _policy(rule: Rule) -> str:
         conditions.append(f"context.today <= {rule.expires.toordinal()}")
     actions = ", ".join(f'Action::"{name}"' for name in rule.compartments)
     effect = "permit" if rule.grant is not None else "forbid"
-    return f'@id("{rule.id}") {effect} (principal, action in [{actions}], resource) when {{ {" && ".join(conditions)} }};'
+    return (
+        f'@id("{rule.id}") {effect} (principal, action in [{actions}], resource) when {{ {" && ".join(conditions)} }};'
+    )
 
 
 def _categories(rule: Rule) -> str:

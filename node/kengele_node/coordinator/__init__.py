@@ -1,0 +1,1 @@
+"""Coordinators: who is in the network, and who may read what."""
