@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 import nats.errors
 import structlog
@@ -66,21 +66,20 @@ class Delivery:
                 await jetstream.ensure_consumer(
                     self._nc, subjects.LEDGER, CONSUMER, ack_wait=ACK_WAIT, only=subjects.LEDGER_REPORTS
                 )
-                pull = await self._nc.jetstream().pull_subscribe_bind(durable=CONSUMER, stream=subjects.LEDGER)
                 while True:
-                    await self._round(pull)
+                    await self._round()
             except (KengeleError, nats.errors.Error, OSError) as error:
                 _log.warning("delivery-waits", code=getattr(error, "code", "broker-unavailable"))
                 await asyncio.sleep(_PAUSE)
 
-    async def _round(self, pull: Any) -> None:
-        standing = self._standing()
-        if standing is None:
+    async def _round(self) -> None:
+        if self._standing() is None:
             await asyncio.sleep(_PAUSE)
             return
-        try:
-            messages = await pull.fetch(BATCH, timeout=5)
-        except (TimeoutError, nats.errors.TimeoutError):
+        messages = await jetstream.pull(self._nc, subjects.LEDGER, CONSUMER, BATCH, 5)
+        # Only now: the rules may have changed while nothing was there to deliver.
+        standing = self._standing()
+        if standing is None or not messages:
             return
         await self.deliver(messages, standing)
         for message in messages:
@@ -99,6 +98,8 @@ class Delivery:
             except KengeleError as error:
                 _log.error("ledger-entry-unreadable", code=error.code, sequence=message.metadata.sequence.stream)
                 continue
+            if leaf.policy > standing.trusted.policy.version:
+                raise Unavailable("policy-behind", "This worker has not got the newest rules yet.", "Wait.")
             outcome = decide(header, leaf, standing.trusted, today)
             if outcome.narrowed:
                 await self._log_narrowed(header, leaf, outcome, standing)

@@ -20,6 +20,7 @@ from typing import Any, Final, NamedTuple
 
 import nats.errors
 from nats.aio.client import Client
+from nats.aio.msg import Msg
 
 from kengele_schemas import subjects
 from kengele_schemas.encoding import dumps, loads
@@ -236,7 +237,7 @@ async def read_all(nc: Client, stream: str, start: int = 1, *, timeout: float = 
             await nc.publish(subjects.consumer_next(stream, name), dumps({"batch": batch}), reply=inbox)
             for _ in range(batch):
                 message = await subscription.next_msg(timeout)
-                if message.headers and "Status" in message.headers:
+                if _ends(message):
                     raise _unavailable()
                 pending -= 1
                 yield Stored(message.metadata.sequence.stream, message.data, message.subject)
@@ -246,6 +247,38 @@ async def read_all(nc: Client, stream: str, start: int = 1, *, timeout: float = 
         with suppress(Exception):
             await subscription.unsubscribe()
             await _api(nc, f"CONSUMER.DELETE.{stream}.{name}", {}, or_none=_NOT_FOUND)
+
+
+async def pull(nc: Client, stream: str, consumer: str, batch: int, timeout: float) -> list[Msg]:
+    """Up to ``batch`` messages: those there at once, or the first to come within ``timeout`` seconds, or none.
+
+    Not nats-py's ``fetch``, which waits for a full batch while the first of it grows old. Raises Unavailable.
+    """
+    inbox = nc.new_inbox()
+    subject = subjects.consumer_next(stream, consumer)
+    subscription = None
+    try:
+        subscription = await nc.subscribe(inbox)
+        await nc.publish(subject, dumps({"batch": batch, "no_wait": True}), reply=inbox)
+        found: list[Msg] = []
+        while len(found) < batch and not _ends(message := await subscription.next_msg(10)):
+            found.append(message)
+        if found or timeout <= 0:
+            return found
+        await nc.publish(subject, dumps({"batch": 1, "expires": int(timeout * _NANOSECONDS)}), reply=inbox)
+        message = await subscription.next_msg(timeout + 10)
+        return [] if _ends(message) else [message]
+    except (TimeoutError, OSError, nats.errors.Error):
+        raise _unavailable() from None
+    finally:
+        if subscription is not None:
+            with suppress(nats.errors.Error):
+                await subscription.unsubscribe()
+
+
+def _ends(message: Msg) -> bool:
+    """Whether this message only says that there are no more (ADR-13, "Pull Consumers")."""
+    return "Status" in (message.headers or {})
 
 
 async def _ensure_stream(nc: Client, name: str, own: list[str], replicas: int, more: Mapping[str, Any]) -> None:
