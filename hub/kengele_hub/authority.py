@@ -190,13 +190,13 @@ class Authority:
         if standing is None or nkey not in standing.roles:
             return b""
         role, member = standing.roles[nkey]
-        office = standing.trusted.offices.get(member) if role == "office" else None
-        areas = tuple(office.areas) if office is not None else ()
         try:
             path = loads(request, max_bytes=1024)["path"]
         except (Malformed, KeyError, TypeError):
             return b""
-        if not isinstance(path, str) or not metadata.visible(path, role, areas, standing.trusted.areas):
+        if not isinstance(path, str) or not metadata.visible(
+            path, role, standing.concerns.get(member, ()), standing.trusted.areas
+        ):
             return b""
         return self.files.get(path, b"")
 

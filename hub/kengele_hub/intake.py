@@ -24,7 +24,7 @@ from kengele_schemas.errors import KengeleError
 from kengele_schemas.receipt import Leaf
 from kengele_schemas.report import Header, parse_header
 from kengele_schemas.roster import Monitor
-from kengele_schemas.trust import Trusted
+from kengele_schemas.trust import Trusted, concern
 
 ACCEPTED: Final = "accepted"
 _SALT: Final = 16
@@ -39,6 +39,8 @@ class Standing:
     """Role and member id by nkey."""
     desks: Mapping[str, tuple[str, ...]]
     """Nkeys by office id."""
+    concerns: Mapping[str, tuple[str, ...]]
+    """By office id, the areas from which it may be sent something."""
 
     @classmethod
     def of(cls, trusted: Trusted) -> Standing:
@@ -50,7 +52,9 @@ class Standing:
         for nkey, (role, member) in roles.items():
             if role == "office":
                 desks.setdefault(member, []).append(nkey)
-        return cls(trusted, roles, {office: tuple(sorted(nkeys)) for office, nkeys in desks.items()})
+        policies = (trusted.policy, *trusted.regional.values())
+        concerns = {one.id: concern(one, policies, trusted.offices) for one in trusted.offices.document.offices}
+        return cls(trusted, roles, {office: tuple(sorted(nkeys)) for office, nkeys in desks.items()}, concerns)
 
 
 @dataclass(slots=True)

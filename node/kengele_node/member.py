@@ -151,11 +151,7 @@ class Member:
 
     def offline(self) -> Trusted:
         """What was verified last. Raises Untrusted, ``no-trust``, if nothing ever was."""
-        return self.trust.offline(self.role, now(), self._areas)
-
-    @property
-    def _areas(self) -> tuple[str, ...]:
-        return tuple(self.profile.get("areas", ()))
+        return self.trust.offline(self.role, now(), self.id)
 
     @asynccontextmanager
     async def session(self, wait: float = 15) -> AsyncIterator[Session]:
@@ -208,7 +204,7 @@ class Session:
 
     def _verified(self, fetch: Any) -> Trusted:
         member = self.member
-        return member.trust.refresh(fetch, member.role, now(), member._areas)
+        return member.trust.refresh(fetch, member.role, now(), member.id)
 
     async def ask(self, subject: str, document: Any) -> dict[str, Any]:
         """The hub's answer to a request.

@@ -226,7 +226,7 @@ def accept(
             raise Refused("old-version", "A network's first version is number 1.", "Found it anew.")
         last = metadata_version(current[newest(current, _SNAPSHOT)]) if current else 0
         stamp = metadata_version(current["metadata/timestamp.json"]) if current else 0
-        made = _current(_vouched(files, snapshot_key, timestamp_key, now, last + 1, stamp + 1))
+        made = _current(vouched(files, snapshot_key, timestamp_key, now, last + 1, stamp + 1))
     except UnsignedMetadataError:
         raise Untrusted("too-few-signatures", "Too few coordinators have signed.", "Get one more signature.") from None
     except (RepositoryError, ValueError, TypeError, AttributeError):
@@ -253,7 +253,7 @@ def refresh_timestamp(
         return dict(current)
     stale = snapshot.expires < before + SNAPSHOT_LIFE / 2
     return _current(
-        _vouched(dict(current), snapshot_key, timestamp_key, now, snapshot.version + stale, timestamp.version + 1)
+        vouched(dict(current), snapshot_key, timestamp_key, now, snapshot.version + stale, timestamp.version + 1)
     )
 
 
@@ -345,7 +345,7 @@ def _changed(root: bytes, targets: Targets, current: Files, changed: Mapping[str
     return Draft(roles, documents, root, listing)
 
 
-def _vouched(
+def vouched(
     files: dict[str, bytes], snapshot_key: SigningKey, timestamp_key: SigningKey, now: datetime, last: int, stamp: int
 ) -> dict[str, bytes]:
     """``files`` with snapshot number ``last`` and timestamp number ``stamp``."""
@@ -440,7 +440,7 @@ def visible(path: str, role: str, own: tuple[str, ...], areas: Areas) -> bool:
 
     Args:
         role: ``monitor``, ``office`` or ``coordinator``.
-        own: the areas that an office follows.
+        own: the areas from which an office may be sent something (:func:`~kengele_schemas.trust.concern`).
     """
     folder, _, rest = path.partition("/")
     name = rest.rpartition("/")[2].partition(".")[2].removesuffix(".json")

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, Field
 
-from .areas import EVERYWHERE, Areas
+from .areas import Areas
 from .encoding import unb64u
 from .errors import Malformed, Refused
 from .fields import AreaCode, Audience, Bytes32, Day, Items, Line, Model, MonitorId, OfficeId, bad
@@ -216,7 +216,7 @@ def _refuse(sentence: str, mend: str) -> Malformed:
 
 def _under(area: str, named: Iterable[str], areas: Areas) -> None:
     for code in named:
-        if code == EVERYWHERE or not areas.known(code) or not areas.covers(area, code):
+        if not areas.known(code) or not areas.covers(area, code):
             raise Malformed(
                 "foreign-area",
                 f"A list for the area {area} speaks of another area.",

@@ -5,7 +5,7 @@ signatures, thresholds, versions and dates, and by this module for what TUF does
 speak of its own area only, and that all documents together make sense.
 
     >>> store = TrustStore(Path("trust"), root)
-    >>> trusted = store.refresh(fetch, "office", now, areas=("KG",))
+    >>> trusted = store.refresh(fetch, "office", now, "unrcca")
     >>> trusted.compiled.release(header, now.date())
 """
 
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -37,7 +37,7 @@ from tuf.ngclient.config import UpdaterConfig
 from tuf.ngclient.fetcher import FetcherInterface
 from tuf.ngclient.updater import Updater
 
-from .areas import Areas, AreasFile
+from .areas import EVERYWHERE, Areas, AreasFile
 from .encoding import loads
 from .errors import Damaged, KengeleError, Malformed, Unreachable, Untrusted
 from .fields import read
@@ -48,6 +48,7 @@ from .roster import (
     Monitor,
     MonitorsFile,
     Network,
+    Office,
     Offices,
     OfficesFile,
     check_monitors,
@@ -109,14 +110,14 @@ class TrustStore:
         self._directory = directory
         self._root = root
 
-    def refresh(self, fetch: Fetch, scope: Scope, now: datetime, areas: tuple[str, ...] = ()) -> Trusted:
+    def refresh(self, fetch: Fetch, scope: Scope, now: datetime, office: str = "") -> Trusted:
         """The documents as they stand at the hub.
 
         Args:
             fetch: how files are got.
             scope: whose documents are wanted.
             now: aware, UTC; what has expired by then is refused.
-            areas: of an office: it is given the monitors of those.
+            office: with scope ``office``, its id: it gets the monitors whose reports may come to it.
 
         Raises:
             Untrusted: ``rolled-back``, ``frozen`` (expired), ``too-few-signatures``, ``mix-and-match``,
@@ -124,11 +125,11 @@ class TrustStore:
             Malformed: a signed document does not follow its model, or they do not fit each other.
             Unreachable: as ``fetch`` raises it.
         """
-        trusted = self._verified(_Fetcher(fetch), scope, now, areas, fresh=True)
+        trusted = self._verified(_Fetcher(fetch), scope, now, office, fresh=True)
         self._remember(now)
         return trusted
 
-    def offline(self, scope: Scope, now: datetime, areas: tuple[str, ...] = ()) -> Trusted:
+    def offline(self, scope: Scope, now: datetime, office: str = "") -> Trusted:
         """The documents as they were verified last, their signatures checked again; whether they still hold is for
         the caller to judge by ``targets_expire``.
 
@@ -143,7 +144,7 @@ class TrustStore:
                 "no-trust", "This member has never seen the network's rules.", "Go online once; they are kept then."
             ) from None
         try:
-            return self._verified(_Fetcher(self._local), scope, min(now, seen), areas, fresh=False)
+            return self._verified(_Fetcher(self._local), scope, min(now, seen), office, fresh=False)
         except KengeleError as error:
             raise Damaged(
                 "damaged", f"The rules kept here cannot be used ({error.code}).", "Go online; they are fetched anew."
@@ -186,9 +187,7 @@ class TrustStore:
         except OSError:
             return None
 
-    def _verified(
-        self, fetcher: _Fetcher, scope: Scope, now: datetime, areas: tuple[str, ...], *, fresh: bool
-    ) -> Trusted:
+    def _verified(self, fetcher: _Fetcher, scope: Scope, now: datetime, office: str, *, fresh: bool) -> Trusted:
         folders = [self._directory / name for name in (METADATA, TARGETS)]
         for folder in folders:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -203,8 +202,9 @@ class TrustStore:
             documents = {path: _target(updater, path) for path in COMMON}
             if scope in ("hub", "coordinator"):
                 documents[CONNECTIONS] = _target(updater, CONNECTIONS)
-            table = _areas(documents["areas.json"])
-            for path in _delegated(targets, scope, areas, table):
+            regional = delegated_paths(targets)
+            documents |= {path: _target(updater, path) for path in regional if area_of(path)[0] == POLICY}
+            for path in _lists(regional, scope, office, documents):
                 documents[path] = _target(updater, path)
         except (RepositoryError, DownloadError) as error:
             if fetcher.failure is not None:
@@ -263,12 +263,21 @@ def _told(error: Exception) -> Untrusted:
     return Untrusted("bad-signature", "A file of the network's rules is not as it was signed.", _MEND)
 
 
-def overlap(area: str, own: tuple[str, ...], areas: Areas) -> bool:
-    """Whether what happens in ``area`` may concern an office that follows ``own``."""
-    return any(
-        areas.known(code) and areas.known(area) and (areas.covers(code, area) or areas.covers(area, code))
-        for code in own
-    ) or bool(areas.known(area) and any(areas.known(code) and areas.below(code) & areas.below(area) for code in own))
+def concern(office: Office, policies: Iterable[PolicyFile], offices: Offices) -> tuple[str, ...]:
+    """The areas whose reports may come to ``office``: its own, and those for which a rule grants it anything."""
+    found = set(office.areas)
+    for rule in (rule for policy in policies for rule in policy.rules if rule.grant is not None):
+        if any(office.id in offices.members(audience) for audience in rule.to):
+            found.update(rule.areas)
+    return tuple(sorted(found))
+
+
+def overlap(area: str, own: Iterable[str], areas: Areas) -> bool:
+    """Whether what happens in ``area`` may lie in one of ``own``, or the other way round."""
+    if not areas.known(area):
+        return False
+    within = areas.below(area)
+    return any(code == EVERYWHERE or (areas.known(code) and within & areas.below(code)) for code in own)
 
 
 def delegated_paths(targets: Targets) -> list[str]:
@@ -285,12 +294,18 @@ def area_of(path: str) -> tuple[str, str]:
     return folder, name[:-5]
 
 
-def _delegated(targets: Targets, scope: Scope, own: tuple[str, ...], areas: Areas) -> Iterator[str]:
-    for path in delegated_paths(targets):
-        folder, area = area_of(path)
-        wanted = scope in ("hub", "coordinator") or folder == POLICY
-        if wanted or (scope == "office" and overlap(area, own, areas)):
-            yield path
+def _lists(paths: Iterable[str], scope: Scope, office: str, documents: Mapping[str, bytes]) -> list[str]:
+    """The lists of monitors that a member needs: all for hub and coordinators, none for a monitor."""
+    lists = [path for path in paths if area_of(path)[0] == MONITORS]
+    if scope in ("hub", "coordinator"):
+        return lists
+    offices = Offices(_document(documents["offices.json"], OfficesFile))
+    found = offices.get(office) if scope == "office" else None
+    if found is None:
+        return []
+    policies = [_document(data, PolicyFile) for path, data in documents.items() if path.startswith(POLICY)]
+    own, areas = concern(found, policies, offices), _areas(documents["areas.json"])
+    return [path for path in lists if overlap(area_of(path)[1], own, areas)]
 
 
 def _document(data: bytes, model: type[_M]) -> _M:

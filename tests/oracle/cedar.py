@@ -1,7 +1,7 @@
 """Cedar as the judge of Kengele's policy: rules become Cedar policies, offices, groups and areas become entities.
 
-Nothing of Kengele's evaluation is used: groups, the graph of areas and the tree of categories are walked by Cedar, dates
-are compared by Cedar, and "a forbid beats every grant" is Cedar's own rule. The rules that decided are Cedar's
+Nothing of Kengele's evaluation is used: groups, the graph of areas and the tree of categories are walked by Cedar,
+dates are compared by Cedar, and "a forbid beats every grant" is Cedar's own rule. The rules that decided are Cedar's
 "determining policies", told apart by an ``@id`` annotation.
 """
 

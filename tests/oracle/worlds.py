@@ -1,4 +1,4 @@
-"""A small network in which rules overlap often: offices in nested groups, areas in several others, and rules at random."""
+"""A small network in which rules overlap often: offices in nested groups, areas in several others, rules at random."""
 
 from __future__ import annotations
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import random
 
 import pytest
-from oracle.cedar import Cedar
-from oracle.worlds import AREA_ROWS, AREAS, OFFICES, OFFICES_FILE, TODAY, policy, random_header, random_rule
 
 from kengele_schemas.compartments import GRANTABLE, HANDLING_BIT, bitmap
 from kengele_schemas.release import Compiled, Verdict
+from oracle.cedar import Cedar
+from oracle.worlds import AREA_ROWS, AREAS, OFFICES, OFFICES_FILE, TODAY, policy, random_header, random_rule
 
 Counted = dict[str, int]
 
