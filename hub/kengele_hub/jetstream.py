@@ -90,7 +90,7 @@ async def ensure_streams(nc: Client, *, replicas: int = 1, ledger_max_bytes: int
     )
 
 
-async def ensure_feed(nc: Client, nkey: str, *, replicas: int = 1, max_bytes: int = -1, ack_wait: int = 60) -> None:
+async def ensure_feed(nc: Client, nkey: str, *, replicas: int = 1, max_bytes: int = -1, ack_wait: int = 15) -> None:
     """Creates an office's feed and its consumer, or brings them to this configuration.
 
     Args:
