@@ -13,6 +13,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
+import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -67,6 +70,8 @@ MONITORS: Final = "monitors"
 POLICY: Final = "policy"
 _MAX_DOCUMENT: Final = 4 * 1024 * 1024
 _SEEN: Final = "seen"
+_LEFT_OVER: Final = 60.0
+"""Seconds after which a set that is not current is nobody's any more: another process may just be reading it."""
 _CONFIG: Final = UpdaterConfig(
     max_root_rotations=64,
     max_delegations=512,
@@ -125,8 +130,19 @@ class TrustStore:
             Malformed: a signed document does not follow its model, or they do not fit each other.
             Unreachable: as ``fetch`` raises it.
         """
-        trusted = self._verified(_Fetcher(fetch), scope, now, office, fresh=True)
-        self._remember(now)
+        # TUF keeps each file as soon as it has verified it. What a hub serves in part must not spoil the last whole
+        # set, so a refresh works on a copy, which takes the set's place only when all of it holds.
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        copy = Path(tempfile.mkdtemp(prefix="set-", dir=self._directory))
+        try:
+            if self._current.exists():
+                shutil.copytree(self._current, copy, symlinks=True, dirs_exist_ok=True)
+            trusted = self._verified(copy, _Fetcher(fetch), scope, now, office, fresh=True)
+            (copy / _SEEN).write_text(now.isoformat(), "ascii")
+        except BaseException:
+            shutil.rmtree(copy, ignore_errors=True)
+            raise
+        self._adopt(copy)
         return trusted
 
     def offline(self, scope: Scope, now: datetime, office: str = "") -> Trusted:
@@ -138,13 +154,13 @@ class TrustStore:
             Damaged: what is on the disk is not what was verified.
         """
         try:
-            seen = datetime.fromisoformat((self._directory / _SEEN).read_text("ascii"))
+            seen = datetime.fromisoformat((self._current / _SEEN).read_text("ascii"))
         except (OSError, ValueError):
             raise Untrusted(
                 "no-trust", "This member has never seen the network's rules.", "Go online once; they are kept then."
             ) from None
         try:
-            return self._verified(_Fetcher(self._local), scope, min(now, seen), office, fresh=False)
+            return self._verified(self._current, _Fetcher(self._local), scope, min(now, seen), office, fresh=False)
         except KengeleError as error:
             raise Damaged(
                 "damaged", f"The rules kept here cannot be used ({error.code}).", "Go online; they are fetched anew."
@@ -152,7 +168,7 @@ class TrustStore:
 
     def files(self) -> dict[str, bytes]:
         """What was verified last, under the paths by which the hub serves it; for who drafts the next version."""
-        folder = self._directory / METADATA
+        folder = self._current / METADATA
         found = {f"{METADATA}{path.name}": path.read_bytes() for path in (folder / "root_history").glob("*.root.json")}
         for path in folder.glob("*.json"):
             data = path.read_bytes()
@@ -160,35 +176,45 @@ class TrustStore:
                 found[f"{METADATA}{path.name}"] = data
             elif path.name != "root.json":
                 found[f"{METADATA}{metadata_version(data)}.{path.name}"] = data
-        for path in (self._directory / TARGETS).iterdir():
+        for path in (self._current / TARGETS).iterdir():
             data = path.read_bytes()
             folder_name, slash, name = unquote(path.name).rpartition("/")
             found[f"{TARGETS}{folder_name}{slash}{hashlib.sha256(data).hexdigest()}.{name}"] = data
         return found
 
-    def _remember(self, now: datetime) -> None:
-        draft = self._directory / f".{_SEEN}"
-        draft.write_text(now.isoformat(), "ascii")
-        draft.replace(self._directory / _SEEN)
+    @property
+    def _current(self) -> Path:
+        return self._directory / "current"
+
+    def _adopt(self, copy: Path) -> None:
+        """Makes ``copy`` the current set, at once or, after a crash, not at all; sets before it are removed."""
+        link = self._directory / f".{copy.name}"
+        link.symlink_to(copy.name)
+        link.replace(self._current)
+        for old in self._directory.glob("set-*"):
+            if old != copy and old.stat().st_mtime < time.time() - _LEFT_OVER:
+                shutil.rmtree(old, ignore_errors=True)
 
     def _local(self, path: str) -> bytes | None:
         """A file of this directory under the name the hub would serve it by."""
         folder, _, name = path.partition("/")
         if folder == TARGETS.rstrip("/"):
             head, slash, last = name.rpartition("/")
-            local = self._directory / folder / quote(f"{head}{slash}{last.partition('.')[2]}", "")
+            local = self._current / folder / quote(f"{head}{slash}{last.partition('.')[2]}", "")
         elif name.endswith(".root.json"):
-            local = self._directory / folder / "root_history" / name
+            local = self._current / folder / "root_history" / name
         else:
             role = name if name == "timestamp.json" else name.partition(".")[2]
-            local = self._directory / folder / quote(role, "")
+            local = self._current / folder / quote(role, "")
         try:
             return local.read_bytes()
         except OSError:
             return None
 
-    def _verified(self, fetcher: _Fetcher, scope: Scope, now: datetime, office: str, *, fresh: bool) -> Trusted:
-        folders = [self._directory / name for name in (METADATA, TARGETS)]
+    def _verified(
+        self, directory: Path, fetcher: _Fetcher, scope: Scope, now: datetime, office: str, *, fresh: bool
+    ) -> Trusted:
+        folders = [directory / name for name in (METADATA, TARGETS)]
         for folder in folders:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:

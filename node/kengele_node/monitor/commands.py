@@ -72,6 +72,7 @@ def build(parser: argparse.ArgumentParser) -> None:
     outbox = _action(
         actions, "outbox", "list what waits, what was accepted and what was refused", "kengele node outbox", _outbox
     )
+    outbox.add_argument("--receipt", metavar="ID", help="write the receipt of this report, for: kengele verify")
     outbox.add_argument("--limit", type=int, default=100, help="entries, newest first (default: 100)")
     _action(actions, "run", "keep the line up and send what is in the outbox", "kengele node run --home node", _run)
     _action(actions, "status", "say how this node is", "kengele node status --json", _status)
@@ -216,6 +217,8 @@ def _row(entry: Entry) -> dict[str, Any]:
 def _outbox(args: argparse.Namespace) -> int:
     outbox = open_outbox(_open(args))
     try:
+        if args.receipt:
+            return _receipt(outbox, args.receipt)
         rows = [_row(entry) | {"id": entry.report_id or None} for entry in outbox.entries(args.limit)]
     finally:
         outbox.close()
@@ -229,6 +232,14 @@ def _outbox(args: argparse.Namespace) -> int:
         terminal.say(
             f"{row['number']:>6}  {row['written'] or '-':25}  {row['state']}{code}, {row['attempts']} attempts"
         )
+    return 0
+
+
+def _receipt(outbox: Outbox, report_id: str) -> int:
+    entry = outbox.find(report_id)
+    if entry is None or entry.receipt is None:
+        raise Refused("no-receipt", "There is no receipt of such a report here.", "See: kengele node outbox --json")
+    sys.stdout.buffer.write(entry.receipt + b"\n")
     return 0
 
 

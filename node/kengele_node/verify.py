@@ -1,0 +1,102 @@
+"""``kengele verify``: a receipt, a card or a draft checked on this machine alone, without asking the hub."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from kengele_schemas import metadata
+from kengele_schemas.cards import CoordinatorCard, HubCard, JoinRequest, NetworkCard, read_card
+from kengele_schemas.encoding import loads, unb64u
+from kengele_schemas.errors import Malformed
+from kengele_schemas.metadata import Draft
+from kengele_schemas.receipt import ACCEPTED, read_receipt
+from kengele_schemas.trust import TrustStore
+
+from . import terminal
+
+_MAX: Final = 8 * 1024 * 1024
+
+
+def build(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's options to ``parser``."""
+    parser.description = "Check a receipt, a card, a join request or a draft, offline."
+    parser.epilog = "Example:  kengele verify receipt.json --home node"
+    parser.add_argument("file", type=Path, metavar="FILE")
+    parser.add_argument("--home", type=Path, help="a member's directory: whose rules name the hub (for receipts)")
+    parser.add_argument("--hub-card", type=Path, help="the hub's card instead")
+    parser.add_argument("--envelope", type=Path, help="the report that the receipt must be about")
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    parser.set_defaults(run=_run)
+
+
+def _run(args: argparse.Namespace) -> int:
+    data = args.file.read_bytes()
+    value = loads(data, max_bytes=_MAX)
+    if not isinstance(value, dict):
+        raise _unknown()
+    if "code" in value:
+        found = _receipt(args, data, value)
+    elif value.get("kind") == "draft":
+        draft = Draft.decode(data)
+        found = {"kind": "draft", "version": draft.version, "missing": metadata.missing(draft)}
+    else:
+        found = _card(data, value)
+    if args.json:
+        terminal.emit(found)
+    else:
+        for name, text in found.items():
+            terminal.say(f"{name.replace('_', ' ') + ':':16}{text}")
+        terminal.say("It holds.")
+    return 0
+
+
+def _card(data: bytes, value: dict[str, Any]) -> dict[str, Any]:
+    if "role" in value:
+        request = read_card(data, JoinRequest)
+        return {"kind": "join request", "role": request.role, "member": request.member, "digits": request.digits()}
+    if "root" in value:
+        network = read_card(data, NetworkCard)
+        return {"kind": "network card", "name": network.name, "root_digest": network.root_digest}
+    if "id" in value and "key" in value:
+        card = read_card(data, CoordinatorCard)
+        return {"kind": "coordinator's card", "id": card.id, "digits": card.digits()}
+    raise _unknown()
+
+
+def _receipt(args: argparse.Namespace, data: bytes, value: dict[str, Any]) -> dict[str, Any]:
+    key, log = _hub(args)
+    if args.envelope is not None:
+        sent = hashlib.sha256(args.envelope.read_bytes()).digest()
+    else:
+        sent = unb64u(str(value.get("bytes", "")))
+    receipt = read_receipt(data, key, log, sent)
+    found: dict[str, Any] = {"kind": "receipt", "code": receipt.code}
+    if receipt.code == ACCEPTED and receipt.leaf is not None:
+        found |= {
+            "log": log,
+            "entry": receipt.index,
+            "at": receipt.leaf.at,
+            "policy": receipt.leaf.policy,
+            "released_to": ", ".join(office for office, bits, _, _ in receipt.leaf.decisions if bits) or "nobody",
+        }
+    return found
+
+
+def _hub(args: argparse.Namespace) -> tuple[bytes, str]:
+    """The hub's key and its log's name, from rules that the coordinators signed or from the hub's own card."""
+    if args.hub_card is not None:
+        card = read_card(args.hub_card.read_bytes(), HubCard)
+        return unb64u(card.hub_key), card.log
+    if args.home is None:
+        raise Malformed("no-hub", "A receipt is checked against a hub.", "Give --home of a member, or --hub-card.")
+    network = read_card((args.home / "network.json").read_bytes(), NetworkCard)
+    trusted = TrustStore(args.home / "trust", unb64u(network.root)).offline("monitor", datetime.now(UTC))
+    return unb64u(trusted.network.hub_key), trusted.network.log
+
+
+def _unknown() -> Malformed:
+    return Malformed("unknown-file", "This is no receipt, card, join request or draft.", "Give one of those.")

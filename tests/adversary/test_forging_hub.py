@@ -1,0 +1,184 @@
+"""What the hub, or whoever has taken it over, cannot do to roster and policy. Its server is a dict it fills at will."""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kengele_schemas import metadata
+from kengele_schemas.encoding import b64u
+from kengele_schemas.errors import KengeleError, Malformed, Refused, Untrusted
+from kengele_schemas.keys import monitor_id, new_signing_key
+from kengele_schemas.trust import TrustStore
+from kengele_testing.trust import NOW, Paper, read
+
+ROOT = "metadata/1.root.json"
+
+
+def widened(files: dict[str, bytes], version: int = 2) -> dict[str, Any]:
+    policy = metadata.document_of(files, "policy.json")
+    rules = [{**policy["rules"][0], "grant": ["summary", "source"]}]
+    return {"policy.json": {**policy, "version": version, "rules": rules}}
+
+
+def vouched(paper: Paper, files: dict[str, bytes], number: int = 50) -> dict[str, bytes]:
+    """``files`` under the hub's own snapshot and timestamp: all that it can sign."""
+    return metadata.vouched(files, paper.snapshot, paper.timestamp, NOW, number, number)
+
+
+def test_the_hub_cannot_make_an_office_accept_a_rule_that_nobody_signed(tmp_path: Path) -> None:
+    paper = Paper()
+    files = paper.founded()
+    draft = metadata.edit(files, widened(files), NOW)
+    served = vouched(paper, {**files, **draft.files()})
+    with pytest.raises(Untrusted) as caught:
+        read(tmp_path, served, files[ROOT])
+    assert caught.value.code == "too-few-signatures"
+
+
+def test_the_hub_cannot_make_an_office_accept_a_member_that_nobody_signed(tmp_path: Path) -> None:
+    paper = Paper()
+    files = paper.founded()
+    key = bytes(new_signing_key().verify_key)
+    listed = metadata.document_of(files, "monitors/KG.json")
+    entry = {**listed["monitors"][0], "kid": monitor_id(key), "key": b64u(key)}
+    draft = metadata.edit(files, {"monitors/KG.json": {**listed, "monitors": [entry]}}, NOW)
+    for number in range(2):
+        path = [name for name in files if name.endswith("monitors-KG.json")][number - 1]
+        served = vouched(paper, {**files, **draft.files(), path: files[path]}, 50 + number)
+        with pytest.raises(Untrusted):
+            read(tmp_path / str(number), served, files[ROOT])
+
+
+def test_one_rogue_coordinator_cannot_change_a_rule_alone(tmp_path: Path) -> None:
+    paper = Paper()
+    files = paper.founded()
+    draft = paper.signed(metadata.edit(files, widened(files), NOW), by=(2,))
+    draft = metadata.sign(draft, paper.coordinators[2])
+    assert set(metadata.missing(draft).values()) == {1}
+    with pytest.raises(Untrusted) as caught:
+        paper.accept(draft, files)
+    assert caught.value.code == "too-few-signatures"
+    with pytest.raises(Untrusted):
+        read(tmp_path, vouched(paper, {**files, **draft.files()}), files[ROOT])
+
+
+def test_a_stranger_cannot_sign_a_draft() -> None:
+    paper = Paper()
+    with pytest.raises(Refused) as caught:
+        metadata.sign(paper.drafted(), new_signing_key())
+    assert caught.value.code == "not-a-coordinator"
+
+
+def test_the_hub_cannot_roll_policy_or_roster_back(tmp_path: Path) -> None:
+    paper = Paper()
+    old = paper.founded()
+    new = paper.accept(paper.signed(metadata.edit(old, widened(old), NOW)), old)
+    assert read(tmp_path, new, old[ROOT]).policy.version == 2
+    for served in (old, vouched(paper, old, 60)):
+        with pytest.raises(Untrusted) as caught:
+            read(tmp_path, served, old[ROOT])
+        assert caught.value.code == "rolled-back"
+    assert TrustStore(tmp_path, old[ROOT]).offline("office", NOW, "unrcca").policy.version == 2
+
+
+def test_the_hub_cannot_freeze_them_beyond_their_life_unnoticed(tmp_path: Path) -> None:
+    paper = Paper()
+    files = paper.founded()
+    read(tmp_path, files, files[ROOT])
+    with pytest.raises(Untrusted) as caught:
+        read(tmp_path, files, files[ROOT], NOW + timedelta(days=2))
+    assert caught.value.code == "frozen"
+    later = NOW + timedelta(days=15)
+    fresh = metadata.vouched(files, paper.snapshot, paper.timestamp, later, 9, 9)
+    with pytest.raises(Untrusted) as caught:
+        read(tmp_path, fresh, files[ROOT], later)
+    assert caught.value.code == "frozen"
+
+
+def test_the_hub_cannot_mix_files_of_two_versions(tmp_path: Path) -> None:
+    paper = Paper()
+    old = paper.founded()
+    new = paper.accept(paper.signed(metadata.edit(old, widened(old), NOW)), old)
+    policy = next(path for path in new if path.endswith(".policy.json"))
+    stale = next(path for path in old if path.endswith(".policy.json"))
+    with pytest.raises(Untrusted) as caught:
+        read(tmp_path, {**new, policy: old[stale]}, old[ROOT])
+    assert caught.value.code == "mix-and-match"
+
+
+def test_another_networks_root_is_not_taken(tmp_path: Path) -> None:
+    paper, other = Paper(), Paper()
+    with pytest.raises(Untrusted):
+        read(tmp_path, other.founded(), paper.founded()[ROOT])
+
+
+def test_a_regional_list_cannot_speak_of_another_region() -> None:
+    paper = Paper()
+    documents = paper.documents()
+    listed = documents["monitors/KG.json"]
+    documents["monitors/KG.json"] = {**listed, "monitors": [{**listed["monitors"][0], "areas": ["SD-KH"]}]}
+    with pytest.raises(Malformed) as caught:
+        paper.accept(paper.signed(paper.drafted(documents)))
+    assert caught.value.code == "foreign-area"
+
+
+def test_a_draft_that_does_not_follow_the_version_in_force_is_refused() -> None:
+    paper = Paper()
+    old = paper.founded()
+    first = paper.signed(metadata.edit(old, widened(old), NOW))
+    second = paper.signed(metadata.edit(old, widened(old, 3), NOW))
+    new = paper.accept(first, old)
+    for draft in (first, second):
+        with pytest.raises(Refused) as caught:
+            paper.accept(draft, new)
+        assert caught.value.code == "old-version"
+    lowered = paper.signed(metadata.edit(new, widened(new, 1), NOW))
+    with pytest.raises(Refused) as caught:
+        paper.accept(lowered, new)
+    assert caught.value.code == "old-version"
+
+
+def test_no_flipped_byte_in_any_file_is_taken_for_what_was_signed(tmp_path: Path) -> None:
+    paper = Paper()
+    files = paper.founded()
+    whole = read(tmp_path / "whole", files, files[ROOT])
+    for number, (path, data) in enumerate(files.items()):
+        for at in (0, len(data) // 3, len(data) // 2, len(data) - 2):
+            changed = data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+            store = tmp_path / f"{number}-{at}"
+            try:
+                found = read(store, {**files, path: changed}, files[ROOT])
+            except KengeleError:
+                continue
+            assert found.policy == whole.policy
+            assert found.offices.document == whole.offices.document
+            assert found.monitors == whole.monitors
+
+
+def test_endless_and_senseless_answers_end_in_an_error(tmp_path: Path) -> None:
+    paper = Paper()
+    files = paper.founded()
+    for number, answer in enumerate((b"", b"{", b"null", b"[" * 5000, os.urandom(900_000), b'{"signed":{}}')):
+        with pytest.raises(KengeleError):
+            TrustStore(tmp_path / str(number), files[ROOT]).refresh(lambda _, a=answer: a, "office", NOW, "unrcca")
+
+
+def test_what_was_changed_on_the_disk_is_not_used_offline(tmp_path: Path) -> None:
+    paper = Paper()
+    files = paper.founded()
+    read(tmp_path, files, files[ROOT])
+    for path in [path for path in tmp_path.rglob("*.json") if path.is_file() and not path.is_symlink()]:
+        if "root" in path.name or "connections" in path.name:
+            continue
+        data = path.read_bytes()
+        path.write_bytes(data.replace(b"unrcca", b"unrccb").replace(b'"sig": "', b'"sig": "00').replace(b"2", b"3", 1))
+        with pytest.raises(KengeleError) as caught:
+            TrustStore(tmp_path, files[ROOT]).offline("office", NOW, "unrcca")
+        assert caught.value.code == "damaged"
+        path.write_bytes(data)
+    assert TrustStore(tmp_path, files[ROOT]).offline("office", NOW, "unrcca").version == 1
