@@ -152,7 +152,8 @@ class Link:
             Unreachable: it did not answer.
         """
         try:
-            await asyncio.wait_for(self._connected.wait(), timeout)
+            async with asyncio.timeout(timeout):
+                await self._connected.wait()
         except TimeoutError:
             raise NotAdmitted if self._denied else _unreachable() from None
 
@@ -211,7 +212,8 @@ class Link:
             lost.set()
 
         try:
-            await asyncio.wait_for(client.connect(**self._options, closed_cb=closed), CONNECT_TIMEOUT)
+            async with asyncio.timeout(CONNECT_TIMEOUT):
+                await client.connect(**self._options, closed_cb=closed)
         except Exception as error:  # a greeting that is none makes nats-py raise anything
             # "Authorization Violation", "User Authentication Expired", "User Authentication Revoked"
             self._denied |= isinstance(error, nats.errors.Error) and "auth" in str(error).lower()

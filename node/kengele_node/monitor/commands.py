@@ -193,7 +193,8 @@ async def _send_now(member: Member, outbox: Outbox, entry: Entry) -> None:
     try:
         async with member.session(_QUICK) as session:
             sender = Sender(session, outbox, member.key, member.nkey.public)
-            await asyncio.wait_for(sender.send(entry), 4 * _QUICK)
+            async with asyncio.timeout(4 * _QUICK):
+                await sender.send(entry)
     except (Unreachable, TimeoutError):
         return
 

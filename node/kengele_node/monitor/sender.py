@@ -137,7 +137,9 @@ class Sender:
                 if until_empty and not self._under_way and self._outbox.next_due() is None:
                     return
                 try:
-                    await asyncio.wait_for(self._stirred.wait(), self._rest(loop.time()))
+                    # Not wait_for: before Python 3.12 it loses a cancellation that comes with what it waits for.
+                    async with asyncio.timeout(self._rest(loop.time())):
+                        await self._stirred.wait()
                 except TimeoutError:
                     continue
         finally:

@@ -1,0 +1,202 @@
+"""The README's tour: every role by itself, as separate processes with separate home directories."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kengele_node.demo import story
+
+pytestmark = [pytest.mark.full, pytest.mark.timeout(240)]
+PASSPHRASE = "seven goats and a bell"
+
+
+class Shell:
+    """A directory in which ``kengele`` is run."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.environment = {**os.environ, "KENGELE_PASSPHRASE": PASSPHRASE}
+
+    def run(self, *words: str, fails: int = 0, stdin: str = "") -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "kengele_node.cli", *words],
+            cwd=self.directory,
+            env=self.environment,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == fails, done.stdout + done.stderr
+        assert "Traceback" not in done.stderr
+        return done.stdout if not fails else done.stderr
+
+    def json(self, *words: str, **options: Any) -> Any:
+        return json.loads(self.run(*words, "--json", **options))
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Iterator[Shell]:
+    """A shell beside a hub that runs."""
+    shell = Shell(tmp_path)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    shell.run("hub", "init", "--port", str(port))
+    hub = subprocess.Popen(
+        [sys.executable, "-m", "kengele_node.cli", "hub", "run"], cwd=tmp_path, stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 30
+    while not (tmp_path / "hub" / "running.json").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    yield shell
+    hub.send_signal(signal.SIGTERM)
+    assert hub.wait(30) == 0
+
+
+def found(shell: Shell) -> None:
+    """A network with one office and one monitor."""
+    for name in ("alice", "bob", "carol"):
+        shell.run("coordinator", "init", "--home", name)
+    cards = ("bob/card.json", "carol/card.json")
+    options = ("--hub", "hub/hub-card.json", "--name", "Bell", "--custodian", "unrcca", "--area", "KG")
+    shell.run("coordinator", "found", "--home", "alice", *options, *cards)
+    error = shell.run("coordinator", "publish", "--home", "alice", "draft.json", fails=3)
+    assert "too-few-signatures" in error
+    shell.run("coordinator", "sign", "--home", "bob", "draft.json")
+    shell.run("coordinator", "publish", "--home", "alice", "draft.json")
+    shell.run("coordinator", "join", "--home", "bob", "network.json")
+    office = shell.json("office", "init", "--network", "network.json", "--id", "unrcca", "--area", "KG")
+    node = shell.json("node", "init", "--network", "network.json", "--area", "KG-O")
+    (shell.directory / "rules.yaml").write_text(
+        "- id: unrcca-all\n  grant: [summary, account]\n  to: [office:unrcca]\n  areas: [KG]\n"
+        '  categories: ["*"]\n  tlp_up_to: AMBER\n  expires: 2027-12-31\n  reason: tour\n'
+    )
+    requests = (office["request"], node["request"])
+    wrong = ("--digits", office["digits"], "--digits", "0000 0000")
+    error = shell.run("coordinator", "admit", "--home", "alice", *requests, *wrong, fails=3)
+    assert "digits-differ" in error
+    digits = ("--digits", office["digits"], "--digits", node["digits"], "--policy", "rules.yaml")
+    error = shell.run("node", "report", "--area", "KG-O", "--category", "rumour", "--severity", "2", fails=3)
+    assert "not-admitted" in error
+    shell.run("coordinator", "admit", "--home", "alice", *requests, *digits)
+    shell.run("coordinator", "sign", "--home", "bob", "draft.json")
+    shell.run("coordinator", "publish", "--home", "bob", "draft.json")
+
+
+REPORT = ("node", "report", "--area", "KG-O", "--category", "rumour", "--severity", "2", "--tlp", "GREEN")
+
+
+def test_every_role_does_its_part_from_its_own_home(shell: Shell) -> None:
+    found(shell)
+    preview = shell.run(*REPORT, "--summary", "Talk.", "--preview")
+    assert "unrcca will read: summary (rule unrcca-all)" in preview
+    sent = shell.json(*REPORT, "--summary", "Talk of a fight.", "--account", "At the bazaar.", "--lang", "en")
+    assert sent["state"] == "accepted"
+    assert sent["readers"] == [{"office": "unrcca", "compartments": ["summary", "account"], "rules": ["unrcca-all"]}]
+    value = {
+        "area": "KG-O",
+        "categories": ["calm"],
+        "severity": 1,
+        "day": "2026-10-01",
+        "tlp": "CLEAR",
+        "summary": {"text": "Тынч.", "lang": "ky"},
+    }
+    (shell.directory / "draft-report.json").write_text(json.dumps(value))
+    shell.json("node", "report", "draft-report.json")
+    shell.json("node", "report", "-", stdin=json.dumps({**value, "day": "2026-10-02"}))
+    lines: list[Any] = []
+    deadline = time.monotonic() + 20
+    while len(lines) < 3 and time.monotonic() < deadline:
+        lines += [json.loads(line) for line in shell.run("office", "follow", "--once", "--json").splitlines()]
+    assert sorted(line["day"] for line in lines)[:2] == ["2026-10-01", "2026-10-02"]
+    assert next(line for line in lines if line["id"] == sent["id"])["account"]["text"] == "At the bazaar."
+    assert "Talk of a fight." in shell.run("office", "show", "--id", sent["id"])
+    assert shell.run("office", "show", "--id", sent["id"], "--sd-jwt").count("~") == 3
+    assert "Nothing was set aside" in shell.run("office", "show", "--problems")
+    assert len(shell.json("node", "outbox")["entries"]) == 3
+    (shell.directory / "receipt.json").write_text(shell.run("node", "outbox", "--receipt", sent["id"]))
+    assert "It holds." in shell.run("verify", "receipt.json", "--home", "node")
+    text = (shell.directory / "receipt.json").read_text().replace("unrcca-all", "unrcca-alL")
+    (shell.directory / "receipt.json").write_text(text)
+    assert "bad-receipt" in shell.run("verify", "receipt.json", "--home", "node", fails=6)
+    assert "It holds." in shell.run("verify", "network.json")
+    assert shell.json("hub", "status")["receipts"] == {"accepted": 3}
+    assert shell.json("node", "status")["outbox"] == {"accepted": 3}
+    assert {row["role"] for row in shell.json("coordinator", "members", "--home", "bob")["members"]} == {
+        "office",
+        "monitor",
+    }
+
+
+def test_bad_input_gets_an_error_that_says_what_to_do_and_a_code(shell: Shell) -> None:
+    found(shell)
+    for words, code, status in (
+        ((*REPORT[:3], "KG-X", *REPORT[4:], "--summary", "x"), "unknown-area", 3),
+        ((*REPORT[:5], "rumor", *REPORT[6:], "--summary", "x"), "bad-field", 2),
+        (REPORT, "bad-field", 2),
+        ((*REPORT, "--summary", "x", "--day", "2031-01-01"), "future-dated", 3),
+        ((*REPORT, "--summary", "x", "--not-to", "group:nobody"), "unknown-reader", 2),
+        (("node", "report", "no-such-file"), "system", 1),
+        (("office", "show", "--id", "AAAAAAAAAAAAAAAAAAAAAA"), "not-here", 3),
+        (("office", "show", "--home", "node"), "another-role", 3),
+        (("node", "status", "--home", "nowhere"), "no-vault", 7),
+        (("hub", "init"), "exists", 3),
+    ):
+        error = shell.run(*words, fails=status)
+        assert f"(code: {code})" in error, error
+    shell.environment["KENGELE_PASSPHRASE"] = "something else entirely"
+    assert "wrong-passphrase" in shell.run("node", "status", fails=5)
+
+
+def test_a_report_written_without_a_line_goes_out_when_there_is_one(shell: Shell) -> None:
+    found(shell)
+    first = shell.json(*REPORT, "--summary", "First.", "--lang", "en")
+    assert first["state"] == "accepted"
+    card = shell.directory / "node" / "network.json"
+    whole = card.read_text()
+    port = json.loads(whole)["urls"][0].rpartition(":")[2]
+    card.write_text(whole.replace(f":{port}", ":1"))
+    kept = shell.json(*REPORT, "--summary", "Second.", "--lang", "en")
+    assert kept["state"] == "waiting"
+    card.write_text(whole)
+    node = subprocess.Popen(
+        [sys.executable, "-m", "kengele_node.cli", "node", "run", "--json"],
+        cwd=shell.directory,
+        env=shell.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert node.stdout is not None
+    assert json.loads(node.stdout.readline())["id"] == kept["id"]
+    assert "in-use" in shell.run("node", "run", fails=3)
+    node.send_signal(signal.SIGINT)
+    assert node.wait(20) == 130
+    node.stdout.close()
+
+
+def test_every_command_has_help_with_an_example(tmp_path: Path) -> None:
+    shell = Shell(tmp_path)
+    for words in (
+        *(("node", action) for action in ("init", "report", "outbox", "run", "status")),
+        *(("office", action) for action in ("init", "follow", "show")),
+        *(("hub", action) for action in ("init", "run", "status")),
+        *(("coordinator", action) for action in ("init", "found", "admit", "policy", "sign", "publish")),
+        ("verify",),
+        ("demo",),
+    ):
+        assert "Example:  kengele" in shell.run(*words, "--help")
+    assert story.data("policy.yaml").exists()
