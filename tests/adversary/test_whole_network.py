@@ -12,6 +12,10 @@ import pytest
 from kengele_node.coordinator import documents as papers
 from kengele_node.errors import NotAdmitted
 from kengele_node.link import Link
+from kengele_node.member import now
+from kengele_node.monitor.compose import new_report_id, plan_report, seal_report
+from kengele_node.office.desk import Desk
+from kengele_node.office.inbox import Marker
 from kengele_schemas import subjects
 from kengele_schemas.compartments import REPORT_COMPARTMENTS
 from kengele_schemas.encoding import unb64u
@@ -192,8 +196,6 @@ def test_garbage_on_any_subject_stops_nothing(tmp_path: Path) -> None:
 
 def test_a_dropped_report_leaves_a_gap_that_the_office_sees(tmp_path: Path) -> None:
     async def run() -> None:
-        from kengele_node.member import now
-        from kengele_node.monitor.compose import new_report_id, plan_report, seal_report
         from kengele_node.office.commands import open_inbox
 
         async with small_network(tmp_path, ("osh",)) as network:
@@ -233,5 +235,78 @@ def test_the_digest_of_a_receipt_is_that_of_what_was_sent(tmp_path: Path) -> Non
             read_receipt(answer, key, log, hashlib.sha256(other).digest())
         with pytest.raises(Untrusted):
             read_receipt(answer, bytes(osh.key.verify_key), log, hashlib.sha256(data).digest())
+
+    asyncio.run(run())
+
+
+def test_a_newer_policy_holds_for_reports_sealed_under_an_older_one_and_the_gap_is_explained(tmp_path: Path) -> None:
+    async def run() -> None:
+        from kengele_node.office.commands import open_inbox
+
+        async with small_network(tmp_path, ("osh",)) as network:
+            osh, unrcca, headquarters = (
+                network.monitors["osh"],
+                network.offices["unrcca"],
+                network.offices["un-hq"],
+            )
+            async with osh.session() as session:
+                trusted = await session.refresh()
+                plan = plan_report(draft(), trusted, kid=osh.kid, report_id=new_report_id(), now=now())
+                first = seal_report(plan, osh.key, dict.fromkeys(plan.offices, 1))
+                plan = plan_report(draft(), trusted, kid=osh.kid, report_id=new_report_id(), now=now())
+                second = seal_report(plan, osh.key, dict.fromkeys(plan.offices, 2))
+                kept = tuple(rule for rule in trusted.policy.rules if "office:unrcca" not in rule.to)
+                await network.publish(lambda before: papers.adopt(before, kept), ("aigul", "nyambura"))
+                subject = subjects.reports_submit(osh.nkey.public)
+                for data in (first, second):
+                    receipt = json.loads(await session.link.request(subject, data))
+                    assert receipt["code"] == "accepted"
+                    leaf = json.loads(receipt["leaf"])
+                    assert leaf["policy"] == 3
+                    assert {row[0]: row[1] for row in leaf["decisions"]}["unrcca"] == 0
+            assert len(await fetch_all(headquarters, 2)) == 2
+            inbox = open_inbox(unrcca)
+            async with unrcca.session() as session:
+                desk = Desk(session, inbox, unrcca.id, unrcca.opening_keys, unrcca.nkey.public)
+                told: list[object] = []
+                desk.told = told.append
+                async with asyncio.timeout(20):
+                    while len(told) < 2:
+                        await desk.follow(until_empty=True)
+            assert all(isinstance(item, Marker) for item in told)
+            assert inbox.count() == 0
+            assert inbox.gaps(osh.kid).unexplained == 0
+            inbox.close()
+
+    asyncio.run(run())
+
+
+def test_what_is_sealed_under_rules_no_longer_taken_is_sealed_anew(tmp_path: Path) -> None:
+    async def run() -> None:
+        from kengele_node.monitor.commands import open_outbox
+        from kengele_node.monitor.sender import Sender
+
+        async with small_network(tmp_path, ("osh",)) as network:
+            osh = network.monitors["osh"]
+            async with osh.session() as session:
+                trusted = await session.refresh()
+                report = draft()
+                plan = plan_report(report, trusted, kid=osh.kid, report_id=new_report_id(), now=now())
+                box = open_outbox(osh)
+                value = report.model_dump(mode="json", exclude_none=True)
+                moment = now().timestamp()
+                box.add(
+                    plan.header.id, value, plan.offices, lambda counted: seal_report(plan, osh.key, counted), now=moment
+                )
+                rules = trusted.policy.rules
+                await network.publish(lambda before: papers.adopt(before, rules, refuse_below=3), ("aigul", "moussa"))
+                sender = Sender(session, box, osh.key, osh.nkey.public, trusted=trusted)
+                async with asyncio.timeout(30):
+                    await sender.run(until_empty=True)
+                assert box.counts() == {"accepted": 1}
+                box.close()
+            (item,) = await fetch_all(network.offices["unrcca"])
+            assert item.arrival.header.pol == 3
+            assert item.arrival.header.id == plan.header.id
 
     asyncio.run(run())

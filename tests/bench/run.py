@@ -1,0 +1,150 @@
+"""``make bench``: what the pure parts cost, side by side in one run; a table, or with ``--json`` one JSON object.
+
+Medians of alternating rounds: the two suites run in turn, so a ratio between them does not depend on the hour.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from datetime import date
+from typing import Any
+
+import yaml
+from nacl.signing import SigningKey
+
+from kengele_node.demo import story
+from kengele_schemas.areas import Areas
+from kengele_schemas.compartments import bitmap
+from kengele_schemas.encoding import b64u
+from kengele_schemas.envelope import TENSION_REPORT, check_whole, parse, strip, verify
+from kengele_schemas.keys import HYBRID, X25519, OpeningKey, monitor_id
+from kengele_schemas.policy import PolicyFile
+from kengele_schemas.policy_text import from_yaml
+from kengele_schemas.release import Compiled
+from kengele_schemas.report import Header
+from kengele_schemas.roster import Office, Offices, OfficesFile
+from kengele_schemas.sealing import Reader, open_envelope, seal
+
+ROUNDS = 5
+AUTHOR = SigningKey.generate()
+PUBLIC = bytes(AUTHOR.verify_key)
+PARTS = bitmap(("handling", "summary", "account"))
+CLAIMS = {
+    "v": 1,
+    "id": "A" * 22,
+    "kid": monitor_id(PUBLIC),
+    "kind": "report",
+    "area": "KG-O",
+    "categories": ["rumour"],
+    "severity": 2,
+    "day": "2026-11-01",
+    "day_precision": 1,
+    "tlp": "AMBER",
+    "pol": 3,
+}
+CONTENTS = {
+    "summary": {"text": "s" * 120, "lang": "en"},
+    "account": {"text": "a" * 600, "lang": "en"},
+    "place": {"name": "p" * 40},
+}
+
+
+def rate(work: Callable[[], Any], seconds: float = 0.3) -> float:
+    """Calls of ``work`` a second."""
+    count, started = 0, time.perf_counter()
+    while (passed := time.perf_counter() - started) < seconds:
+        work()
+        count += 1
+    return count / passed
+
+
+def sealing() -> dict[str, Any]:
+    jobs: dict[str, Callable[[], Any]] = {}
+    sizes: dict[str, int] = {}
+    for suite in (X25519, HYBRID):
+        keys = [OpeningKey.generate(suite) for _ in range(8)]
+        readers = [Reader(f"office-{n}", key.public, PARTS, 1) for n, key in enumerate(keys)]
+        data = seal(TENSION_REPORT, CLAIMS, CONTENTS, readers, AUTHOR)
+        given = strip(parse(data), "office-3", ("handling", "summary", "account"))
+        sizes[f"bytes_whole_{suite}"], sizes[f"bytes_one_office_{suite}"] = len(data), len(given)
+
+        def check(data: bytes = data) -> None:
+            envelope = parse(data)
+            verify(envelope, PUBLIC)
+            check_whole(envelope)
+
+        jobs[f"seal_{suite}"] = lambda readers=readers: seal(TENSION_REPORT, CLAIMS, CONTENTS, readers, AUTHOR)
+        jobs[f"verify_{suite}"] = check
+        jobs[f"open_{suite}"] = lambda given=given, key=keys[3]: open_envelope(parse(given), "office-3", [key], PUBLIC)
+    found: dict[str, list[float]] = {name: [] for name in jobs}
+    for _ in range(ROUNDS):
+        for name, job in jobs.items():
+            found[name].append(rate(job))
+    return {**{name: round(statistics.median(rates)) for name, rates in found.items()}, **sizes}
+
+
+def releasing() -> dict[str, Any]:
+    listed = yaml.safe_load(story.data("offices.yaml").read_text("utf-8"))
+    key, sign = OpeningKey.generate(X25519).public, SigningKey.generate().verify_key
+    offices = Offices(
+        OfficesFile(
+            offices=tuple(
+                Office.model_validate({**row, "keys": [key.document()], "sign": b64u(bytes(sign))})
+                for row in listed["offices"]
+            ),
+            groups={name: tuple(members) for name, members in listed["groups"].items()},
+        )
+    )
+    rules = from_yaml(story.data("policy.yaml").read_text("utf-8"))
+    compiled = Compiled([PolicyFile(version=1, rules=rules)], offices, Areas.world())
+    header = Header.model_validate({**CLAIMS, "categories": ("rumour",), "day": date(2026, 11, 1)})
+    today = date(2026, 11, 1)
+    uncached = statistics.median(rate(lambda: compiled._release(header, today)) for _ in range(ROUNDS))
+    return {"release_remembered": round(rate(lambda: compiled.release(header, today))), "release": round(uncached)}
+
+
+def node() -> dict[str, Any]:
+    """Start and memory of a node's process, beside an empty Python."""
+    script = (
+        "import resource, time; t = time.perf_counter(); {}; "
+        "print(time.perf_counter() - t, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+
+    def measured(what: str) -> tuple[float, float]:
+        runs = [
+            subprocess.run([sys.executable, "-c", script.format(what)], capture_output=True, text=True, check=True)
+            for _ in range(ROUNDS)
+        ]
+        pairs = [tuple(map(float, run.stdout.split())) for run in runs]
+        return statistics.median(p[0] for p in pairs), statistics.median(p[1] for p in pairs)
+
+    seconds, kilobytes = measured("import kengele_node.monitor.commands")
+    _, bare = measured("pass")
+    return {
+        "node_import_ms": round(1000 * seconds),
+        "node_resident_mb": round(kilobytes / 1024),
+        "bare_python_mb": round(bare / 1024),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Measure the pure parts.")
+    parser.add_argument("--json", action="store_true")
+    args = parser.parse_args()
+    found = {**sealing(), **releasing(), **node()}
+    found["ratio_seal_hybrid_to_x25519"] = round(found[f"seal_{HYBRID}"] / found[f"seal_{X25519}"], 2)
+    if args.json:
+        print(json.dumps(found))
+        return
+    for name, value in found.items():
+        print(f"{name:34}{value:>12,}")
+
+
+if __name__ == "__main__":
+    main()
