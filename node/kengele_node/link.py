@@ -41,6 +41,8 @@ CONNECT_TIMEOUT: Final = 10.0
 _STEADY: Final = 10.0
 """Seconds a connection must last before the waits begin anew with the shortest."""
 _CLOSING: Final = 2.0
+_LOOK: Final = 1.0
+"""Seconds between two looks at whether a connection is still there."""
 _SECURE: Final = ("tls", "wss")
 _SCHEMES: Final = {"nats": 4222, "tls": 4222, "ws": 80, "wss": 443}
 _T = TypeVar("_T")
@@ -196,13 +198,12 @@ class Link:
                 if await self._connect(client, lost):
                     self._client, self._lost = client, lost
                     self._connected.set()
-                    await lost.wait()
+                    await _ended(client, lost)
             finally:
                 self._client = None
                 self._connected.clear()
                 lost.set()
-                with suppress(Exception):
-                    await asyncio.wait_for(client.close(), _CLOSING)
+                await _close(client)
             bound = first if loop.time() - started > max(_STEADY, bound) else min(2 * bound, longest)
             if not self._leaving:
                 await asyncio.sleep(random.uniform(0, bound))  # noqa: S311
@@ -220,6 +221,24 @@ class Link:
             return False
         self._denied = False
         return True
+
+
+async def _close(client: Client) -> None:
+    with suppress(Exception):
+        await asyncio.wait_for(client.close(), _CLOSING)
+    # Where nats-py has failed to close before, it does not do it now either, and the socket would stay.
+    if client._transport is not None:
+        with suppress(Exception):
+            client._transport.close()  # type: ignore[no-untyped-call]
+
+
+async def _ended(client: Client, lost: asyncio.Event) -> None:
+    """Returns when the connection is no more. A connection that breaks under unsent bytes makes nats-py fail while it
+    closes, and call nobody back; so it is looked at besides."""
+    while not lost.is_set() and not client.is_closed:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LOOK):
+                await lost.wait()
 
 
 async def _fetch(client: Client, next_subject: str, batch: int, timeout: float) -> list[Delivery]:

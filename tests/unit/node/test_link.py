@@ -377,3 +377,29 @@ def test_a_line_over_websocket_comes_back_too(tmp_path: Path) -> None:
             await link.wait_connected(15)
 
     asyncio.run(run())
+
+
+def test_a_connection_that_breaks_under_unsent_bytes_is_noticed_and_made_anew(tmp_path: Path) -> None:
+    """nats-py then fails while it closes and never calls back: its client is closed and nobody is told."""
+
+    async def run() -> None:
+        async with (
+            running_broker(tmp_path) as (broker, keys),
+            member_credentials(keys, "monitor").link(broker.url) as link,
+        ):
+            await link.wait_connected(10)
+            client = link._client
+            assert client is not None
+
+            async def broken() -> None:
+                raise ConnectionResetError
+
+            client._transport.drain = broken
+            client._pending, client._pending_data_size = [b""], 1
+            with pytest.raises(ConnectionResetError):
+                await client._process_op_err(ConnectionResetError())
+            assert client.is_closed
+            await until(lambda: link._client is not client)
+            await link.wait_connected(10)
+
+    asyncio.run(run())
