@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import structlog
+from nats.aio.client import Client
 
 from kengele_schemas.encoding import unb64u
 from kengele_schemas.errors import KengeleError
@@ -30,6 +31,9 @@ from .worker import Worker
 
 _log = structlog.get_logger(__name__)
 _RETRY: Final = 2.0
+_LOOK: Final = 1.0
+_AWAY: Final = 60.0
+"""Seconds after which a line that does not come back is made anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +72,26 @@ async def run(keys: HubKeys, settings: Settings, started: Callable[[Running], An
             loop.add_signal_handler(number, stop.set)
     async with AsyncExitStack() as stack:
         access, websocket = await _broker(stack, keys, settings)
+        await _serve(keys, settings, access, websocket, stop, started)
+        while not stop.is_set():
+            _log.warning("hub-begins-anew")
+            await asyncio.sleep(_RETRY)
+            try:
+                await _serve(keys, settings, access, websocket, stop, started)
+            except Unavailable as error:
+                _log.warning("broker-away", code=error.code)
+
+
+async def _serve(
+    keys: HubKeys,
+    settings: Settings,
+    access: Access,
+    websocket: str,
+    stop: asyncio.Event,
+    started: Callable[[Running], Any] | None,
+) -> None:
+    """Answers requests until ``stop``, or until the line to the broker or one of the parts has ended for good."""
+    async with AsyncExitStack() as stack:
         nc = await access.connect("hub-worker")
         stack.push_async_callback(_close, nc)
         await jetstream.ensure_streams(nc, replicas=settings.replicas, ledger_max_bytes=settings.ledger_max_bytes)
@@ -79,9 +103,8 @@ async def run(keys: HubKeys, settings: Settings, started: Callable[[Running], An
         delivery = Delivery(nc, ledger, keys.hub_key, lambda: authority.standing)
         await worker.listen()
         await nc.flush()
-        tasks = [
-            asyncio.create_task(work) for work in (worker.run(), delivery.run(), authority.keep_fresh(), stop.wait())
-        ]
+        works = (worker.run(), delivery.run(), authority.keep_fresh(), _lost(nc), stop.wait())
+        tasks: list[asyncio.Task[Any]] = [asyncio.create_task(work) for work in works]
         page = ops.Page(lambda: _state(nc.is_connected, authority, ledger, worker, delivery))
         ops_url = await stack.enter_async_context(page.serving(settings.ops_port))
         if started is not None:
@@ -95,6 +118,18 @@ async def run(keys: HubKeys, settings: Settings, started: Callable[[Running], An
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _lost(nc: Client) -> None:
+    """Returns when the line is closed, or has not come back for :data:`_AWAY` seconds.
+
+    nats-py reconnects by itself, but not after its credentials were refused, nor when its own task for it has failed;
+    who waits for it then waits for ever.
+    """
+    away = 0.0
+    while not nc.is_closed and away < _AWAY:
+        await asyncio.sleep(_LOOK)
+        away = 0.0 if nc.is_connected else away + _LOOK
 
 
 async def _broker(stack: AsyncExitStack, keys: HubKeys, settings: Settings) -> tuple[Access, str]:
