@@ -1,84 +1,91 @@
 // Opens a tension report with nothing but Node.js, from docs/wire-format.md alone.
-// stdin: {envelope, author, office, key} (key: X25519 private, base64url). stdout: {claims, contents, counter}.
+// stdin: {envelope, author, office, suite, key}; `author` is the Ed25519 public key, `key` the office's secret key of
+// that suite, both base64url. stdout: {claims, contents, counter, sd_jwt}, or {"error": code}.
 import crypto from "node:crypto";
-import fs from "node:fs";
+import { aeadOpen, hpkeOpen, publicKey } from "./hpke.mjs";
+import { strict } from "./json.mjs";
+import * as format from "./format.mjs";
 
-const NAMES = ["handling", "summary", "account", "place", "people", "source", "media"];
-const b64 = (text) => Buffer.from(text, "base64url");
-const enc = (data) => Buffer.from(data).toString("base64url");
-const sha256 = (...parts) => crypto.createHash("sha256").update(Buffer.concat(parts)).digest();
-const hmac = (key, ...parts) => crypto.createHmac("sha256", key).update(Buffer.concat(parts)).digest();
-const utf8 = (text) => Buffer.from(text, "utf8");
-const fail = (why) => { console.log(JSON.stringify({ error: why })); process.exit(1); };
+const { demand, unb64u, utf8 } = format;
+const NONCE = Buffer.alloc(12);
+const SLOT = 32;
 
-const u32 = (n) => { const b = Buffer.alloc(4); b.writeUInt32BE(n); return b; };
-const prefixed = (...parts) => Buffer.concat(parts.flatMap((part) => [u32(part.length), part]));
-
-function expand(key, info, size) {
-  let out = Buffer.alloc(0), last = Buffer.alloc(0);
-  for (let i = 1; out.length < size; i++) { last = hmac(key, last, info, Buffer.from([i])); out = Buffer.concat([out, last]); }
-  return out.subarray(0, size);
-}
-const u16 = (n) => Buffer.from([n >> 8, n & 255]);
-const labeledExtract = (suite, salt, label, ikm) => hmac(salt.length ? salt : Buffer.alloc(32), utf8("HPKE-v1"), suite, utf8(label), ikm);
-const labeledExpand = (suite, prk, label, info, size) => expand(prk, Buffer.concat([u16(size), utf8("HPKE-v1"), suite, utf8(label), info]), size);
-
-function x25519(privateRaw, publicRaw) {
-  const pkcs8 = Buffer.concat([Buffer.from("302e020100300506032b656e04220420", "hex"), privateRaw]);
-  const spki = Buffer.concat([Buffer.from("302a300506032b656e032100", "hex"), publicRaw]);
-  const privateKey = crypto.createPrivateKey({ key: pkcs8, format: "der", type: "pkcs8" });
-  const own = crypto.createPublicKey(privateKey).export({ format: "der", type: "spki" }).subarray(-32);
-  const publicKey = crypto.createPublicKey({ key: spki, format: "der", type: "spki" });
-  return { shared: crypto.diffieHellman({ privateKey, publicKey }), own };
+function orRefuse(code, attempt) {
+  try { return attempt(); } catch { throw new format.Refusal(code); }
 }
 
-// HPKE base mode, single shot (RFC 9180 section 6.1): DHKEM(X25519, HKDF-SHA256), HKDF-SHA256, ChaCha20-Poly1305.
-function hpkeOpen(key, sealed, info) {
-  const encapsulated = sealed.subarray(0, 32);
-  const { shared, own } = x25519(key, encapsulated);
-  const kem = Buffer.concat([utf8("KEM"), u16(0x0020)]);
-  const prk = labeledExtract(kem, Buffer.alloc(0), "eae_prk", shared);
-  const secret = labeledExpand(kem, prk, "shared_secret", Buffer.concat([encapsulated, own]), 32);
-  const suite = Buffer.concat([utf8("HPKE"), u16(0x0020), u16(0x0001), u16(0x0003)]);
-  const context = Buffer.concat([Buffer.from([0]), labeledExtract(suite, Buffer.alloc(0), "psk_id_hash", Buffer.alloc(0)),
-    labeledExtract(suite, Buffer.alloc(0), "info_hash", info)]);
-  const main = labeledExtract(suite, secret, "secret", Buffer.alloc(0));
-  return aeadOpen(labeledExpand(suite, main, "key", context, 32), labeledExpand(suite, main, "base_nonce", context, 12),
-    sealed.subarray(32), Buffer.alloc(0));
-}
+const isObject = (value) => value !== null && typeof value === "object" && !Array.isArray(value);
+const hasNames = (value, ...names) => isObject(value) && Object.keys(value).join() === names.join();
 
-function aeadOpen(key, nonce, sealed, aad) {
-  const decipher = crypto.createDecipheriv("chacha20-poly1305", key, nonce, { authTagLength: 16 });
-  decipher.setAAD(aad, { plaintextLength: sealed.length - 16 });
-  decipher.setAuthTag(sealed.subarray(-16));
-  return Buffer.concat([decipher.update(sealed.subarray(0, -16)), decipher.final()]);
-}
-
-const input = JSON.parse(fs.readFileSync(0, "utf8"));
-const envelope = JSON.parse(input.envelope);
-const header = JSON.parse(b64(envelope.protected));
-if (header.alg !== "Ed25519" || header.typ !== "tension-report+sd-jwt") fail("unknown-type");
-const author = crypto.createPublicKey({ key: Buffer.concat([Buffer.from("302a300506032b6570032100", "hex"), b64(input.author)]), format: "der", type: "spki" });
-if (!crypto.verify(null, utf8(`${envelope.protected}.${envelope.payload}`), author, b64(envelope.signature))) fail("bad-signature");
-const { _sd, _sd_alg, ctr, ...claims } = JSON.parse(b64(envelope.payload));
-if (_sd_alg !== "sha-256") fail("malformed");
-const core = sha256(prefixed(utf8("kengele-core-v1"), ...[header.typ, claims.kid, String(claims.id), String(claims.pol)].map(utf8), ..._sd.map(utf8)));
-const wrap = envelope.header.w.find(([office, suite]) => office === input.office && suite === "X25519");
-if (!wrap) fail("cannot-open");
-try {
-  const keys = hpkeOpen(b64(input.key), b64(wrap[2]), prefixed(utf8("kengele-wrap-v1"), utf8(input.office), core));
-  const contents = {};
-  NAMES.forEach((name, i) => {
-    if (!(keys[0] >> i & 1) || !(name in envelope.header.ct)) return;
-    const key = keys.subarray(9 + 32 * i, 41 + 32 * i);
-    const padded = aeadOpen(key, Buffer.alloc(12), b64(envelope.header.ct[name]), prefixed(utf8("kengele-ct-v1"), utf8(name), core));
-    const disclosure = padded.subarray(4, 4 + padded.readUInt32BE(0));
-    if (!_sd.includes(enc(sha256(utf8(enc(disclosure)))))) fail("not-as-signed");
-    const [, claim, value] = JSON.parse(disclosure);
-    if (claim !== name) fail("not-as-signed");
-    contents[name] = value;
+// Parsing gives up on the first thing out of place; spelling the result again finds all the rest: white space, order,
+// escapes. `protected` is compared as it stands, since nothing of another type is to be understood at all.
+function parse(text) {
+  const data = utf8(text);
+  demand(data.length <= format.MAX_ENVELOPE, "oversized");
+  const envelope = orRefuse("malformed", () => strict(data, 4));
+  demand(hasNames(envelope, "protected", "payload", "signature", "header"), "malformed");
+  demand(envelope.protected === format.PROTECTED, "unknown-type");
+  demand(hasNames(envelope.header, "ct", "w") && isObject(envelope.header.ct) && Array.isArray(envelope.header.w), "malformed");
+  const { ct, w } = envelope.header;
+  demand(Object.keys(ct).join() === format.NAMES.filter((name) => Object.hasOwn(ct, name)).join(), "malformed");
+  Object.values(ct).forEach(unb64u);
+  demand(w.length <= format.MAX_WRAPS, "oversized");
+  w.forEach((wrap, i) => {
+    demand(Array.isArray(wrap) && wrap.length === 3 && wrap.every((part) => typeof part === "string"), "malformed");
+    demand(i === 0 || w[i - 1][0] < wrap[0], "malformed");
+    unb64u(wrap[2]);
   });
-  console.log(JSON.stringify({ claims, contents, counter: Number(keys.readBigUInt64BE(1)) }));
-} catch {
-  fail("cannot-open");
+  demand(unb64u(envelope.signature).length === 64 && format.spell(envelope) === text, "malformed");
+  return envelope;
 }
+
+function parsePayload(text) {
+  const data = unb64u(text);
+  demand(data.length <= format.MAX_PAYLOAD, "oversized");
+  const payload = orRefuse("malformed", () => strict(data, 4));
+  const { _sd, _sd_alg, ctr, ...claims } = isObject(payload) ? payload : {};
+  demand(_sd_alg === "sha-256" && Array.isArray(_sd) && _sd.length === format.NAMES.length, "malformed");
+  demand([..._sd, ctr].every((digest) => unb64u(digest).length === 32), "malformed");
+  demand(_sd.every((digest, i) => i === 0 || _sd[i - 1] < digest), "malformed");
+  demand(typeof claims.kid === "string" && typeof claims.id === "string" && Number.isInteger(claims.pol), "malformed");
+  return { claims, _sd };
+}
+
+function unpad(padded) {
+  const size = padded.readUInt32BE(0);
+  demand(size + 4 <= padded.length && padded.subarray(4 + size).every((byte) => byte === 0), "not-as-signed");
+  return padded.subarray(4, 4 + size);
+}
+
+function open({ envelope: text, author, office, suite, key }) {
+  const envelope = parse(text);
+  const { claims, _sd } = parsePayload(envelope.payload);
+  const verifier = publicKey("ed25519", unb64u(author));
+  demand(claims.kid === format.kidOf(unb64u(author)), "unknown-author");
+  demand(crypto.verify(null, format.signed(envelope), verifier, unb64u(envelope.signature)), "bad-signature");
+
+  const core = format.coreOf({ ...claims, _sd });
+  const wrap = envelope.header.w.find(([name, kem]) => name === office && kem === suite);
+  demand(wrap, "cannot-open");
+  const info = format.wrapInfo(office, core);
+  const plain = orRefuse("cannot-open", () => hpkeOpen(suite, unb64u(key), info, unb64u(wrap[2])));
+  demand(plain.length === 9 + SLOT * format.NAMES.length, "cannot-open");
+
+  const contents = {};
+  const disclosures = [];
+  format.NAMES.forEach((name, i) => {
+    if (!((plain[0] >> i) & 1) || !Object.hasOwn(envelope.header.ct, name)) return;
+    const slot = plain.subarray(9 + SLOT * i, 9 + SLOT * (i + 1));
+    const sealed = unb64u(envelope.header.ct[name]);
+    const disclosure = unpad(orRefuse("cannot-open", () => aeadOpen(slot, NONCE, sealed, format.ctAad(name, core))));
+    demand(_sd.includes(format.digestOf(disclosure)), "not-as-signed");
+    const [salt, claim, value, ...rest] = orRefuse("not-as-signed", () => strict(disclosure, 16));
+    demand(claim === name && unb64u(salt).length === 16 && value !== undefined && !rest.length, "not-as-signed");
+    contents[name] = value;
+    disclosures.push(format.b64u(disclosure));
+  });
+  const sd_jwt = [`${envelope.protected}.${envelope.payload}.${envelope.signature}`, ...disclosures, ""].join("~");
+  return JSON.stringify({ claims, contents, counter: Number(plain.readBigUInt64BE(1)), sd_jwt });
+}
+
+format.main(open);

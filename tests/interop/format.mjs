@@ -1,0 +1,63 @@
+// What sealer and opener share: the constants and formulas of docs/wire-format.md.
+import crypto from "node:crypto";
+import fs from "node:fs";
+
+export const TYP = "tension-report+sd-jwt";
+export const MAX_ENVELOPE = 512 * 1024;
+export const MAX_WRAPS = 200;
+export const MAX_PLAIN = 64 * 1024;
+export const MAX_PAYLOAD = 16 * 1024;
+export const COMPARTMENTS = [
+  ["handling", 256], ["summary", 512], ["account", 1024], ["place", 256], ["people", 512], ["source", 256], ["media", 256],
+];
+export const NAMES = COMPARTMENTS.map(([name]) => name);
+export const CLAIMS = ["v", "id", "kid", "kind", "area", "categories", "severity", "day", "day_precision", "tlp", "pol"];
+
+export class Refusal extends Error {
+  constructor(code) { super(code); this.code = code; }
+}
+export const demand = (truth, code) => { if (!truth) throw new Refusal(code); };
+
+export const utf8 = (text) => Buffer.from(text, "utf8");
+export const b64u = (data) => Buffer.from(data).toString("base64url");
+export const sha256 = (...parts) => crypto.createHash("sha256").update(Buffer.concat(parts)).digest();
+
+// node forgives padding, other alphabets, white space and stray bits; the format has one spelling for each byte string.
+export function unb64u(text) {
+  const data = typeof text === "string" ? Buffer.from(text, "base64url") : null;
+  demand(data && b64u(data) === text, "malformed");
+  return data;
+}
+
+const u32 = (n) => { const out = Buffer.alloc(4); out.writeUInt32BE(n); return out; };
+export const lp = (...parts) =>
+  Buffer.concat(parts.map((part) => (typeof part === "string" ? utf8(part) : part)).flatMap((part) => [u32(part.length), part]));
+
+export const PROTECTED = b64u(utf8(`{"alg":"Ed25519","typ":"${TYP}"}`));
+export const signed = (envelope) => utf8(`${envelope.protected}.${envelope.payload}`);
+export const digestOf = (disclosure) => b64u(sha256(utf8(b64u(disclosure))));
+export const coreOf = ({ kid, id, pol, _sd }) => sha256(lp("kengele-core-v1", TYP, kid, id, String(pol), ..._sd));
+export const ctrOf = (ct, w) => b64u(sha256(lp(...Object.entries(ct).flat(), ...w.flat())));
+export const ctAad = (name, core) => lp("kengele-ct-v1", name, core);
+export const wrapInfo = (office, core) => lp("kengele-wrap-v1", office, core);
+
+// RFC 4648 section 6, lower case, no padding.
+function base32(data) {
+  const bits = [...data].map((byte) => byte.toString(2).padStart(8, "0")).join("");
+  return bits.match(/.{1,5}/g).map((five) => "abcdefghijklmnopqrstuvwxyz234567"[parseInt(five.padEnd(5, "0"), 2)]).join("");
+}
+export const kidOf = (author) => `m-${base32(sha256(utf8("kengele-key-v1"), author).subarray(0, 16))}`;
+
+// The one byte string of an envelope. Every text in it is ASCII without a quote, so JSON.stringify adds no freedom.
+export const spell = ({ protected: p, payload, signature, header: { ct, w } }) =>
+  JSON.stringify({ protected: p, payload, signature, header: { ct, w } });
+
+export function main(run) {
+  try {
+    process.stdout.write(run(JSON.parse(fs.readFileSync(0, "utf8"))));
+  } catch (error) {
+    if (!(error instanceof Refusal)) throw error;
+    process.stdout.write(JSON.stringify({ error: error.code }));
+    process.exitCode = 1;
+  }
+}
