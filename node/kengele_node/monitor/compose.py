@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import Final, Literal
 
@@ -52,8 +52,8 @@ class Reading:
 class Plan:
     """One report as it would be sealed now. Offices are sorted by id."""
 
-    report: Report
-    header: Header
+    report: Report = field(repr=False)
+    header: Header = field(repr=False)
     mode: Mode
     expired: date
     """The day the rules used here run out, or ran out."""
@@ -102,6 +102,7 @@ def plan_report(report: Report, trusted: Trusted, *, kid: str, report_id: str, n
 
     Raises:
         Refused: ``unknown-area`` or ``future-dated``.
+        Malformed: ``unknown-reader``: a caveat names nobody that there is, and so would not protect.
     """
     today = now.date()
     report, area = _placed(report, trusted)
