@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -78,3 +80,19 @@ def test_a_file_that_is_no_ged_is_told_so(tmp_path: Path) -> None:
     code, stdout, stderr = demonstrate("--json", "--data", str(path))
     assert (code, stdout) == (2, "")
     assert "missing-column" in stderr
+
+
+def test_however_it_is_ended_no_hub_is_left_behind(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    command = [sys.executable, "-m", "kengele_node.cli", "demo", "--home", str(home)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as demo:
+        assert demo.stderr is not None
+        for line in demo.stderr:
+            if line.startswith("Reports are sent"):
+                break
+        broker = int((home / "hub" / "broker" / "lock").read_text("ascii").strip("\0"))
+        demo.send_signal(signal.SIGTERM)
+        demo.stderr.read()
+        assert demo.wait(60) == 130
+    with pytest.raises(ProcessLookupError):
+        os.kill(broker, 0)

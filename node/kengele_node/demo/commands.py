@@ -7,6 +7,7 @@ import asyncio
 import signal
 import sys
 import tempfile
+from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from .network import Network
 from .run import Demonstration, Outcome, oracle, sample_path, table
 
 _FAILED = 1
+_ENDED = 130
+_ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def build(parser: argparse.ArgumentParser) -> None:
@@ -35,7 +38,10 @@ def build(parser: argparse.ArgumentParser) -> None:
 
 def _run(args: argparse.Namespace) -> int:
     with nullcontext(str(args.home)) if args.home else tempfile.TemporaryDirectory(prefix="kengele-demo-") as home:
-        return asyncio.run(_demonstrate(args, Path(home)))
+        try:
+            return asyncio.run(_demonstrate(args, Path(home)))
+        except asyncio.CancelledError:
+            return _ENDED
 
 
 async def _demonstrate(args: argparse.Namespace, home: Path) -> int:
@@ -43,6 +49,10 @@ async def _demonstrate(args: argparse.Namespace, home: Path) -> int:
     told, unknown = story.events(sample_path(args.data), max(args.reports, 0), areas)
     told = _mixed(story.examples(), told)
     network = Network.at(home)
+    task = asyncio.current_task()
+    if task is not None:
+        # However it is ended, it leaves no hub behind.
+        _on_ending(task.cancel)
     progress = Progress()
     try:
         outcome = await Demonstration(network, progress).run(told)
@@ -140,8 +150,12 @@ async def _stay(args: argparse.Namespace, network: Network) -> None:
     )
     note(f"  .venv/bin/kengele hub status --home {home}/hub")
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        with suppress(NotImplementedError):
-            loop.add_signal_handler(number, stop.set)
+    _on_ending(stop.set)
     await stop.wait()
+
+
+def _on_ending(call: Callable[[], object]) -> None:
+    loop = asyncio.get_running_loop()
+    for number in _ENDINGS:
+        with suppress(NotImplementedError):
+            loop.add_signal_handler(number, call)

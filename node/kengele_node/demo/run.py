@@ -101,6 +101,7 @@ class Demonstration:
         self._inboxes: dict[str, Inbox] = {}
         self._kill_when = 0
         self._killed_at: int | None = None
+        self._work: list[asyncio.Task[None]] = []
 
     async def run(self, told: Sequence[Told]) -> Outcome:
         """Sends ``told`` and checks every claim."""
@@ -112,13 +113,15 @@ class Demonstration:
         await network.admit(monitors)
         self._progress("The network stands", 1, 1)
         async with AsyncExitStack() as stack:
-            desks = await self._desks(stack)
-            await self._write(told)
-            await self._send(monitors)
-            await self._settle()
-            for task in desks:
-                task.cancel()
-            await asyncio.gather(*desks, return_exceptions=True)
+            try:
+                await self._desks(stack)
+                await self._write(told)
+                await self._send(monitors)
+                await self._settle()
+            finally:
+                for task in self._work:
+                    task.cancel()
+                await asyncio.gather(*self._work, return_exceptions=True)
         self._judge()
         await self._attack()
         outcome.seconds = time.monotonic() - started
@@ -128,14 +131,12 @@ class Demonstration:
             inbox.close()
         return outcome
 
-    async def _desks(self, stack: AsyncExitStack) -> list[asyncio.Task[None]]:
-        tasks = []
+    async def _desks(self, stack: AsyncExitStack) -> None:
         for name, member in self.network.offices.items():
             inbox = self._inboxes[name] = open_inbox(member)
             session = await stack.enter_async_context(member.session())
             desk = Desk(session, inbox, member.id, member.opening_keys, member.nkey.public)
-            tasks.append(asyncio.create_task(desk.follow()))
-        return tasks
+            self._work.append(asyncio.create_task(desk.follow()))
 
     async def _write(self, told: Sequence[Told]) -> None:
         """Every report is sealed and put into its monitor's outbox, before any goes out."""
@@ -165,7 +166,7 @@ class Demonstration:
         online = [name for name in monitors if name != story.OFFLINE]
         first = sum(one.told.monitor != story.OFFLINE for one in self._sent.values())
         self._kill_when = max(1, first // 2)
-        senders = [asyncio.create_task(self._node(name)) for name in online]
+        self._work += [asyncio.create_task(self._node(name)) for name in online]
         await self._until(lambda: self._killed_at is not None, "Reports are sent")
         killed_at = self._killed_at or 0
         self._progress("The hub is killed (SIGKILL) half-way, and started again", killed_at, first)
@@ -175,12 +176,9 @@ class Demonstration:
         waiting = self._outboxes[story.OFFLINE].counts().get("waiting", 0)
         own = len(self._sent) - first
         self._progress(f"The node {story.OFFLINE} was without a line; now it has one", 0, own)
-        senders.append(asyncio.create_task(self._node(story.OFFLINE)))
+        self._work.append(asyncio.create_task(self._node(story.OFFLINE)))
         await self._until(lambda: self._accepted() >= len(self._sent), "Reports are sent")
         self.outcome.checks["offline_node_kept_and_delivered_later"] = waiting == own > 0
-        for task in senders:
-            task.cancel()
-        await asyncio.gather(*senders, return_exceptions=True)
         self.outcome.accepted = self._accepted()
 
     async def _node(self, name: str) -> None:
@@ -207,7 +205,14 @@ class Demonstration:
         deadline = time.monotonic() + _PATIENCE
         while not done() and time.monotonic() < deadline:
             self._progress(what, self._accepted(), len(self._sent))
+            self._check_work()
             await asyncio.sleep(0.1)
+
+    def _check_work(self) -> None:
+        """Raises what ended a node or a desk: they run for good."""
+        for task in self._work:
+            if task.done():
+                task.result()
 
     async def _settle(self) -> None:
         """Waits until the hub has nothing more to deliver and the desks nothing more to fetch."""
