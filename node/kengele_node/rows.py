@@ -91,6 +91,8 @@ class Store:
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600))
             sync_directory(path.parent)
             self._connection = sqlite3.connect(path, isolation_level=None, timeout=_BUSY)
+            # A rotten bit makes a blob a text. What it is worth is for the cipher to say, of that row alone.
+            self._connection.text_factory = _lenient
             try:
                 for pragma in ("journal_mode=WAL", "synchronous=FULL", "secure_delete=ON", "temp_store=MEMORY"):
                     self._connection.execute(f"PRAGMA {pragma}")
@@ -130,6 +132,10 @@ class Store:
 
     def close(self) -> None:
         self._connection.close()
+
+
+def _lenient(text: bytes) -> str:
+    return text.decode("utf-8", "replace")
 
 
 def sync_directory(directory: Path) -> None:

@@ -148,7 +148,7 @@ class Outbox:
             entries = [self._read(row) for row in fresh]
             skipped.update(entry.name for entry in entries)
             found += [entry for entry in entries if entry.state == "waiting"]
-            self._set_aside([entry.name for entry in entries if entry.state == "damaged"])
+            self._set_aside([entry.number for entry in entries if entry.state == "damaged"])
         return found
 
     def next_due(self, *, besides: Collection[str] = ()) -> float | None:
@@ -277,10 +277,11 @@ class Outbox:
         entry = self._read(row)
         return entry if entry.state == "waiting" else None
 
-    def _set_aside(self, names: Collection[str]) -> None:
-        if names:
+    def _set_aside(self, numbers: Collection[int]) -> None:
+        # By number, as it may be the name that is damaged; one left waiting would be looked at for ever.
+        if numbers:
             with self._store.transaction() as connection:
-                connection.executemany("UPDATE entries SET state = 'damaged' WHERE name = ?", [(n,) for n in names])
+                connection.executemany("UPDATE entries SET state = 'damaged' WHERE number = ?", [(n,) for n in numbers])
 
     def _read(self, row: tuple[Any, ...]) -> Entry:
         *head, sealed = row

@@ -207,6 +207,8 @@ def test_the_list_is_paged_newest_first(outbox: Outbox) -> None:
     [
         ("UPDATE entries SET body = ? WHERE number <= 2", (b"\x00" * 300,)),
         ("UPDATE entries SET body = 'text' WHERE number <= 2", ()),
+        ("UPDATE entries SET body = CAST(body AS TEXT) WHERE number <= 2", ()),
+        ("UPDATE entries SET name = CAST(x'ff' || number AS TEXT) WHERE number <= 2", ()),
         ("UPDATE entries SET body = (SELECT body FROM entries WHERE number = 3) WHERE number <= 2", ()),
         ("UPDATE entries SET body = substr(body, 1, 40) WHERE number <= 2", ()),
     ],
