@@ -38,6 +38,9 @@ TAG: Final = 16
 KEY: Final = 32
 _DIGEST: Final = re.compile(r"[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]", re.ASCII)
 _OFFICE: Final = re.compile(r"[a-z][a-z0-9-]{1,31}", re.ASCII)
+_ALPHABET: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+_LAST: Final = (_ALPHABET, "", "AQgw", "AEIMQUYcgkosw048")
+"""By a text's length modulo four, the characters it may end in: those whose spare bits are zero."""
 _RESERVED: Final = ("_sd", "_sd_alg", "ctr")
 
 
@@ -170,9 +173,14 @@ def _ciphertexts(kind: Kind, value: Any) -> dict[str, str]:
     order = [name for name in kind.compartments if name in value]
     if list(value) != order:
         raise _malformed("Ciphertexts name an unknown compartment or stand out of order.")
-    for text in value.values():
+    for name, floor in kind.floors:
+        if name not in value:
+            continue
+        text = value[name]
         if not isinstance(text, str) or len(text) not in _CIPHERTEXT_LENGTHS:
             raise _malformed("A ciphertext is not padded to whole blocks.")
+        if len(text) < _b64_length(floor + TAG):
+            raise _malformed("A ciphertext is shorter than its compartment's least size.")
     return value
 
 
@@ -193,6 +201,14 @@ def _wraps(kind: Kind, value: Any) -> tuple[Wrap, ...]:
         previous = wrap.office
         wraps.append(wrap)
     return tuple(wraps)
+
+
+def _check_spelling(texts: Sequence[str]) -> None:
+    """That all ``texts`` are canonical base64url: ten times quicker than decoding them."""
+    if "".join(texts).encode().translate(None, _ALPHABET.encode()):
+        raise _malformed("A ciphertext, wrap or signature is not unpadded base64url.")
+    if not all(text[-1:] in _LAST[len(text) % 4] for text in texts):
+        raise _malformed("A base64url value is not in canonical form.")
 
 
 def read_payload(kind: Kind, payload: str) -> tuple[dict[str, Any], tuple[str, ...], str]:
@@ -229,13 +245,11 @@ def parse(data: bytes) -> Envelope:
         raise Malformed("unknown-type", "A message is of a type or algorithm that is not known here.")
     ct, w = _object(header, ("ct", "w"))
     ciphertexts, wraps = _ciphertexts(kind, ct), _wraps(kind, w)
+    _check_spelling([signature, *ciphertexts.values(), *(wrap.text for wrap in wraps)])
     claims, sd, ctr = read_payload(kind, payload)
     envelope = Envelope(kind, protected, payload, signature, ciphertexts, wraps, claims, sd, ctr)
-    try:
-        if envelope.encode() != data:
-            raise _malformed("An envelope is not in its one canonical spelling.")
-    except UnicodeEncodeError:
-        raise _malformed("An envelope holds characters outside its alphabet.") from None
+    if envelope.encode() != data:
+        raise _malformed("An envelope is not in its one canonical spelling.")
     return envelope
 
 
@@ -255,7 +269,6 @@ def check_whole(envelope: Envelope) -> None:
 
     Raises:
         Untrusted: ``not-whole``; a byte was changed, or something left out or added, on the way.
-        Malformed: a ciphertext or wrap is not base64url.
     """
     if (
         tuple(envelope.ciphertexts) != envelope.kind.compartments
