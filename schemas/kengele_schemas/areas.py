@@ -269,7 +269,8 @@ _BRACKETS: Final = re.compile(r"\([^()]*\)")
 
 def _fold(name: str) -> str:
     letters = (char for char in unicodedata.normalize("NFKD", name.casefold()) if not unicodedata.combining(char))
-    return " ".join(re.sub(r"['’‘ʻʼ`´]", "", "".join(letters)).replace("-", " ").replace(",", " ").split())
+    plain = re.sub(r"['’‘ʻʼ`´]", "", "".join(letters)).replace("&", " and ")
+    return " ".join(plain.replace("-", " ").replace(",", " ").split())
 
 
 @lru_cache(maxsize=4096)

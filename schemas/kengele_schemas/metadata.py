@@ -143,7 +143,7 @@ def found(
 def edit(current: Files, changed: Mapping[str, Any], now: datetime) -> Draft:
     """The draft of a next version: ``changed`` documents in the place of those they follow, the others as they are.
 
-    The signatures' life begins anew in what is touched; with nothing changed, all is signed anew.
+    The signatures' life begins anew in what is touched and in what is past half of it; with nothing changed, in all.
     """
     targets = _signed(current[newest(current, _TARGETS)], Targets)
     targets.version += 1
@@ -329,9 +329,13 @@ def _changed(root: bytes, targets: Targets, current: Files, changed: Mapping[str
     held = {name for _, name in _versions(current)}
     for name, one in delegated.items():
         path = (one.paths or [""])[0]
-        if path not in documents and changed:
-            continue
         listed = _signed(current[newest(current, name)], Targets) if name in held else None
+        # A list that ran out would stop all who need it; so those that the same people sign are renewed in passing.
+        lasting = listed is not None and (
+            set(one.keyids) != set(role.keyids) or listed.expires > now + TARGETS_LIFE / 2
+        )
+        if path not in documents and changed and lasting:
+            continue
         regional = Targets(version=(listed.version if listed else 0) + 1, expires=_until(now, TARGETS_LIFE))
         if path in documents:
             regional.targets[path] = TargetFile.from_data(path, documents[path])

@@ -18,7 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
@@ -70,6 +70,7 @@ MONITORS: Final = "monitors"
 POLICY: Final = "policy"
 _MAX_DOCUMENT: Final = 4 * 1024 * 1024
 _SEEN: Final = "seen"
+_MOMENT: Final = timedelta(seconds=1)
 _LEFT_OVER: Final = 60.0
 """Seconds after which a set that is not current is nobody's any more: another process may just be reading it."""
 _CONFIG: Final = UpdaterConfig(
@@ -87,7 +88,7 @@ class Trusted:
     """A verified set of documents. A monitor has no ``monitors``; ``connections`` are for hub and coordinator only.
 
     ``version`` is that of the coordinators' signed list of documents; ``fresh`` whether the hub vouched just now that
-    there is none newer; ``targets_expire`` until when the coordinators' signatures hold (UTC).
+    there is none newer; ``targets_expire`` until when all of the coordinators' signatures in it hold (UTC).
     """
 
     network: Network
@@ -130,6 +131,24 @@ class TrustStore:
             Malformed: a signed document does not follow its model, or they do not fit each other.
             Unreachable: as ``fetch`` raises it.
         """
+        return self._take(_Fetcher(fetch), scope, now, office, fresh=True)
+
+    def carried(self, fetch: Fetch, scope: Scope, now: datetime, office: str = "") -> Trusted:
+        """The documents as somebody carried them here, on a stick or in a directory, days after they left the hub.
+
+        The hub's word that there is none newer has run out on the way and is not asked for. All else is as in
+        :meth:`refresh`: signatures, versions, and that the coordinators' own signatures have not run out.
+
+        Raises:
+            As :meth:`refresh`.
+        """
+        fetcher = _Fetcher(fetch)
+        trusted = self._take(fetcher, scope, min(now, fetcher.vouched_until() - _MOMENT), office, fresh=False)
+        if trusted.targets_expire <= now:
+            raise Untrusted("frozen", "These rules are past their date.", "Ask a coordinator for newer ones.")
+        return trusted
+
+    def _take(self, fetcher: _Fetcher, scope: Scope, now: datetime, office: str, *, fresh: bool) -> Trusted:
         # TUF keeps each file as soon as it has verified it. What a hub serves in part must not spoil the last whole
         # set, so a refresh works on a copy, which takes the set's place only when all of it holds.
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -137,7 +156,7 @@ class TrustStore:
         try:
             if self._current.exists():
                 shutil.copytree(self._current, copy, symlinks=True, dirs_exist_ok=True)
-            trusted = self._verified(copy, _Fetcher(fetch), scope, now, office, fresh=True)
+            trusted = self._verified(copy, fetcher, scope, now, office, fresh=fresh)
             (copy / _SEEN).write_text(now.isoformat(), "ascii")
         except BaseException:
             shutil.rmtree(copy, ignore_errors=True)
@@ -238,7 +257,8 @@ class TrustStore:
             raise _told(error) from None
         except (ValueError, KeyError, TypeError, RecursionError):
             raise Untrusted("bad-signature", "A file of the network's rules is not one.", _MEND) from None
-        return _assembled(tuple(sorted(documents.items())), targets.version, fresh, targets.expires)
+        expires = min(role.expires for role in updater._trusted_set if isinstance(role, Targets))
+        return _assembled(tuple(sorted(documents.items())), targets.version, fresh, expires)
 
 
 _MEND: Final = "Nothing was changed here. Tell the coordinators if it stays so."
@@ -263,6 +283,17 @@ class _Fetcher(FetcherInterface):
         if data is None:
             raise DownloadHTTPError("not served", 404)
         return iter((data,))
+
+    def vouched_until(self) -> datetime:
+        """Until when the hub vouched for these files, by their own word; nothing rests on it but what is looked at."""
+        try:
+            timestamp = Metadata[Any].from_bytes(self._get(f"{METADATA}timestamp.json") or b"").signed
+            version = timestamp.snapshot_meta.version
+            snapshot = Metadata[Any].from_bytes(self._get(f"{METADATA}{version}.snapshot.json") or b"").signed
+            until: datetime = min(timestamp.expires, snapshot.expires)
+        except (RepositoryError, ValueError, KeyError, TypeError, AttributeError):
+            raise Untrusted("not-served", "There is no whole set of the network's rules here.", _MEND) from None
+        return until if until.tzinfo else until.replace(tzinfo=UTC)
 
 
 def _target(updater: Updater, path: str) -> bytes:
