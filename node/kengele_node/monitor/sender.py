@@ -24,7 +24,7 @@ from kengele_node.errors import NotAdmitted
 from kengele_schemas import subjects
 from kengele_schemas.encoding import unb64u
 from kengele_schemas.envelope import parse
-from kengele_schemas.errors import KengeleError, Refused, Unreachable, Untrusted
+from kengele_schemas.errors import KengeleError, Malformed, Refused, Unreachable, Untrusted
 from kengele_schemas.keys import monitor_id
 from kengele_schemas.receipt import CODES, Receipt, read_receipt
 from kengele_schemas.report import parse_draft
@@ -247,11 +247,11 @@ class Sender:
             return self._outbox.reseal(
                 entry.name, plan.offices, lambda counters: seal_report(plan, self._key, counters)
             )
-        except Refused as error:
+        except (Refused, Malformed) as error:
             self._refuse(entry, error)
             return None
 
-    def _refuse(self, entry: Entry, error: Refused) -> None:
+    def _refuse(self, entry: Entry, error: KengeleError) -> None:
         self._outbox.refused(entry.name, error.code)
         self._tell(entry, error.code)
 
