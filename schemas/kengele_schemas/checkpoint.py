@@ -74,12 +74,16 @@ def verify_checkpoint(text: str, origin: str, key: bytes) -> Checkpoint:
     root = _decode(lines[2])
     if len(root) != HASH:
         raise _bad()
+    try:
+        signed = f"{body}\n".encode()
+    except UnicodeEncodeError:
+        raise _bad() from None
     for line in signatures.split("\n"):
         name, _, encoded = line.removeprefix(_SIGNATURE).rpartition(" ")
         if not line.startswith(_SIGNATURE) or name != origin:
             continue
         signature = _decode(encoded)
-        if signature[:4] == key_id(origin, key) and verify_signature(key, f"{body}\n".encode(), signature[4:]):
+        if signature[:4] == key_id(origin, key) and verify_signature(key, signed, signature[4:]):
             return Checkpoint(origin, int(lines[1]), root)
     raise _bad()
 
