@@ -154,7 +154,7 @@ class Inbox:
         found = []
         for name, body in rows:
             try:
-                found.append(self._rows.open(f"author/{b64u(name)}", body).decode())
+                found.append(self._rows.open(_sealed_under("author", name), body).decode())
             except Damaged:
                 continue
         return sorted(found)
@@ -168,16 +168,16 @@ class Inbox:
             row = connection.execute("SELECT withheld FROM authors WHERE name = ?", (name,)).fetchone()
         return Gaps(ranges, row[0] if row else 0)
 
-    def asides(self, limit: int = 1000) -> list[Aside | Lost]:
-        """What was set aside, the oldest first."""
+    def asides(self, limit: int = 1000, *, after: int = 0) -> list[Aside | Lost]:
+        """What was set aside, the oldest first; ``after`` is the last number of the page already seen."""
         with self._store.reading() as connection:
             rows = connection.execute(
-                "SELECT number, name, body FROM asides ORDER BY number LIMIT ?", (limit,)
+                "SELECT number, name, body FROM asides WHERE number > ? ORDER BY number LIMIT ?", (after, limit)
             ).fetchall()
         found: list[Aside | Lost] = []
         for number, name, sealed in rows:
             try:
-                body = self._open(f"aside/{b64u(name)}", sealed)
+                body = self._open(_sealed_under("aside", name), sealed)
             except Damaged:
                 found.append(Lost(number))
                 continue
@@ -199,7 +199,7 @@ class Inbox:
                 author = self._author(connection, item.kid)
                 connection.execute("UPDATE authors SET withheld = withheld + 1 WHERE name = ?", (author,))
             return new
-        sealed = self._seal(f"aside/{b64u(name)}", {"data": b64u(item.data), "code": item.code, "at": now})
+        sealed = self._seal(_sealed_under("aside", name), {"data": b64u(item.data), "code": item.code, "at": now})
         return _insert(connection, "INSERT OR IGNORE INTO asides (name, body) VALUES (?, ?)", name, sealed)
 
     def _keep_arrival(self, connection: sqlite3.Connection, arrival: Arrival, now: float) -> bool:
@@ -230,12 +230,12 @@ class Inbox:
             "noted": arrival.flags,
             "flags": flags,
         }
-        sealed = self._seal(f"report/{b64u(name)}", body)
+        sealed = self._seal(_sealed_under("report", name), body)
         return _insert(connection, "INSERT INTO reports (name, id, body) VALUES (?, ?, ?)", name, id_, sealed)
 
     def _author(self, connection: sqlite3.Connection, kid: str) -> bytes:
         name = self._rows.blind(f"author/{kid}")
-        sealed = self._rows.seal(f"author/{b64u(name)}", kid.encode())
+        sealed = self._rows.seal(_sealed_under("author", name), kid.encode())
         connection.execute("INSERT OR IGNORE INTO authors VALUES (?, 0, 0, ?)", (name, sealed))
         return name
 
@@ -249,7 +249,7 @@ class Inbox:
 
     def _item(self, connection: sqlite3.Connection, number: int, name: bytes, sealed: bytes) -> Item | Lost:
         try:
-            body = self._open(f"report/{b64u(name)}", sealed)
+            body = self._open(_sealed_under("report", name), sealed)
             header = parse_header(body["header"])
             contents = {part: parse_compartment(part, value) for part, value in body["contents"].items()}
         except (Damaged, Malformed):
@@ -275,6 +275,11 @@ class Inbox:
     def _open(self, name: str, sealed: bytes) -> Mapping[str, Any]:
         body: Mapping[str, Any] = loads(self._rows.open(name, sealed), max_bytes=_MAX_BODY, max_depth=_MAX_DEPTH)
         return body
+
+
+def _sealed_under(what: str, name: object) -> str:
+    # On the disk a name, too, may have rotted into another type.
+    return f"{what}/{b64u(name) if isinstance(name, bytes) else ''}"
 
 
 def _insert(connection: sqlite3.Connection, statement: str, *values: object) -> bool:
