@@ -28,7 +28,7 @@ from kengele_schemas.report import parse_compartment, parse_header
 from kengele_schemas.sealing import open_envelope
 from kengele_schemas.trust import Trusted
 
-from .inbox import MAX_COUNTER, Arrival, Aside, Inbox, Marker
+from .inbox import MAX_COUNTER, Arrival, Aside, Inbox, Lost, Marker
 
 Received = Arrival | Marker | Aside
 
@@ -94,7 +94,6 @@ class Desk:
         office: the office's id.
         keys: its private opening keys, newest first.
         nkey: the office's, whose feed it is.
-        trusted: the rules as last verified; fetched first if None.
         clock: Unix seconds.
         jitter: a random number between its two arguments.
     """
@@ -102,6 +101,7 @@ class Desk:
     told: Callable[[Received], None]
     """Called with each item that is new, once it is stored."""
     trusted: Trusted | None
+    """The rules it goes by; fetched before anything is taken."""
 
     def __init__(
         self,
@@ -111,13 +111,12 @@ class Desk:
         keys: Sequence[OpeningKey],
         nkey: str,
         *,
-        trusted: Trusted | None = None,
         clock: Callable[[], float] = time.time,
         jitter: Callable[[float, float], float] = random.uniform,
         batch: int = BATCH,
     ) -> None:
         self.told = lambda _: None
-        self.trusted = trusted
+        self.trusted = None
         self._session = session
         self._inbox = inbox
         self._office = office
@@ -187,12 +186,15 @@ class Desk:
             return Aside(data, error.code)
 
     def _reconsider(self, known: Trusted) -> None:
-        for aside in self._inbox.asides():
-            if not isinstance(aside, Aside) or aside.code not in _MAY_HOLD_LATER:
-                continue
-            item = self._judge(aside.data, known)
-            if isinstance(item, Arrival) and self._inbox.settle(aside, item):
-                self.told(item)
+        after = 0
+        while page := self._inbox.asides(after=after):
+            after = page[-1].number
+            for aside in page:
+                if isinstance(aside, Lost) or not _may_hold_later(aside):
+                    continue
+                item = self._judge(aside.data, known)
+                if isinstance(item, Arrival) and self._inbox.settle(aside, item):
+                    self.told(item)
 
 
 def _may_hold_later(item: Received) -> bool:

@@ -1,0 +1,522 @@
+"""The desk: what the feed delivers is stored once, then acknowledged, and nothing that anyone sends stops it."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from nacl.signing import SigningKey
+
+from kengele_node.errors import NotAdmitted
+from kengele_node.link import Delivery
+from kengele_node.office import desk as desk_module
+from kengele_node.office.desk import Desk, Received, receive
+from kengele_node.office.inbox import MAX_COUNTER, Arrival, Aside, Inbox, Item, Marker
+from kengele_node.rows import RowCipher
+from kengele_schemas import subjects
+from kengele_schemas.compartments import ALL_BITS
+from kengele_schemas.envelope import TENSION_REPORT, parse, strip
+from kengele_schemas.errors import Damaged, KengeleError, Malformed, Unreachable, Untrusted
+from kengele_schemas.keys import X25519, OpeningKey, monitor_id
+from kengele_schemas.marker import sign_marker
+from kengele_schemas.nkeys import KeyPair
+from kengele_schemas.report import parse_draft
+from kengele_schemas.sealing import Reader, seal
+from kengele_schemas.trust import Trusted
+from kengele_testing.values import (
+    CANARY,
+    EVERYTHING,
+    HUB,
+    KEYS,
+    KID,
+    MONITOR,
+    NOW,
+    TODAY,
+    canaried,
+    grant,
+    monitor,
+    network,
+    report,
+    sealed,
+)
+
+NKEY = KeyPair.generate("user").public
+NEWCOMER = SigningKey(b"n" * 32)
+FORGER = SigningKey(b"f" * 32)
+RULES = network(grant(grant=list(EVERYTHING)))
+GROWN = network(grant(grant=list(EVERYTHING)), monitors=[monitor(), monitor(NEWCOMER)], version=2)
+
+
+def sent(number: int | None = None, *, key: SigningKey = MONITOR, **changes: Any) -> bytes:
+    """A report that UNRCCA may read all of."""
+    return sealed(report(**changes), RULES, {"unrcca": number} if number else {}, key=key)
+
+
+SENT = sent(1)
+
+
+def crafted(
+    contents: dict[str, Any], *, number: int | None = None, kid: str = KID, key: SigningKey = MONITOR, **claims: Any
+) -> bytes:
+    """What a program of the author's own could send."""
+    header = parse(sent()).claims | {"kid": kid} | claims
+    reader = Reader("unrcca", KEYS["unrcca"].public, ALL_BITS, number)
+    return seal(TENSION_REPORT, header, contents, [reader], key)
+
+
+def received(data: bytes, trusted: Trusted = RULES, **options: Any) -> Arrival | Marker:
+    settled: dict[str, Any] = {"office": "unrcca", "keys": [KEYS["unrcca"]], "today": TODAY, **options}
+    return receive(data, trusted, **settled)
+
+
+class TestReceive:
+    def test_opens_what_was_sealed_for_this_office(self) -> None:
+        data = sealed(parse_draft(canaried()), RULES, {"unrcca": 7})
+        found = received(data)
+        assert isinstance(found, Arrival)
+        assert (found.data, found.digest, found.counter) == (data, parse(data).digest, 7)
+        assert (found.flags, found.withheld) == ((), ())
+        assert found.header.claims() == parse(data).claims
+        assert found.contents == {part: getattr(parse_draft(canaried()), part) for part in ("handling", *EVERYTHING)}
+
+    def test_says_what_the_hub_held_back(self) -> None:
+        found = received(strip(parse(sent()), "unrcca", ["summary"]))
+        assert isinstance(found, Arrival)
+        assert (list(found.contents), found.withheld) == (["summary"], ("account",))
+
+    def test_opens_with_a_key_that_was_the_offices_before(self) -> None:
+        keys = [OpeningKey.generate(), OpeningKey.generate(X25519), KEYS["unrcca"]]
+        assert isinstance(received(sent(), keys=keys), Arrival)
+
+    @pytest.mark.parametrize(
+        ("entry", "flags"),
+        [
+            ({}, ()),
+            ({"status": "suspended"}, ("monitor-suspended",)),
+            ({"status": "revoked"}, ("monitor-revoked",)),
+            ({"not_after": (TODAY - timedelta(days=1)).isoformat()}, ("key-expired",)),
+            ({"not_before": (TODAY + timedelta(days=1)).isoformat()}, ("key-expired",)),
+        ],
+    )
+    def test_keeps_what_a_monitor_sent_before_she_left_and_says_so(
+        self, entry: dict[str, Any], flags: tuple[str, ...]
+    ) -> None:
+        found = received(sent(), network(grant(), monitors=[monitor(**entry)]))
+        assert isinstance(found, Arrival)
+        assert found.flags == flags
+
+    def test_takes_the_hubs_word_that_it_withholds(self) -> None:
+        data = sign_marker("unrcca", KID, at=1, key=HUB)
+        assert received(data) == Marker(data, KID)
+
+    @pytest.mark.parametrize(
+        ("what", "data", "code"),
+        [
+            ("nothing", b"", "malformed"),
+            ("garbage", b"\xff\x00", "malformed"),
+            ("JSON of no kind", b"{}", "malformed"),
+            ("an envelope cut short", sent()[:-1], "malformed"),
+            ("an envelope with a blank", sent().replace(b'","header":', b'", "header":'), "malformed"),
+            ("a type that is not known", sent().replace(parse(sent()).protected.encode(), b"e30"), "unknown-type"),
+            ("a monitor who is not on the roster", sent(key=NEWCOMER), "unknown-monitor"),
+            ("another's name", crafted(report().contents(), key=NEWCOMER), "bad-signature"),
+            ("an area the monitor does not report from", crafted(report().contents(), area="SD-KH"), "out-of-scope"),
+            ("an area that nobody knows", crafted(report().contents(), area="XX"), "out-of-scope"),
+            ("a number that no author reaches", crafted(report().contents(), number=MAX_COUNTER + 1), "malformed"),
+            ("a compartment not as its model", crafted({"summary": {"text": CANARY}}), "bad-field"),
+            ("a compartment of another shape", crafted({"summary": [CANARY]}), "bad-field"),
+            ("a text longer than may be", crafted({"summary": {"text": CANARY * 99, "lang": "en"}}), "bad-field"),
+            ("a text that steers the terminal", crafted({"summary": {"text": "\x1b[2J", "lang": "en"}}), "bad-field"),
+            ("a claim that is not known", crafted(report().contents(), note=CANARY), "bad-field"),
+            ("a severity that is none", crafted(report().contents(), severity=9), "bad-field"),
+            ("a marker of a forger", sign_marker("unrcca", KID, at=1, key=FORGER), "bad-signature"),
+            ("a marker for another office", sign_marker("cso", KID, at=1, key=HUB), "not-for-us"),
+            (
+                "a marker in another spelling",
+                sign_marker("unrcca", KID, at=1, key=HUB).replace(b",", b", "),
+                "malformed",
+            ),
+        ],
+    )
+    def test_refuses(self, what: str, data: bytes, code: str) -> None:
+        with pytest.raises(KengeleError) as caught:
+            received(data)
+        assert caught.value.code == code
+        assert CANARY not in repr(caught.value) + caught.value.diagnostics()
+
+    def test_opens_nothing_with_anothers_key_or_for_another_office(self) -> None:
+        wrong: list[dict[str, Any]] = [{"keys": [KEYS["cso"]]}, {"keys": []}, {"office": "cso", "keys": [KEYS["cso"]]}]
+        for options in wrong:
+            with pytest.raises(KengeleError) as caught:
+                received(sent(), **options)
+            assert caught.value.code == "cannot-open"
+
+    @settings(max_examples=150, deadline=None)
+    @given(st.binary(max_size=300), st.booleans())
+    def test_raises_nothing_but_our_errors(self, data: bytes, begun: bool) -> None:
+        with pytest.raises(KengeleError):
+            received(b'{"protected":' + data if begun else data)
+
+    @settings(max_examples=150, deadline=None)
+    @given(st.integers(0, len(SENT) - 1), st.integers(1, 127))
+    def test_takes_no_report_of_which_a_byte_was_changed(self, position: int, by: int) -> None:
+        data = bytearray(SENT)
+        data[position] ^= by
+        try:
+            found = received(bytes(data))
+        except KengeleError:
+            return
+        # An ASCII letter of a ciphertext not granted is all that is neither signed nor looked at.
+        assert isinstance(found, Arrival)
+        whole = received(SENT)
+        assert isinstance(whole, Arrival)
+        assert (found.digest, found.contents, found.counter) == (whole.digest, whole.contents, whole.counter)
+
+
+class Feed:
+    """A session over a feed in memory: what is not acknowledged comes again with the next fetch."""
+
+    def __init__(self, *messages: bytes, trusted: Sequence[Trusted | Exception] = (RULES,)) -> None:
+        self.waiting = dict(enumerate(messages, 1))
+        self.rules = list(trusted)
+        self.refreshed = 0
+        self.fetched = 0
+        self.attempts: dict[int, int] = {}
+        self.fetches: list[tuple[str, str, int, float]] = []
+        self.failures: list[Exception] = []
+        self.before_acknowledge: Callable[[Delivery], Awaitable[object]] | None = None
+
+    @property
+    def link(self) -> Feed:
+        return self
+
+    async def refresh(self) -> Trusted:
+        self.refreshed += 1
+        await asyncio.sleep(0)
+        rules = self.rules.pop(0) if len(self.rules) > 1 else self.rules[0]
+        if isinstance(rules, Exception):
+            raise rules
+        return rules
+
+    async def request(self, subject: str, data: bytes, timeout: float = 10) -> bytes:
+        raise AssertionError("a desk asks for nothing")
+
+    async def fetch(self, stream: str, consumer: str, batch: int, timeout: float) -> list[Delivery]:
+        self.fetches.append((stream, consumer, batch, timeout))
+        await asyncio.sleep(0)
+        if self.failures:
+            raise self.failures.pop(0)
+        found = []
+        for number, data in sorted(self.waiting.items())[:batch]:
+            self.attempts[number] = self.attempts.get(number, 0) + 1
+            found.append(Delivery(data, number, self.attempts[number], f"ack.{number}"))
+        return found
+
+    async def acknowledge(self, delivery: Delivery, *, confirm: bool = False) -> None:
+        assert confirm
+        if self.before_acknowledge is not None:
+            await self.before_acknowledge(delivery)
+        await asyncio.sleep(0)
+        self.waiting.pop(delivery.sequence, None)
+
+    def deliver(self, *messages: bytes) -> None:
+        for data in messages:
+            self.waiting[max(self.waiting, default=len(self.attempts)) + 1] = data
+
+
+@pytest.fixture
+def inbox(tmp_path: Path) -> Iterator[Inbox]:
+    box = Inbox(tmp_path / "inbox.db", RowCipher(b"k" * 32, "inbox"))
+    yield box
+    box.close()
+
+
+def desk(feed: Feed, inbox: Inbox, **options: Any) -> tuple[Desk, list[Received]]:
+    """A desk, and what it tells of."""
+    settled: dict[str, Any] = {"clock": NOW.timestamp, "jitter": lambda *_: 0.0, **options}
+    made = Desk(feed, inbox, "unrcca", [KEYS["unrcca"]], NKEY, **settled)
+    told: list[Received] = []
+    made.told = told.append
+    return made, told
+
+
+def run(work: Awaitable[Any]) -> None:
+    async def bounded() -> None:
+        async with asyncio.timeout(20):
+            await work
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    asyncio.run(bounded())
+
+
+def follow(feed: Feed, inbox: Inbox, **options: Any) -> list[Received]:
+    """What a desk tells of until its feed is empty."""
+    made, told = desk(feed, inbox, **options)
+    run(made.follow(until_empty=True))
+    return told
+
+
+def kept(inbox: Inbox) -> list[bytes]:
+    return [item.arrival.data for item in reversed(inbox.items(1000)) if isinstance(item, Item)]
+
+
+def codes(inbox: Inbox) -> list[str]:
+    return [aside.code for aside in inbox.asides() if isinstance(aside, Aside)]
+
+
+def test_all_that_the_feed_has_is_taken_told_and_acknowledged(inbox: Inbox) -> None:
+    messages = [sent(number) for number in range(1, 8)]
+    feed = Feed(*messages)
+    told = follow(feed, inbox, batch=3)
+    assert kept(inbox) == messages == [item.data for item in told]
+    assert feed.waiting == {}
+    names = (subjects.feed_stream(NKEY), subjects.feed_consumer(NKEY))
+    assert feed.fetches == [(*names, 3, 0)] * 4
+    assert inbox.gaps(KID).missing == ()
+
+
+def test_nothing_is_acknowledged_before_it_is_stored(tmp_path: Path, inbox: Inbox) -> None:
+    messages = [sent(), b"garbage", sign_marker("unrcca", KID, at=1, key=HUB), sent()]
+    feed = Feed(*messages)
+    seen: list[tuple[int, int, int]] = []
+
+    async def look(_: Delivery) -> None:
+        # Another reader sees only what was committed.
+        other = Inbox(tmp_path / "inbox.db", RowCipher(b"k" * 32, "inbox"))
+        seen.append((other.count(), len(other.asides()), other.gaps(KID).withheld))
+        other.close()
+
+    feed.before_acknowledge = look
+    follow(feed, inbox)
+    assert seen == [(2, 1, 1)] * 4
+
+
+def test_a_full_disk_acknowledges_nothing_and_loses_nothing(inbox: Inbox) -> None:
+    feed = Feed(*(sent(number) for number in range(1, 30)))
+    messages = list(feed.waiting.values())
+    with inbox._store.reading() as connection:
+        (pages,) = connection.execute("PRAGMA page_count").fetchone()
+        connection.execute(f"PRAGMA max_page_count = {pages + 8}")
+    made, told = desk(feed, inbox)
+    with pytest.raises(Damaged) as caught:
+        run(made.follow(until_empty=True))
+    assert caught.value.code == "storage-full"
+    assert (told, kept(inbox), list(feed.waiting.values())) == ([], [], messages)
+    with inbox._store.reading() as connection:
+        connection.execute("PRAGMA max_page_count = 100000")
+    assert len(follow(feed, inbox)) == 29
+    assert kept(inbox) == messages
+    assert feed.waiting == {}
+
+
+def test_what_comes_again_changes_nothing(inbox: Inbox) -> None:
+    messages = [sent(1), b"garbage", sign_marker("unrcca", KID, at=1, key=HUB), sent(2)]
+    assert len(follow(Feed(*messages), inbox)) == 4
+    before = (inbox.items(), inbox.asides(), inbox.gaps(KID))
+    feed = Feed(*messages, *messages)
+    assert follow(feed, inbox, clock=lambda: NOW.timestamp() + 60) == []
+    assert (inbox.items(), inbox.asides(), inbox.gaps(KID)) == before
+    assert feed.waiting == {}
+
+
+def test_an_acknowledgement_that_was_lost_is_made_good_when_it_comes_again(inbox: Inbox) -> None:
+    feed = Feed(sent(1), sent(2))
+    lost = [True, True]
+
+    async def breaks(delivery: Delivery) -> None:
+        if delivery.sequence == 1 and lost:
+            lost.pop()
+            raise Unreachable("unreachable", "")
+
+    feed.before_acknowledge = breaks
+    made, told = desk(feed, inbox)
+    for _ in range(2):
+        with pytest.raises(Unreachable):
+            run(made.follow(until_empty=True))
+    run(made.follow(until_empty=True))
+    assert (len(told), inbox.count(), feed.waiting, feed.attempts) == (2, 2, {}, {1: 3, 2: 1})
+
+
+def test_a_desk_that_ends_between_storing_and_acknowledging_stores_once(inbox: Inbox) -> None:
+    feed = Feed(sent(1), sent(2))
+
+    async def work() -> None:
+        made, _ = desk(feed, inbox)
+        running = asyncio.create_task(made.follow())
+
+        async def ends(_: Delivery) -> None:
+            running.cancel()
+
+        feed.before_acknowledge = ends
+        with pytest.raises(asyncio.CancelledError):
+            await running
+
+    run(work())
+    assert (inbox.count(), len(feed.waiting)) == (2, 2)
+    feed.before_acknowledge = None
+    assert follow(feed, inbox) == []
+    assert (inbox.count(), feed.waiting) == (2, {})
+
+
+def test_what_does_not_hold_up_is_set_aside_and_stops_no_other(inbox: Inbox) -> None:
+    bad = [b"", b"garbage", crafted({"summary": []}), crafted({}, key=FORGER), sign_marker("cso", KID, at=1, key=HUB)]
+    good = [sent(number) for number in range(1, 4)]
+    feed = Feed(*bad[:3], *good, *bad[3:])
+    told = follow(feed, inbox, batch=2)
+    assert kept(inbox) == good
+    assert codes(inbox) == ["malformed", "malformed", "bad-field", "bad-signature", "not-for-us"]
+    assert [aside.data for aside in inbox.asides() if isinstance(aside, Aside)] == bad
+    assert len(told) == 8
+    assert feed.waiting == {}
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.one_of(st.binary(max_size=200), st.integers(1, 9)), max_size=12))
+def test_nothing_that_anyone_sends_stops_the_feed(
+    tmp_path_factory: pytest.TempPathFactory, messages: list[bytes | int]
+) -> None:
+    box = Inbox(tmp_path_factory.mktemp("inbox") / "inbox.db", RowCipher(b"k" * 32, "inbox"))
+    data = [sent(one) if isinstance(one, int) else one for one in messages]
+    feed = Feed(*data)
+    follow(feed, box, batch=4)
+    assert feed.waiting == {}
+    assert kept(box) == [one for one, what in zip(data, messages, strict=True) if isinstance(what, int)]
+    assert len(box.asides()) == len({one for one in messages if isinstance(one, bytes)})
+    box.close()
+
+
+class TestNewerRules:
+    def test_are_fetched_before_anything_is_taken(self, inbox: Inbox) -> None:
+        feed = Feed(sent())
+        follow(feed, inbox)
+        assert feed.refreshed == 1
+
+    def test_let_in_a_monitor_who_was_admitted_a_moment_ago(self, inbox: Inbox) -> None:
+        data = sent(1, key=NEWCOMER)
+        feed = Feed(sent(1), data, trusted=[RULES, GROWN])
+        told = follow(feed, inbox)
+        assert (kept(inbox)[1], codes(inbox), feed.refreshed) == (data, [], 2)
+        assert [type(item) for item in told] == [Arrival, Arrival]
+
+    def test_bring_back_what_was_set_aside(self, inbox: Inbox) -> None:
+        data = sent(1, key=NEWCOMER)
+        feed = Feed(data, b"garbage")
+        follow(feed, inbox)
+        assert codes(inbox) == ["unknown-monitor", "malformed"]
+        assert feed.waiting == {}
+        told = follow(Feed(trusted=[GROWN]), inbox, clock=lambda: NOW.timestamp() + 9)
+        assert kept(inbox) == [data]
+        assert codes(inbox) == ["malformed"]
+        assert [item.data for item in told] == [data]
+        (item,) = inbox.items()
+        assert isinstance(item, Item)
+        assert item.received == NOW.timestamp()
+        assert follow(Feed(data, trusted=[GROWN]), inbox) == []
+
+    def test_bring_back_what_another_key_opens(self, inbox: Inbox) -> None:
+        lost = Desk(Feed(SENT), inbox, "unrcca", [KEYS["cso"]], NKEY, clock=NOW.timestamp)
+        run(lost.follow(until_empty=True))
+        assert codes(inbox) == ["cannot-open"]
+        follow(Feed(), inbox)
+        assert (kept(inbox), codes(inbox)) == ([SENT], [])
+
+    def test_bring_back_what_stands_behind_a_thousand_that_never_hold_up(self, inbox: Inbox) -> None:
+        inbox.keep([Aside(b"%d" % number, "cannot-open") for number in range(1005)], now=0)
+        inbox.keep([Aside(SENT, "unknown-monitor")], now=0)
+        assert [item.data for item in follow(Feed(), inbox)] == [SENT]
+
+    def test_are_looked_for_again_after_a_while(self, inbox: Inbox, monkeypatch: pytest.MonkeyPatch) -> None:
+        feed = Feed(sent(), sent(), sent())
+        follow(feed, inbox, batch=1)
+        assert feed.refreshed == 1
+        monkeypatch.setattr(desk_module, "_RULES_AGE", 0.0)
+        feed.deliver(sent(), sent())
+        follow(feed, inbox, batch=1)
+        assert feed.refreshed == 4
+
+    def test_that_cannot_be_verified_take_nothing(self, inbox: Inbox) -> None:
+        feed = Feed(sent(), trusted=[Untrusted("frozen", "")])
+        made, told = desk(feed, inbox)
+        with pytest.raises(Untrusted):
+            run(made.follow())
+        assert (told, inbox.count(), feed.fetches) == ([], 0, [])
+
+    @pytest.mark.parametrize("error", [Untrusted("rolled-back", ""), Malformed("bad-rule", "")])
+    def test_that_cannot_be_verified_when_they_are_needed_leave_the_feed_as_it_is(
+        self, inbox: Inbox, error: Exception
+    ) -> None:
+        feed = Feed(sent(1), sent(1, key=NEWCOMER), trusted=[RULES, error])
+        made, told = desk(feed, inbox)
+        with pytest.raises(type(error)):
+            run(made.follow())
+        assert (told, inbox.count(), inbox.asides(), len(feed.waiting)) == ([], 0, [], 2)
+
+    def test_that_cannot_be_fetched_when_they_are_needed_leave_the_feed_as_it_is(self, inbox: Inbox) -> None:
+        feed = Feed(sent(1, key=NEWCOMER), trusted=[RULES, Unreachable("unreachable", ""), GROWN])
+        made, told = desk(feed, inbox)
+        with pytest.raises(Unreachable):
+            run(made.follow(until_empty=True))
+        assert (told, inbox.asides(), len(feed.waiting)) == ([], [], 1)
+        run(made.follow(until_empty=True))
+        assert (inbox.count(), inbox.asides(), feed.waiting) == (1, [], {})
+
+
+@pytest.mark.parametrize("error", [Unreachable("unreachable", ""), NotAdmitted()])
+def test_a_line_that_is_away_is_waited_for(inbox: Inbox, error: Exception) -> None:
+    feed = Feed(sent(1))
+    feed.failures = [error] * 8
+    bounds: list[tuple[float, float]] = []
+
+    def jitter(low: float, high: float) -> float:
+        bounds.append((low, high))
+        return 0.0
+
+    async def work() -> None:
+        made, _ = desk(feed, inbox, jitter=jitter)
+        running = asyncio.create_task(made.follow())
+        while feed.waiting:
+            await asyncio.sleep(0)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+    run(work())
+    assert bounds == [(0, high) for high in (1, 2, 4, 8, 16, 32, 60, 60)]
+    assert inbox.count() == 1
+    assert {timeout for *_, timeout in feed.fetches} == {desk_module._PATIENCE}
+
+
+@pytest.mark.parametrize("error", [Unreachable("unreachable", ""), NotAdmitted()])
+def test_who_takes_what_there_is_and_ends_is_told_that_the_line_is_away(inbox: Inbox, error: Exception) -> None:
+    feed = Feed(sent(1))
+    feed.failures = [error]
+    made, _ = desk(feed, inbox)
+    with pytest.raises(type(error)):
+        run(made.follow(until_empty=True))
+    assert len(feed.waiting) == 1
+
+
+def test_a_report_dropped_on_the_way_shows_as_a_gap_and_a_marker_explains_it(inbox: Inbox) -> None:
+    follow(Feed(sent(1), sent(4)), inbox)
+    assert inbox.gaps(KID).unexplained == 2
+    follow(Feed(sign_marker("unrcca", KID, at=1, key=HUB)), inbox)
+    assert inbox.gaps(KID).unexplained == 1
+    follow(Feed(sign_marker("unrcca", monitor_id(b"x"), at=1, key=HUB), sent(3)), inbox)
+    gaps = inbox.gaps(KID)
+    assert (gaps.missing, gaps.unexplained) == (((2, 2),), 0)
+
+
+def test_nothing_of_a_report_shows_when_what_is_told_is_printed(inbox: Inbox) -> None:
+    data = sealed(parse_draft(canaried()), RULES)
+    torn = crafted({**parse_draft(canaried()).contents(), "people": {"actors": [{"name": CANARY}]}})
+    told = follow(Feed(data, torn), inbox)
+    shown = " ".join(repr(one) for one in (*told, *inbox.items(), *inbox.asides()))
+    assert [type(one) for one in told] == [Arrival, Aside]
+    assert CANARY not in shown
+    assert hashlib.sha256(data).hexdigest() not in shown
