@@ -1,22 +1,22 @@
 // What sealer and opener share: the constants and formulas of docs/wire-format.md.
 import crypto from "node:crypto";
 import fs from "node:fs";
+import { Refusal, demand } from "./refusal.mjs";
 
 export const TYP = "tension-report+sd-jwt";
 export const MAX_ENVELOPE = 512 * 1024;
 export const MAX_WRAPS = 200;
 export const MAX_PLAIN = 64 * 1024;
 export const MAX_PAYLOAD = 16 * 1024;
+export const MAX_COUNTER = 2n ** 53n;
+export const BLOCK = 256;
+export const TAG = 16;
+export const WRAP_PLAIN = 1 + 8 + 7 * 32;
 export const COMPARTMENTS = [
   ["handling", 256], ["summary", 512], ["account", 1024], ["place", 256], ["people", 512], ["source", 256], ["media", 256],
 ];
 export const NAMES = COMPARTMENTS.map(([name]) => name);
 export const CLAIMS = ["v", "id", "kid", "kind", "area", "categories", "severity", "day", "day_precision", "tlp", "pol"];
-
-export class Refusal extends Error {
-  constructor(code) { super(code); this.code = code; }
-}
-export const demand = (truth, code) => { if (!truth) throw new Refusal(code); };
 
 export const utf8 = (text) => Buffer.from(text, "utf8");
 export const b64u = (data) => Buffer.from(data).toString("base64url");
@@ -52,12 +52,17 @@ export const kidOf = (author) => `m-${base32(sha256(utf8("kengele-key-v1"), auth
 export const spell = ({ protected: p, payload, signature, header: { ct, w } }) =>
   JSON.stringify({ protected: p, payload, signature, header: { ct, w } });
 
+// Runs on the one input on stdin, or on each of a list.
 export function main(run) {
-  try {
-    process.stdout.write(run(JSON.parse(fs.readFileSync(0, "utf8"))));
-  } catch (error) {
-    if (!(error instanceof Refusal)) throw error;
-    process.stdout.write(JSON.stringify({ error: error.code }));
-    process.exitCode = 1;
-  }
+  const attempt = (input) => {
+    try {
+      return run(input);
+    } catch (error) {
+      if (!(error instanceof Refusal)) throw error;
+      return { error: error.code };
+    }
+  };
+  const input = JSON.parse(fs.readFileSync(0, "utf8"));
+  const output = Array.isArray(input) ? input.map(attempt) : attempt(input);
+  process.stdout.write(typeof output === "string" ? output : JSON.stringify(output));
 }

@@ -1,15 +1,24 @@
 // JSON as the wire format reads it: RFC 8259, and stricter where two readers could understand two things.
 // JSON.parse takes the last of two equal names, rounds large integers and lets lone surrogates pass.
+import { Refusal } from "./refusal.mjs";
 
 const NUMBER = /-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?/y;
 const STRING = /"(?:[^"\\\u0000-\u001f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*"/y;
 const SPACE = /[ \t\n\r]*/y;
 
+// `fatal` refuses what is not UTF-8; `ignoreBOM` keeps a byte order mark, which is then no JSON.
+function decode(bytes) {
+  try {
+    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
+  } catch {
+    throw new Refusal("malformed");
+  }
+}
+
 export function strict(bytes, maxDepth) {
-  // `fatal` refuses what is not UTF-8; `ignoreBOM` keeps a byte order mark, which is then no JSON.
-  const text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
+  const text = decode(bytes);
   let at = 0;
-  const fail = () => { throw new SyntaxError(`not the JSON of this format, near ${at}`); };
+  const fail = (code = "malformed") => { throw new Refusal(code); };
   const match = (pattern) => {
     pattern.lastIndex = at;
     const found = pattern.exec(text)?.[0];
@@ -36,9 +45,11 @@ export function strict(bytes, maxDepth) {
       list("}", () => {
         const name = string();
         skip();
-        if (found.has(name) || !take(":")) fail();
+        if (!take(":")) fail();
         skip();
-        found.set(name, value(depth + 1));
+        const member = value(depth + 1);
+        if (found.has(name)) fail("duplicate-key");
+        found.set(name, member);
       });
       return Object.fromEntries(found);
     }
@@ -54,7 +65,8 @@ export function strict(bytes, maxDepth) {
     if (take("null")) return null;
     const digits = match(NUMBER);
     const number = Number(digits);
-    if (!Number.isFinite(number) || (/^-?[0-9]+$/.test(digits) && !Number.isSafeInteger(number))) fail();
+    // 2^53 + 1 is read as 2^53, so the digits are looked at.
+    if (!Number.isFinite(number) || (/^-?[0-9]+$/.test(digits) && BigInt(digits.replace("-", "")) > 2n ** 53n)) fail();
     return number;
   }
   skip();

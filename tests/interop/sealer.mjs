@@ -1,12 +1,14 @@
 // Seals a tension report with nothing but Node.js, from docs/wire-format.md alone.
 // stdin: {author, claims, contents: {name: value}, readers: [{office, suite, public, bits, counter}], random?}; keys are
-// base64url, `author` is the Ed25519 seed, `random` is hex and is used up from its beginning, for a result that can be
-// repeated. stdout: the envelope, or {"error": code}.
+// base64url, `author` is the Ed25519 seed. stdout: the envelope, or {"error": code}. Given a list, a list.
+// `random`, in hex, makes the result one that can be repeated. It is used up in this order: for each compartment a salt
+// (16 bytes) or, absent, what its decoy digest is of (32); seven keys (32 each); for each wrap, in order, the KEM's.
 import crypto from "node:crypto";
 import { KEMS, aeadSeal, hpkeSeal, privateKey, publicRaw } from "./hpke.mjs";
 import * as format from "./format.mjs";
+import { demand } from "./refusal.mjs";
 
-const { b64u, demand, utf8 } = format;
+const { b64u, utf8 } = format;
 const NONCE = Buffer.alloc(12); // every key is used once, so the nonce need not differ
 
 function source(hex) {
@@ -21,7 +23,7 @@ function source(hex) {
 }
 
 function padded(disclosure, least) {
-  const size = Math.max(least, Math.ceil((4 + disclosure.length) / 256) * 256);
+  const size = Math.max(least, Math.ceil((4 + disclosure.length) / format.BLOCK) * format.BLOCK);
   demand(size <= format.MAX_PLAIN, "oversized");
   const plain = Buffer.alloc(size);
   plain.writeUInt32BE(disclosure.length);
@@ -33,7 +35,7 @@ function seal({ author, claims, contents, readers, random: hex }) {
   const random = source(hex);
   const seed = format.unb64u(author);
   const kid = format.kidOf(publicRaw("ed25519", seed));
-  const said = { v: 1, id: b64u(random(16)), kid, kind: "report", ...claims };
+  const said = { v: 1, id: claims.id ?? b64u(random(16)), kid, kind: "report", ...claims };
   const header = Object.fromEntries(format.CLAIMS.filter((name) => name in said).map((name) => [name, said[name]]));
   demand(Object.keys(said).every((name) => format.CLAIMS.includes(name)), "malformed");
   demand(Object.keys(contents).every((name) => format.NAMES.includes(name)), "malformed");
@@ -42,16 +44,17 @@ function seal({ author, claims, contents, readers, random: hex }) {
   const parts = format.COMPARTMENTS.map(([name, least]) => {
     const here = name in contents;
     const disclosure = here ? utf8(JSON.stringify([b64u(random(16)), name, contents[name]])) : Buffer.alloc(0);
-    const digest = here ? format.digestOf(disclosure) : b64u(random(32));
-    return { name, here, digest, key: random(32), plain: padded(disclosure, least) };
+    const digest = here ? format.digestOf(disclosure) : b64u(format.sha256(random(32)));
+    return { name, here, digest, plain: padded(disclosure, least) };
   });
+  parts.forEach((part) => { part.key = random(32); });
   const sd = parts.map(({ digest }) => digest).sort();
   const core = format.coreOf({ ...header, _sd: sd });
   const ct = Object.fromEntries(
     parts.map(({ name, key, plain }) => [name, b64u(aeadSeal(key, NONCE, plain, format.ctAad(name, core)))]),
   );
 
-  demand(readers.length <= format.MAX_WRAPS, "oversized");
+  demand(readers.length <= format.MAX_WRAPS, "malformed");
   demand(new Set(readers.map(({ office }) => office)).size === readers.length, "malformed");
   demand(readers.every(({ suite }) => Object.hasOwn(KEMS, suite)), "malformed");
   const w = [...readers].sort((a, b) => (a.office < b.office ? -1 : 1)).map(({ office, suite, public: key, bits, counter }) => {

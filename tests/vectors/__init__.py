@@ -1,0 +1,1 @@
+"""Test vectors: what an implementation in another language is held against. See README.md."""
