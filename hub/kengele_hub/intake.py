@@ -68,10 +68,11 @@ class Quota:
         """0 if ``sender`` may send one more at ``now`` (seconds), else the seconds until it may."""
         rate = self.per_hour / 3600
         left, seen = self._left.get(sender, (float(self.per_hour), now))
-        left = min(float(self.per_hour), left + (now - seen) * rate)
+        # A clock that was set back gives nothing, and takes nothing away.
+        left = min(float(self.per_hour), left + max(0.0, now - seen) * rate)
         taken = left >= 1
         self._left[sender] = (left - taken, now)
-        return 0 if taken else max(1, int((1 - left) / rate))
+        return 0 if taken else int((1 - left) / rate) + 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -360,11 +360,43 @@ def test_one_sender_takes_nothing_from_another() -> None:
     assert quota.take("quiet", 0) == 0
 
 
+@settings(max_examples=300, deadline=None)
+@given(st.integers(1, 5000), st.integers(0, 10_000_000))
+def test_who_comes_back_when_told_is_let_in(per_hour: int, start: int) -> None:
+    quota = Quota(per_hour)
+    now = start
+    for _ in range(3):
+        while (wait := quota.take("osh", now)) == 0:
+            pass
+        assert 1 <= wait <= 3600 // per_hour + 1
+        now += wait
+        assert quota.take("osh", now) == 0
+
+
 def test_a_bucket_refills_evenly_and_never_runs_over() -> None:
     quota = Quota(60)
     assert sum(quota.take("osh", 0) == 0 for _ in range(100)) == 60
     assert sum(quota.take("osh", 600) == 0 for _ in range(100)) == 10
     assert sum(quota.take("osh", 1_000_000) == 0 for _ in range(100)) == 60
+
+
+def test_a_clock_set_back_gives_nothing_and_locks_nobody_out() -> None:
+    quota = Quota(60)
+    assert sum(quota.take("osh", 1_000_000) == 0 for _ in range(100)) == 60
+    assert quota.take("osh", 0) <= 61
+    assert quota.take("osh", 61) == 0
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(1, 50), st.lists(st.integers(-5000, 5000), max_size=12))
+def test_however_the_clock_is_set_no_more_pass_than_its_hours_give(per_hour: int, steps: list[int]) -> None:
+    quota = Quota(per_hour)
+    now, passed, forward = 1_000_000, 0, 0
+    for step in (0, *steps):
+        now, forward = now + step, forward + max(step, 0)
+        passed += sum(quota.take("osh", now) == 0 for _ in range(per_hour + 1))
+    assert passed <= per_hour + forward * per_hour / 3600 + 1e-6
+    assert quota.take("osh", now + 3601) == 0
 
 
 def test_who_is_in_no_list_takes_no_memory() -> None:
