@@ -103,7 +103,7 @@ def loads(data: bytes | str, *, max_bytes: int, max_depth: int = 8) -> Any:
         raise Malformed("malformed", "A message is not JSON.") from None
     if _deeper(value, max_depth):
         raise Malformed("malformed", f"A message nests deeper than {max_depth} levels.")
-    if "\\u" in text and _SURROGATE.search(json.dumps(value, ensure_ascii=False)):
+    if (isinstance(data, str) or "\\u" in text) and _SURROGATE.search(json.dumps(value, ensure_ascii=False)):
         raise Malformed("malformed", "A text holds half a surrogate pair.")
     return value
 
