@@ -39,12 +39,11 @@ def decide(header: Header, leaf: Leaf, trusted: Trusted, today: date) -> Outcome
     narrowed = []
     for office, promised, withheld, rules in leaf.decisions:
         decision = release.get(office, Decision(0, ()))
-        kept = promised & decision.bits
-        kept = 0 if kept == HANDLING_BIT else kept
+        given = promised & decision.bits if office in active else 0
+        given = 0 if given == HANDLING_BIT else given
         if office in active:
-            bits[office] = kept
-        if office not in active or kept != promised:
-            given = kept if office in active else 0
+            bits[office] = given
+        if given != promised:
             narrowed.append((office, given, withheld | (promised & ~given), tuple(decision.rules) or rules))
     return Outcome(bits, tuple(narrowed))
 

@@ -54,6 +54,33 @@ def test_under_the_same_rules_all_that_was_promised_is_given_and_nothing_is_to_b
     assert outcome.narrowed == ()
 
 
+@settings(max_examples=400, deadline=None)
+@given(st.integers(0, 2**32), st.lists(st.integers(0, ALL_BITS), min_size=8, max_size=8))
+def test_whatever_was_promised_and_whatever_holds_today_the_stricter_is_given(seed: int, promises: list[int]) -> None:
+    rng = random.Random(seed)
+    compiled = Compiled([policy(*(random_rule(rng, f"r{number}") for number in range(8)))], OFFICES, AREAS)
+    trusted = replace(TRUSTED, compiled=compiled, offices=OFFICES)
+    facts = random_header(rng)
+    header = HEADER.model_copy(update=facts._asdict())
+    everybody = (*(office.id for office in OFFICES.document.offices), "nobody")
+    # As a leaf promises: handling never alone.
+    promised = {office: 0 if bits == HANDLING_BIT else bits for office, bits in zip(everybody, promises, strict=True)}
+    release = compiled.release(header, TODAY)
+
+    outcome = decide(header, leaf(*promised.items()), trusted, TODAY)
+
+    assert set(outcome.bits) == set(OFFICES.active)
+    for office, bits in outcome.bits.items():
+        allowed = release[office].bits if office in release else 0
+        assert bits & ~promised[office] == 0
+        assert bits & ~allowed == 0
+        assert bits != HANDLING_BIT
+        assert bits or (promised[office] & allowed) in (0, HANDLING_BIT)
+    less = {office for office, bits in promised.items() if outcome.bits.get(office, 0) != bits}
+    assert {office for office, *_ in outcome.narrowed} == less
+    for office, given_bits, withheld, _ in outcome.narrowed:
+        assert given_bits == outcome.bits.get(office, 0)
+        assert (given_bits | withheld, given_bits & withheld) == (ALL_BITS, 0)
 
 
 def test_a_rule_that_was_withdrawn_gives_nothing_more() -> None:
@@ -98,6 +125,11 @@ def test_handling_alone_is_nothing() -> None:
     assert routed(promised=leaf(("council", ACCOUNT & ~SUMMARY | HANDLING_BIT)))["council"] == 0
 
 
+def test_who_was_promised_nothing_and_gets_nothing_is_not_logged_again() -> None:
+    outcome = decide(HEADER, leaf(("unrcca", 0), ("nobody", 0)), TRUSTED, DAY)
+
+    assert outcome.bits == {"unrcca": 0}
+    assert outcome.narrowed == ()
 
 
 def test_an_office_that_was_not_sealed_for_is_not_spoken_of() -> None:
