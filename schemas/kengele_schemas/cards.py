@@ -103,9 +103,10 @@ class CoordinatorCard(Card):
     def of(cls, key: SigningKey, nkey: KeyPair, name: str | None = None) -> CoordinatorCard:
         """The card of the owner of ``key`` and ``nkey``."""
         public = bytes(key.verify_key)
-        card = cls.model_construct(v=1, id=coordinator_id(public), key=b64u(public), nkey=nkey.public, name=name)
-        signature = b64u(key.sign(_COORDINATOR + _said(card)).signature)
-        return read(cls, {**_document(card), "signature": signature})
+        body = {"id": coordinator_id(public), "key": b64u(public), "nkey": nkey.public, "name": name}
+        # Read first: a name is signed as it is read, whatever its spelling in Unicode was.
+        card = read(cls, body)
+        return card.model_copy(update={"signature": b64u(key.sign(_COORDINATOR + _said(card)).signature)})
 
     def check(self) -> None:
         key = unb64u(self.key)
@@ -176,10 +177,10 @@ class JoinRequest(Card):
 
     @classmethod
     def _signed(cls, said: dict[str, Any], key: SigningKey, nkey: KeyPair) -> JoinRequest:
-        body = {"v": 1, "nkey": nkey.public, **said}
-        message = _JOIN + canonical(body)
+        request = read(cls, {"nkey": nkey.public, **said})
+        message = _JOIN + _said(request)
         signatures = {"signature": b64u(key.sign(message).signature), "nkey_signature": b64u(nkey.sign(message))}
-        return read(cls, {**body, **signatures})
+        return request.model_copy(update=signatures)
 
     @property
     def member(self) -> str:
