@@ -28,7 +28,7 @@ from kengele_schemas.taxonomy import from_ged
 from kengele_schemas.tlp import Level
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class GedRow:
     """One event, as delivered: ``low <= best <= high`` may fail, ``adm_1`` and the source may be empty.
 
@@ -58,6 +58,9 @@ class GedRow:
     best: int
     high: int
     low: int
+
+    def __repr__(self) -> str:
+        return f"GedRow({self.number})"
 
 
 def _number(text: str) -> float:
@@ -159,11 +162,11 @@ def _account(row: GedRow) -> str:
 
 
 def _place(row: GedRow, areas: Areas) -> dict[str, Any]:
-    name = ": ".join(dict.fromkeys(part for part in (row.where_coordinates, row.where_description) if part))
+    name = _line(": ".join(dict.fromkeys(part for part in (row.where_coordinates, row.where_description) if part)), 200)
     finer = areas.find(row.country, row.adm_2) if row.adm_2 else None
     return {
         **({"area": finer} if finer and areas.row(finer).kind == "admin2" else {}),
-        **({"name": _line(name, 200)} if name else {}),
+        **({"name": name} if name else {}),
         "lat": row.latitude,
         "lon": row.longitude,
         "precision": row.where_prec,
@@ -206,7 +209,7 @@ def to_draft(row: GedRow, areas: Areas, *, tlp: Level = "CLEAR") -> Report:
     if account := _account(row).strip():
         # Headlines stand in the language of their source, which GED does not record.
         draft["account"] = {"text": account, "lang": "und"}
-    if row.source_office:
+    if office := _text(row.source_office, 1000):
         published = f", {row.source_date}" if row.source_date else ""
-        draft["source"] = {"basis": "media", "description": _text(row.source_office + published, 1000)}
+        draft["source"] = {"basis": "media", "description": _text(office + published, 1000)}
     return parse_draft(draft)
