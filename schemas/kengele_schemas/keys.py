@@ -31,6 +31,7 @@ SUITES: Final = (HYBRID, X25519)
 _MLKEM_PUBLIC: Final = 1184
 _MLKEM_SEED: Final = 64
 _X25519: Final = 32
+_ANY: Final = X25519PrivateKey.generate()
 _KEMS: Final = {X25519: hpke.KEM.X25519, HYBRID: hpke.KEM.MLKEM768_X25519}
 _HPKE: Final = {name: hpke.Suite(kem, hpke.KDF.HKDF_SHA256, hpke.AEAD.CHACHA20_POLY1305) for name, kem in _KEMS.items()}
 ENC_LENGTH: Final = {X25519: 32, HYBRID: 1120}
@@ -83,16 +84,22 @@ class OpeningPublic:
         return public
 
 
+def _curve_point(raw: bytes) -> X25519PublicKey:
+    """Raises ValueError for a point of small order too: with one in the roster, nobody could seal for that office."""
+    point = X25519PublicKey.from_public_bytes(raw)
+    _ANY.exchange(point)
+    return point
+
+
 @lru_cache(maxsize=1024)
 def _public(suite: str, raw: bytes) -> X25519PublicKey | hpke.MLKEM768X25519PublicKey:
     try:
         if suite == X25519:
-            return X25519PublicKey.from_public_bytes(raw)
+            return _curve_point(raw)
         if len(raw) != _MLKEM_PUBLIC + _X25519:
             raise ValueError
         return hpke.MLKEM768X25519PublicKey(
-            MLKEM768PublicKey.from_public_bytes(raw[:_MLKEM_PUBLIC]),
-            X25519PublicKey.from_public_bytes(raw[_MLKEM_PUBLIC:]),
+            MLKEM768PublicKey.from_public_bytes(raw[:_MLKEM_PUBLIC]), _curve_point(raw[_MLKEM_PUBLIC:])
         )
     except (ValueError, UnsupportedAlgorithm):
         raise Malformed("malformed", "An opening key is not a valid key of its suite.") from None
