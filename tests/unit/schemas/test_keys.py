@@ -76,6 +76,15 @@ def test_a_signature_cannot_be_given_a_second_form() -> None:
     assert not verify_signature(bytes(key.verify_key), b"report", signature[:32] + s.to_bytes(32, "little"))
 
 
+def test_no_letter_can_move_between_key_signature_and_message() -> None:
+    key = new_signing_key()
+    public, signature = bytes(key.verify_key), key.sign(b"report").signature
+    assert not verify_signature(public, signature[60:] + b"report", signature[:60])
+    assert not verify_signature(public, b"ort", signature + b"rep")
+    assert not verify_signature(public + b"\0", b"report", signature)
+    assert not verify_signature(public[:31], b"report", signature)
+
+
 @pytest.mark.parametrize("point", SMALL_ORDER_POINTS)
 def test_a_key_under_which_anything_verifies_is_no_key(point: str) -> None:
     key = bytes.fromhex(point)
@@ -224,7 +233,7 @@ def test_a_public_key_that_is_none_is_refused(said: str, suite: str, key: str, c
     assert caught.value.code == code, said
 
 
-@pytest.mark.parametrize(("suite", "length"), [(X25519, 31), (X25519, 96), (HYBRID, 32), (HYBRID, 97), ("P256", 32)])
+@pytest.mark.parametrize(("suite", "length"), [(X25519, 31), (X25519, 96), (HYBRID, 32), (HYBRID, 97), ("P256", 96)])
 def test_a_private_key_that_is_none_is_refused(suite: str, length: int) -> None:
     with pytest.raises(KengeleError) as caught:
         OpeningKey(suite, bytes(length))
