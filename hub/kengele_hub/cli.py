@@ -5,20 +5,20 @@ from __future__ import annotations
 import argparse
 import asyncio
 import hashlib
+import http.client
 import json
 import secrets
 import sys
-import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import structlog
 
 from kengele_schemas.cards import HubCard, Joiner
 from kengele_schemas.encoding import b64u
 from kengele_schemas.errors import Malformed, Refused
+from kengele_schemas.fields import read
 from kengele_schemas.nkeys import KeyPair
 
 from . import logs
@@ -82,25 +82,25 @@ def _init(actions: Any) -> None:
 
 def _make(args: argparse.Namespace) -> int:
     urls = args.url or ([args.external] if args.external else _own_urls(args))
-    for url in urls:
-        if urlsplit(url).scheme not in ("nats", "tls", "ws", "wss"):
-            raise Malformed("malformed", "The hub's address is not one.", "It looks like tls://hub.example.org:4222")
-    if bool(args.tls_certificate) != bool(args.tls_key):
-        raise Malformed("malformed", "TLS needs a certificate and its key.", "Give --tls-certificate and --tls-key.")
-    keys = HubKeys.create(args.home)
     token = secrets.token_bytes(16)
-    Settings(
-        urls=tuple(urls),
-        host=args.host,
-        port=args.port,
-        websocket_port=args.websocket_port,
-        tls_certificate=args.tls_certificate.resolve() if args.tls_certificate else None,
-        tls_key=args.tls_key.resolve() if args.tls_key else None,
-        external=args.external,
-        replicas=args.replicas,
-        ops_port=args.ops_port,
-        token_hash=b64u(hashlib.sha256(token).digest()),
-    ).save(args.home)
+    # Before the keys, which are never made twice.
+    settings = read(
+        Settings,
+        {
+            "urls": urls,
+            "host": args.host,
+            "port": args.port,
+            "websocket_port": args.websocket_port,
+            "tls_certificate": args.tls_certificate.resolve() if args.tls_certificate else None,
+            "tls_key": args.tls_key.resolve() if args.tls_key else None,
+            "external": args.external,
+            "replicas": args.replicas,
+            "ops_port": args.ops_port,
+            "token_hash": b64u(hashlib.sha256(token).digest()),
+        },
+    )
+    keys = HubKeys.create(args.home)
+    settings.save(args.home)
     joiner = KeyPair.generate("user")
     card = HubCard(
         urls=tuple(urls),
@@ -122,6 +122,7 @@ def _make(args: argparse.Namespace) -> int:
 def _own_urls(args: argparse.Namespace) -> list[str]:
     secure = args.tls_certificate is not None
     host = "127.0.0.1" if args.host in ("0.0.0.0", "::") else args.host  # noqa: S104
+    host = f"[{host}]" if ":" in host else host
     if args.port < 1:
         raise Malformed("malformed", "The port is not known beforehand.", "Give --port, or --url for the cards.")
     return [f"{'tls' if secure else 'nats'}://{host}:{args.port}"]
@@ -132,7 +133,7 @@ def _run(args: argparse.Namespace) -> int:
     log = structlog.get_logger("kengele_hub")
     settings = Settings.load(args.home)
     if args.external:
-        settings = settings.model_copy(update={"external": args.external})
+        settings = read(Settings, {**settings.model_dump(mode="json"), "external": args.external})
     keys = HubKeys.load(args.home)
 
     def started(running: Running) -> None:
@@ -156,7 +157,7 @@ def _status(args: argparse.Namespace) -> int:
         ops = json.loads((args.home / _RUNNING).read_bytes())["ops"]
         with urllib.request.urlopen(f"{ops}/status", timeout=5) as answer:  # noqa: S310
             state = json.loads(answer.read())
-    except (OSError, ValueError, KeyError, urllib.error.URLError):
+    except (OSError, ValueError, KeyError, TypeError, http.client.HTTPException):
         raise Unavailable(
             "hub-away", "The hub does not run on this machine.", f"Start it: kengele hub run --home {args.home}"
         ) from None
