@@ -3,18 +3,38 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, model_validator
 
 from kengele_schemas.encoding import loads
 from kengele_schemas.errors import Damaged, Malformed
-from kengele_schemas.fields import Bytes32, Items, Model, read
+from kengele_schemas.fields import Bytes32, Items, Model, bad, read
 
 from .home import write_private
 
 FILE: Final = "hub.json"
+_SCHEMES: Final = ("nats", "tls", "ws", "wss")
 Port = Annotated[int, Field(ge=-1, le=65535)]
+
+
+def _reachable(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in _SCHEMES and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        good = False
+    if not good or "@" in url or any(letter.isspace() for letter in url):
+        raise bad("is not the address of a NATS server", "It looks like tls://hub.example.org:4222")
+    return url
+
+
+def _reachable_or_none(url: str) -> str:
+    return _reachable(url) if url else url
+
+
+Url = Annotated[str, Field(max_length=200), AfterValidator(_reachable)]
 
 
 class Settings(Model):
@@ -25,18 +45,24 @@ class Settings(Model):
     """
 
     v: Literal[1] = 1
-    urls: Annotated[tuple[str, ...], Items, Field(max_length=8)] = ()
-    host: str = "127.0.0.1"
+    urls: Annotated[tuple[Url, ...], Items, Field(max_length=8)] = ()
+    host: Annotated[str, Field(min_length=1, max_length=255)] = "127.0.0.1"
     port: Port = 4222
     websocket_port: Port | None = None
     tls_certificate: Annotated[Path | None, Field(strict=False)] = None
     tls_key: Annotated[Path | None, Field(strict=False)] = None
-    external: str = ""
+    external: Annotated[str, Field(max_length=200), AfterValidator(_reachable_or_none)] = ""
     replicas: Literal[1, 3, 5] = 1
-    max_store: int | None = None
-    ledger_max_bytes: int = -1
+    max_store: Annotated[int, Field(ge=1)] | None = None
+    ledger_max_bytes: Annotated[int, Field(ge=-1)] = -1
     ops_port: Port = -1
     token_hash: Bytes32
+
+    @model_validator(mode="after")
+    def _whole_tls(self) -> Self:
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise bad("has a TLS certificate without its key, or the reverse", "Give both, or neither.")
+        return self
 
     def save(self, home: Path) -> None:
         """Writes the file into ``home``."""
