@@ -5,7 +5,7 @@ Each function takes the documents by path, as JSON values, and gives those that 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, timedelta
 from typing import Any, Final
 
@@ -13,9 +13,11 @@ from kengele_schemas.areas import Areas
 from kengele_schemas.cards import CoordinatorCard, HubCard, JoinRequest
 from kengele_schemas.errors import Malformed, Refused
 from kengele_schemas.policy import Rule
+from kengele_schemas.roster import Status
 
 Documents = Mapping[str, Any]
 YEAR: Final = timedelta(days=365)
+_SEE: Final = "See: kengele coordinator members"
 
 
 def first(
@@ -59,21 +61,28 @@ def admit(
 ) -> dict[str, Any]:
     """The documents with those who ask for it let in.
 
-    A monitor stands in the list of the country of its first area, or of that area where it lies in none.
+    A monitor stands in the list of its country, or where it reports from several in that of the smallest area that
+    covers them all.
 
     Args:
         groups: by office id, the groups it joins; a new group is made.
 
     Raises:
-        Refused: ``already-admitted``, ``unknown-area``.
+        Refused: ``already-admitted``, ``unknown-area``, ``no-common-area``.
     """
     changed = dict(documents)
+    taken = _taken(documents)
     connections = [*documents["connections.json"]["connections"]]
     offices = [*documents["offices.json"]["offices"]]
     joined = {name: [*members] for name, members in documents["offices.json"].get("groups", {}).items()}
     for request in requests:
-        if any(row["nkey"] == request.nkey or row["member"] == request.member for row in connections):
-            raise Refused("already-admitted", "This member, or its key, is in the network already.")
+        if taken & {request.nkey, request.member}:
+            raise Refused(
+                "already-admitted",
+                "This member, or its key, is in the network already or was removed from it.",
+                "Who comes back makes a new home with new keys; an office takes another id as well.",
+            )
+        taken |= {request.nkey, request.member}
         for area in request.areas:
             if not areas.known(area):
                 near = ", ".join(areas.suggest(area))
@@ -89,6 +98,22 @@ def admit(
     changed["connections.json"] = {**documents["connections.json"], "connections": connections}
     changed["offices.json"] = {**documents["offices.json"], "offices": offices, "groups": joined}
     return _differing(documents, changed)
+
+
+def _taken(documents: Documents) -> set[str]:
+    """Keys and names of all who are in the network, or were: a key that was removed is kept out for good."""
+    connections = documents["connections.json"]
+    return {
+        *(row["nkey"] for row in (*connections["connections"], *connections.get("revoked", ()))),
+        *(row["member"] for row in connections["connections"]),
+        *(office["id"] for office in documents["offices.json"]["offices"]),
+        *(
+            entry["kid"]
+            for path, document in documents.items()
+            if path.startswith("monitors/")
+            for entry in document["monitors"]
+        ),
+    }
 
 
 def list_area(request_areas: Sequence[str], areas: Areas) -> str:
@@ -133,24 +158,55 @@ def remove(documents: Documents, member: str, now: int) -> dict[str, Any]:
     rows = documents["connections.json"]["connections"]
     gone = [row for row in rows if row["member"] == member]
     if not gone:
-        raise Refused("no-such-member", "There is no such member.", "See: kengele coordinator members")
+        raise Refused("no-such-member", "There is no such member.", _SEE)
     revoked = [*documents["connections.json"].get("revoked", []), *({"nkey": row["nkey"], "at": now} for row in gone)]
     kept = [row for row in rows if row["member"] != member]
     changed["connections.json"] = {"v": 1, "connections": kept, "revoked": revoked}
+    return _differing(documents, changed | _with_status(documents, member, "revoked"))
+
+
+def suspend(documents: Documents, member: str) -> dict[str, Any]:
+    """The documents with ``member`` suspended: it stays connected; nothing is taken from it and nothing given to it.
+
+    Raises:
+        Refused: ``no-such-member``.
+    """
+    return _moved(documents, member, "active", "suspended")
+
+
+def restore(documents: Documents, member: str) -> dict[str, Any]:
+    """The documents with a suspended ``member`` active again. Who was revoked needs new keys. Raises as above."""
+    return _moved(documents, member, "suspended", "active")
+
+
+def _moved(documents: Documents, member: str, before: Status, after: Status) -> dict[str, Any]:
+    if before not in {_status(row) for row in _rows(documents) if member in (row.get("id"), row.get("kid"))}:
+        raise Refused("no-such-member", f"There is no such member that is {before}.", _SEE)
+    return _differing(documents, _with_status(documents, member, after))
+
+
+def _rows(documents: Documents) -> list[dict[str, Any]]:
+    """Every office and monitor."""
+    lists = [document["monitors"] for path, document in documents.items() if path.startswith("monitors/")]
+    return [*documents["offices.json"]["offices"], *(row for listed in lists for row in listed)]
+
+
+def _status(row: Mapping[str, Any]) -> str:
+    return str(row.get("status", "active"))
+
+
+def _with_status(documents: Documents, member: str, status: Status) -> dict[str, Any]:
+    """Offices and lists of monitors, with this one's status."""
+
+    def marked(rows: Sequence[dict[str, Any]], key: str) -> list[dict[str, Any]]:
+        return [{**row, "status": status} if row[key] == member else row for row in rows]
+
     offices = documents["offices.json"]
-    changed["offices.json"] = {
-        **offices,
-        "offices": [_revoke(office, office["id"], member) for office in offices["offices"]],
-    }
+    changed = {"offices.json": {**offices, "offices": marked(offices["offices"], "id")}}
     for path, document in documents.items():
         if path.startswith("monitors/"):
-            entries = [_revoke(entry, entry["kid"], member) for entry in document["monitors"]]
-            changed[path] = {**document, "monitors": entries}
-    return _differing(documents, changed)
-
-
-def _revoke(entry: dict[str, Any], own: str, member: str) -> dict[str, Any]:
-    return {**entry, "status": "revoked"} if own == member else entry
+            changed[path] = {**document, "monitors": marked(document["monitors"], "kid")}
+    return changed
 
 
 def adopt(documents: Documents, rules: Sequence[Rule], *, refuse_below: int | None = None) -> dict[str, Any]:
@@ -173,7 +229,10 @@ def _differing(before: Documents, after: Documents) -> dict[str, Any]:
 
 
 def describe(before: Documents, after: Documents) -> list[str]:
-    """In plain sentences, what changes from ``before`` to ``after`` (both by path; the latter only what changes)."""
+    """In plain sentences, what changes from ``before`` to ``after`` (both by path; the latter only what changes).
+
+    Who signs goes by these, so nothing that changes is left out.
+    """
     told: list[str] = []
     for path, document in sorted(after.items()):
         old = before.get(path) or {}
@@ -181,30 +240,76 @@ def describe(before: Documents, after: Documents) -> list[str]:
             told += _rules(path, old, document)
         elif path == "offices.json":
             told += _entries("Office", old.get("offices", []), document["offices"], "id")
-            if old.get("groups", {}) != document["groups"]:
-                told.append("Groups of offices change.")
+            told += _groups(old.get("groups", {}), document.get("groups", {}))
         elif path.startswith("monitors/"):
             told += _entries(f"Monitor in {document['area']}", old.get("monitors", []), document["monitors"], "kid")
         elif path == "connections.json":
-            new, gone = len(document["connections"]) - len(old.get("connections", [])), len(document.get("revoked", []))
-            told.append(f"Connections: {new:+d}; {gone} keys are kept out.")
+            told += _connections(old.get("connections", []), document["connections"])
+            told += _kept_out(old.get("revoked", []), document.get("revoked", []))
+        elif path == "areas.json" and old:
+            told += _entries("Area", old["areas"], document["areas"], "code")
+        elif old:
+            fields = sorted({*old, *document})
+            told += [
+                f"{path}: {field} changes from {old.get(field)} to {document.get(field)}."
+                for field in fields
+                if old.get(field) != document.get(field)
+            ]
         else:
-            told.append(f"{path} changes." if old else f"{path} is new.")
+            told.append(f"{path} is new.")
     return told or ["Nothing changes; the signatures' life begins anew."]
 
 
 def _rules(path: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     told = [f"{path}: version {old.get('version', 0)} becomes {new['version']}."]
-    return told + _entries("Rule", old.get("rules", []), new["rules"], "id")
+    below = new.get("refuse_below", 0)
+    if below != old.get("refuse_below", 0):
+        told.append(f"{path}: reports sealed under a version below {below} are refused.")
+    return told + _entries("Rule", old.get("rules", []), new["rules"], "id", _says)
 
 
-def _entries(what: str, old: Sequence[Any], new: Sequence[Any], key: str) -> list[str]:
+def _says(rule: Mapping[str, Any]) -> str:
+    """What a rule says, its reason aside."""
+    what, parts = ("Grants", rule["grant"]) if "grant" in rule else ("Forbids", rule["forbid"])
+    rest = [name for name in rule if name not in ("id", "grant", "forbid", "to", "reason")]
+    bounds = [f"{name} {' '.join(rule[name]) if isinstance(rule[name], list) else rule[name]}" for name in rest]
+    said = f"{what} {', '.join(parts)} to {', '.join(rule['to'])}"
+    return f" {'; '.join([said, *bounds])}."
+
+
+def _groups(old: Mapping[str, Sequence[str]], new: Mapping[str, Sequence[str]]) -> list[str]:
+    changed = [name for name in sorted({*old, *new}) if set(old.get(name, ())) != set(new.get(name, ()))]
+    gone = [f"Group {name}: goes." for name in old if name not in new]
+    return gone + [f"Group {name}: is now {', '.join(new[name]) or 'empty'}." for name in changed if name in new]
+
+
+def _connections(old: Sequence[Any], new: Sequence[Any]) -> list[str]:
+    before, after = ({row["nkey"]: f"{row['role']} {row['member']}" for row in rows} for rows in (old, new))
+    told = [f"Key {nkey} of {who}: is new." for nkey, who in after.items() if nkey not in before]
+    told += [f"Key {nkey} of {who}: goes." for nkey, who in before.items() if nkey not in after]
+    moved = sorted(nkey for nkey in before.keys() & after.keys() if before[nkey] != after[nkey])
+    return told + [f"Key {nkey}: is now that of {after[nkey]}." for nkey in moved]
+
+
+def _kept_out(old: Sequence[Any], new: Sequence[Any]) -> list[str]:
+    before, after = ({row["nkey"]: row["at"] for row in rows} for rows in (old, new))
+    told = [f"Key {nkey}: is kept out for good." for nkey in after if nkey not in before]
+    told += [f"Key {nkey}: is kept out no longer." for nkey in before if nkey not in after]
+    same = before.keys() & after.keys()
+    return told + [
+        f"Key {nkey}: is kept out from another time on." for nkey in sorted(same) if before[nkey] != after[nkey]
+    ]
+
+
+def _entries(
+    what: str, old: Sequence[Any], new: Sequence[Any], key: str, says: Callable[[Any], str] = lambda _: ""
+) -> list[str]:
     before, after = {row[key]: row for row in old}, {row[key]: row for row in new}
-    told = [f"{what} {name}: is new." for name in after if name not in before]
+    told = [f"{what} {name}: is new.{says(row)}" for name, row in after.items() if name not in before]
     told += [f"{what} {name}: goes." for name in before if name not in after]
     for name, row in after.items():
         was = before.get(name, row)
         fields = sorted(field for field in {*row, *was} if row.get(field) != was.get(field))
         if fields:
-            told.append(f"{what} {name}: changes in {', '.join(fields)}.")
+            told.append(f"{what} {name}: changes in {', '.join(fields)}.{says(row)}")
     return told
