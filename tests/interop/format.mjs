@@ -1,6 +1,7 @@
 // What sealer and opener share: the constants and formulas of docs/wire-format.md.
 import crypto from "node:crypto";
 import fs from "node:fs";
+import { base32 } from "./keys.mjs";
 import { Refusal, demand } from "./refusal.mjs";
 
 export const TYP = "tension-report+sd-jwt";
@@ -41,12 +42,8 @@ export const ctrOf = (ct, w) => b64u(sha256(lp(...Object.entries(ct).flat(), ...
 export const ctAad = (name, core) => lp("kengele-ct-v1", name, core);
 export const wrapInfo = (office, core) => lp("kengele-wrap-v1", office, core);
 
-// RFC 4648 section 6, lower case, no padding.
-function base32(data) {
-  const bits = [...data].map((byte) => byte.toString(2).padStart(8, "0")).join("");
-  return bits.match(/.{1,5}/g).map((five) => "abcdefghijklmnopqrstuvwxyz234567"[parseInt(five.padEnd(5, "0"), 2)]).join("");
-}
-export const kidOf = (author) => `m-${base32(sha256(utf8("kengele-key-v1"), author).subarray(0, 16))}`;
+export const fingerprint = (key) => base32(sha256(utf8("kengele-key-v1"), key).subarray(0, 16)).toLowerCase();
+export const kidOf = (author) => `m-${fingerprint(author)}`;
 
 // The one byte string of an envelope. Every text in it is ASCII without a quote, so JSON.stringify adds no freedom.
 export const spell = ({ protected: p, payload, signature, header: { ct, w } }) =>

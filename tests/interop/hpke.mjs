@@ -1,6 +1,7 @@
 // HPKE, base mode, single shot (RFC 9180 sections 5 and 6.1), for Kengele's two suites. Both use HKDF-SHA256 (KDF 1)
 // and ChaCha20-Poly1305 (AEAD 3). The hybrid KEM is X-Wing (draft-connolly-cfrg-xwing-kem, KEM id 0x647a).
 import crypto from "node:crypto";
+import { privateKey, publicKey, publicRaw } from "./keys.mjs";
 import * as mlkem from "./mlkem768.mjs";
 
 const NONE = Buffer.alloc(0);
@@ -21,15 +22,6 @@ const labeledExtract = (suite, salt, label, ikm) =>
   hmac(salt.length ? salt : Buffer.alloc(32), utf8("HPKE-v1"), suite, utf8(label), ikm);
 const labeledExpand = (suite, prk, label, info, size) =>
   expand(prk, Buffer.concat([u16(size), utf8("HPKE-v1"), suite, utf8(label), info]), size);
-
-// RFC 8410: the fixed beginnings of the two DER forms in which node takes raw 32-byte keys.
-const PKCS8 = { x25519: "302e020100300506032b656e04220420", ed25519: "302e020100300506032b657004220420" };
-const SPKI = { x25519: "302a300506032b656e032100", ed25519: "302a300506032b6570032100" };
-const der = (prefix, raw) => Buffer.concat([Buffer.from(prefix, "hex"), raw]);
-export const privateKey = (kind, raw) => crypto.createPrivateKey({ key: der(PKCS8[kind], raw), format: "der", type: "pkcs8" });
-export const publicKey = (kind, raw) => crypto.createPublicKey({ key: der(SPKI[kind], raw), format: "der", type: "spki" });
-export const publicRaw = (kind, raw) =>
-  crypto.createPublicKey(privateKey(kind, raw)).export({ format: "der", type: "spki" }).subarray(-32);
 
 // RFC 7748 section 6.1; node refuses the all-zero secret, as RFC 9180 section 7.1.4 asks.
 const x25519 = (secret, point) =>

@@ -2,9 +2,9 @@
 // stdin: {envelope, author, office, suite, key}; `author` is the Ed25519 public key, `key` the office's secret key of
 // that suite, both base64url. stdout: {claims, contents, counter, withheld, sd_jwt}, or {"error": code}. Given a list,
 // a list. What the JSON Schemas say of claims and contents is left to whoever reads the result.
-import crypto from "node:crypto";
-import { KEMS, aeadOpen, hpkeOpen, publicKey } from "./hpke.mjs";
+import { KEMS, aeadOpen, hpkeOpen } from "./hpke.mjs";
 import { strict } from "./json.mjs";
+import { isSigned } from "./keys.mjs";
 import * as format from "./format.mjs";
 import { Refusal, demand } from "./refusal.mjs";
 
@@ -70,27 +70,6 @@ function parsePayload(text) {
   return { claims, _sd };
 }
 
-// RFC 8032 leaves open what libsodium refuses and OpenSSL does not: points of small order, which let one signature hold
-// for many messages. As R they have these five y (the sign bit is not looked at); as keys the roster has none.
-const SMALL_ORDER = [
-  "0000000000000000000000000000000000000000000000000000000000000000",
-  "0100000000000000000000000000000000000000000000000000000000000000",
-  "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
-  "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
-  "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
-];
-
-function isSigned(envelope, author) {
-  const signature = unb64u(envelope.signature);
-  if (signature.length !== 64) return false;
-  const r = Buffer.from(signature.subarray(0, 32));
-  r[31] &= 0x7f;
-  return (
-    !SMALL_ORDER.includes(r.toString("hex")) &&
-    crypto.verify(null, format.signed(envelope), publicKey("ed25519", author), signature)
-  );
-}
-
 function unpad(padded) {
   const size = padded.readUInt32BE(0);
   demand(size + 4 <= padded.length && padded.subarray(4 + size).every((byte) => byte === 0), "not-as-signed");
@@ -110,7 +89,7 @@ function open({ envelope: text, author, office, suite, key }) {
   const envelope = parse(text);
   const { claims, _sd } = parsePayload(envelope.payload);
   demand(claims.kid === format.kidOf(unb64u(author)), "unknown-monitor");
-  demand(isSigned(envelope, unb64u(author)), "bad-signature");
+  demand(isSigned(unb64u(author), format.signed(envelope), unb64u(envelope.signature)), "bad-signature");
 
   const core = format.coreOf({ ...claims, _sd });
   const wrap = envelope.header.w.find(([name, kem]) => name === office && kem === suite);

@@ -4,8 +4,9 @@
 // `random`, in hex, makes the result one that can be repeated. It is used up in this order: for each compartment a salt
 // (16 bytes) or, absent, what its decoy digest is of (32); seven keys (32 each); for each wrap, in order, the KEM's.
 import crypto from "node:crypto";
-import { KEMS, aeadSeal, hpkeSeal, privateKey, publicRaw } from "./hpke.mjs";
+import { KEMS, aeadSeal, hpkeSeal } from "./hpke.mjs";
 import * as format from "./format.mjs";
+import { privateKey, publicRaw } from "./keys.mjs";
 import { demand } from "./refusal.mjs";
 
 const { b64u, utf8 } = format;

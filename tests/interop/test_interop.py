@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import base64
 import json
+import random
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from importlib.resources import files
 from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
+from pydantic import BaseModel
 
 from kengele_hub.intake import Examined, Quota, Standing, examine
+from kengele_schemas.areas import AreasFile
 from kengele_schemas.compartments import ALL_BITS, names
 from kengele_schemas.encoding import b64u, unb64u
 from kengele_schemas.envelope import (
@@ -27,10 +31,12 @@ from kengele_schemas.envelope import (
 from kengele_schemas.errors import CannotOpen, Malformed
 from kengele_schemas.keys import HYBRID, X25519, OpeningKey, monitor_id
 from kengele_schemas.nkeys import KeyPair
+from kengele_schemas.release import Compiled
 from kengele_schemas.report import parse_compartment
 from kengele_schemas.sealing import Reader, open_envelope, reassemble, seal
 from kengele_testing import stranger
 from kengele_testing.values import MONITOR, NOW, TODAY, canaried, draft, grant, monitor, network
+from oracle import worlds
 from vectors import generate
 
 pytestmark = [
@@ -282,7 +288,8 @@ def test_it_refuses_the_bad_vectors_with_the_same_codes() -> None:
 
 
 READER = """
-Promise.all([import("./json.mjs"), import("./format.mjs"), import("./hpke.mjs")]).then(([json, format, hpke]) => {
+const modules = ["json", "format", "hpke", "keys"].map((name) => import(`./${name}.mjs`));
+Promise.all(modules).then(([json, format, hpke, keys]) => {
   const about = JSON.parse(require("fs").readFileSync(0));
   const code = (attempt) => { try { attempt(); return null; } catch (error) { return error.code ?? String(error); } };
   console.log(JSON.stringify({
@@ -291,12 +298,14 @@ Promise.all([import("./json.mjs"), import("./format.mjs"), import("./hpke.mjs")]
     not_base64url: about.not_base64url.map(({ text }) => code(() => format.unb64u(text))),
     length_prefixed: about.length_prefixed.map(({ parts }) =>
       format.lp(...parts.map((part) => Buffer.from(part, "hex"))).toString("hex")),
-    kids: about.signing.map(({ seed }) => format.kidOf(hpke.publicRaw("ed25519", format.unb64u(seed)))),
+    kids: about.signing.map(({ seed }) => format.kidOf(keys.publicRaw("ed25519", format.unb64u(seed)))),
     opening: about.opening.map(({ suite, secret }) =>
       format.b64u(hpke.KEMS[suite].publicOf(format.unb64u(secret)))),
     digests: about.disclosures.map(({ text }) => format.digestOf(format.utf8(text))),
     core: format.b64u(format.coreOf(about.core)),
     ctr: format.ctrOf(about.ctr.ct, about.ctr.w),
+    nkeys: about.nkeys.map(({ public: key, nonce, signature }) =>
+      keys.isSigned(keys.userKey(key), format.utf8(nonce), format.unb64u(signature))),
   }));
 });
 """
@@ -314,7 +323,86 @@ def test_it_reads_keys_and_encodings_as_the_vectors_say() -> None:
         "digests": [case["digest"] for case in about["disclosures"]],
         "core": about["core"]["core"],
         "ctr": about["ctr"]["ctr"],
+        "nkeys": [True] * len(about["nkeys"]),
     }
+
+
+def test_it_judges_receipts_markers_and_cards_as_the_vectors_say() -> None:
+    receipts, markers, cards = (vectors(name) for name in ("receipts.json", "markers.json", "cards.json"))
+    of_hub = {name: receipts[name] for name in ("hub_key", "log", "sent")}
+    of_office = {name: markers[name] for name in ("hub_key", "office")}
+    good = receipts["accepted"]
+    asked: list[tuple[dict[str, Any], Any]] = [
+        (
+            {"kind": "receipt", "text": good["receipt"], **of_hub},
+            {"code": "accepted", "index": good["index"], "leaf": good["leaf"]},
+        ),
+        ({"kind": "marker", "text": markers["marker"], **of_office}, markers["said"]),
+    ]
+    for case in receipts["refused"]:
+        said = {"code": case["code"], "retry_after": case["retry_after"]}
+        asked.append(({"kind": "receipt", "text": case["receipt"], **of_hub}, said))
+    for case in receipts["bad"]:
+        asked.append(({"kind": "receipt", "text": case["receipt"], **of_hub}, {"error": "bad-receipt"}))
+    for case in markers["bad"]:
+        asked.append(({"kind": "marker", "text": case["marker"], **of_office}, {"error": case["code"]}))
+    for case in cards["cards"]:
+        asked.append(({"kind": "card", "of": case["kind"], "text": case["card"]}, {"digits": case["digits"]}))
+    for case in cards["bad"]:
+        asked.append(({"kind": "card", "of": case["kind"], "text": case["card"]}, {"error": case["code"]}))
+    for case in vectors("encoding.json")["canonical"]:
+        asked.append(({"kind": "canonical", "value": case["value"]}, case["text"]))
+    assert stranger.run("papers.mjs", said=[one for one, _ in asked]) == [answer for _, answer in asked]
+
+
+TAXONOMY = json.loads((files("kengele_schemas") / "data" / "taxonomy.json").read_text("utf-8"))
+
+
+def test_it_releases_what_the_policy_vectors_say() -> None:
+    about = vectors("policy.json")
+    taxonomy = json.loads((files("kengele_schemas") / "data" / "taxonomy.json").read_text("utf-8"))
+    network = {
+        "taxonomy": taxonomy,
+        "areas": about["areas"],
+        "offices": about["offices"],
+        "policies": [about["policy"]],
+    }
+    asked = [{**network, **{name: case[name] for name in ("header", "today", "caveats")}} for case in about["cases"]]
+    found = stranger.run("policy.mjs", said=asked)
+    for case, released in zip(about["cases"], found, strict=True):
+        expected = {office: {"bits": one["bits"], "rules": one["rules"]} for office, one in case["release"].items()}
+        assert released == expected, case["sentence"]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_it_releases_what_kengele_releases_under_rules_at_random(seed: int) -> None:
+    rng = random.Random(seed)
+    offices, areas = (plain(document) for document in (worlds.OFFICES_FILE, AreasFile(areas=worlds.AREA_ROWS)))
+    asked, expected = [], []
+    for _ in range(20):
+        policy = worlds.policy(*(worlds.random_rule(rng, f"rule-{number}") for number in range(25)))
+        compiled = Compiled([policy], worlds.OFFICES, worlds.AREAS)
+        for header in (worlds.random_header(rng) for _ in range(10)):
+            asked.append(
+                {
+                    "taxonomy": TAXONOMY,
+                    "areas": areas,
+                    "offices": offices,
+                    "policies": [plain(policy)],
+                    "header": header._asdict(),
+                    "today": worlds.TODAY.isoformat(),
+                    "caveats": [],
+                }
+            )
+            released = compiled.release(header, worlds.TODAY)
+            expected.append({office: {"bits": one.bits, "rules": list(one.rules)} for office, one in released.items()})
+    assert any(expected)
+    assert stranger.run("policy.mjs", said=asked) == expected
+
+
+def plain(document: BaseModel) -> Any:
+    """A document as JSON values."""
+    return document.model_dump(mode="json", exclude_none=True)
 
 
 LATTICE = """

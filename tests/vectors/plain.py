@@ -334,6 +334,8 @@ AREAS: Final = {
         _area("AA-1", "admin1", "AA", "XB-RIVER"),
         _area("AA-2", "admin1", "AA"),
         _area("AA-OLD", "admin1", "AA", replaced_by=["AA-2"]),
+        _area("AA-OLDER", "admin1", "AA", replaced_by=["AA-2"]),
+        _area("AA-WHOLE", "admin1", "AA", replaced_by=["AA-1", "AA-2"]),
         _area("BB-1", "admin1", "BB", "XB-RIVER"),
     ],
 }
@@ -382,6 +384,8 @@ def policy() -> dict[str, Any]:
         ("a grant must cover every category", {**plain, "categories": ["ceasefire", "rumour"]}, "2026-11-24", []),
         ("a forbid need cover only one", {**plain, "categories": ["riot", "rumour"]}, "2026-11-24", []),
         ("a rule on an old code holds for what took its place", {**plain, "area": "AA-2"}, "2026-11-24", []),
+        ("but not for another code that was merged into it", {**plain, "area": "AA-OLDER"}, "2026-11-24", []),
+        ("a rule above one part does not hold for what was split", {**plain, "area": "AA-WHOLE"}, "2026-11-24", []),
         ("a grant holds on its last day", {**plain, "area": "BB-1"}, "2026-11-24", []),
         ("and not on the day after", {**plain, "area": "BB-1"}, "2026-11-25", []),
         ("no rule holds for ever", plain, "2027-01-01", []),
