@@ -41,7 +41,7 @@ class Shell:
         )
         assert done.returncode == fails, done.stdout + done.stderr
         assert "Traceback" not in done.stderr
-        return done.stdout if not fails else done.stderr
+        return done.stdout if not fails else done.stdout + done.stderr
 
     def json(self, *words: str, **options: Any) -> Any:
         return json.loads(self.run(*words, "--json", **options))
@@ -124,7 +124,14 @@ def test_every_role_does_its_part_from_its_own_home(shell: Shell) -> None:
     assert sorted(line["day"] for line in lines)[:2] == ["2026-10-01", "2026-10-02"]
     assert next(line for line in lines if line["id"] == sent["id"])["account"]["text"] == "At the bazaar."
     assert "Talk of a fight." in shell.run("office", "show", "--id", sent["id"])
-    assert shell.run("office", "show", "--id", sent["id"], "--sd-jwt").count("~") == 3
+    passed_on = shell.run("office", "show", "--id", sent["id"], "--sd-jwt")
+    assert passed_on.count("~") == 3
+    (shell.directory / "report.txt").write_text(passed_on)
+    shown = shell.json("verify", "report.txt", "--home", "desk")
+    assert (shown["id"], shown["discloses"]) == (sent["id"], "summary, account")
+    assert "no-author" in shell.run("verify", "report.txt", fails=2)
+    (shell.directory / "report.txt").write_text(passed_on.replace("~W", "~X", 1))
+    assert "not-as-signed" in shell.run("verify", "report.txt", "--home", "desk", fails=6)
     assert "Nothing was set aside" in shell.run("office", "show", "--problems")
     assert len(shell.json("node", "outbox")["entries"]) == 3
     (shell.directory / "receipt.json").write_text(shell.run("node", "outbox", "--receipt", sent["id"]))
@@ -188,11 +195,54 @@ def test_a_report_written_without_a_line_goes_out_when_there_is_one(shell: Shell
     node.stdout.close()
 
 
+def test_a_node_without_a_line_takes_the_rules_from_a_stick(shell: Shell) -> None:
+    found(shell)
+    card = shell.directory / "node" / "network.json"
+    whole = card.read_text()
+    card.write_text(whole.replace(json.loads(whole)["urls"][0].rpartition(":")[2], "1"))
+    assert "no-trust" in shell.run("node", "rules", fails=6)
+    assert shell.json("coordinator", "export", "--home", "bob", "stick")["version"] == 2
+    assert not list((shell.directory / "stick").rglob("*monitors*"))
+    taken = shell.json("node", "rules", "--from", "stick")
+    assert (taken["version"], taken["rules"], taken["fresh"]) == (2, 1, False)
+    kept = shell.json(*REPORT, "--summary", "Written far from any line.", "--lang", "en")
+    assert kept["state"] == "waiting"
+    assert kept["readers"][0]["office"] == "unrcca"
+    shell.run("coordinator", "export", "--home", "bob", "desk-stick", "--office", "unrcca")
+    assert list((shell.directory / "desk-stick").rglob("*monitors*"))
+    assert shell.json("office", "rules", "--from", "desk-stick")["version"] == 2
+    (shell.directory / "stick" / "metadata" / "timestamp.json").write_text("{}")
+    assert "not-served" in shell.run("node", "rules", "--from", "stick", fails=6)
+    assert "not-served" in shell.run("node", "rules", "--from", "nowhere", fails=6)
+
+
+def test_a_refused_report_is_kept_corrected_and_sent_again(shell: Shell) -> None:
+    found(shell)
+    shell.run(*REPORT, "--summary", "Rules are known now.")
+    node = shell.json("node", "status")["monitor"]
+    shell.run("coordinator", "suspend", node, "--home", "alice")
+    shell.run("coordinator", "sign", "--home", "bob", "draft.json")
+    shell.run("coordinator", "publish", "--home", "bob", "draft.json")
+    told = shell.run(*REPORT, "--summary", "Written while suspended.", fails=3)
+    assert "monitor-suspended" in told
+    (entry,) = (row for row in shell.json("node", "outbox")["entries"] if row["state"] == "refused")
+    text = shell.run("node", "outbox", "--draft", str(entry["number"]))
+    assert json.loads(text)["summary"]["text"] == "Written while suspended."
+    shell.run("coordinator", "restore", node, "--home", "alice")
+    shell.run("coordinator", "sign", "--home", "bob", "draft.json")
+    shell.run("coordinator", "publish", "--home", "bob", "draft.json")
+    (shell.directory / "again.json").write_text(text)
+    sent = shell.json("node", "report", "again.json", "--replaces", str(entry["number"]))
+    assert sent["state"] == "accepted"
+    assert [row["state"] for row in shell.json("node", "outbox")["entries"]] == ["accepted", "accepted"]
+    assert "not-refused" in shell.run("node", "report", "again.json", "--replaces", str(entry["number"]), fails=3)
+
+
 def test_every_command_has_help_with_an_example(tmp_path: Path) -> None:
     shell = Shell(tmp_path)
     for words in (
-        *(("node", action) for action in ("init", "report", "outbox", "run", "status")),
-        *(("office", action) for action in ("init", "follow", "show")),
+        *(("node", action) for action in ("init", "report", "outbox", "run", "status", "rules")),
+        *(("office", action) for action in ("init", "follow", "show", "rules")),
         *(("hub", action) for action in ("init", "run", "status")),
         *(("coordinator", action) for action in ("init", "found", "admit", "policy", "sign", "publish")),
         ("verify",),

@@ -1,9 +1,10 @@
-"""``kengele verify``: a receipt, a card or a draft checked on this machine alone, without asking the hub."""
+"""``kengele verify``: a receipt, a report, a card or a draft checked on this machine alone, without asking the hub."""
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -11,34 +12,51 @@ from typing import Any, Final
 from kengele_schemas import metadata
 from kengele_schemas.cards import CoordinatorCard, HubCard, JoinRequest, NetworkCard, read_card
 from kengele_schemas.encoding import loads, unb64u
-from kengele_schemas.errors import Malformed
+from kengele_schemas.envelope import check_whole, parse, verify
+from kengele_schemas.errors import Malformed, Untrusted
+from kengele_schemas.keys import check_verify_key, monitor_id
 from kengele_schemas.metadata import Draft
+from kengele_schemas.presentation import present
 from kengele_schemas.receipt import ACCEPTED, read_receipt
+from kengele_schemas.report import Header, parse_compartment, parse_header
 from kengele_schemas.trust import TrustStore
 
 from . import terminal
+from .member import Member
+from .vault import Vault
 
 _MAX: Final = 8 * 1024 * 1024
+_SD_JWT: Final = re.compile(rb"\s*[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+~[A-Za-z0-9_~-]*\s*")
 
 
 def build(parser: argparse.ArgumentParser) -> None:
     """Adds the command's options to ``parser``."""
-    parser.description = "Check a receipt, a card, a join request or a draft, offline."
-    parser.epilog = "Example:  kengele verify receipt.json --home node"
+    parser.description = "Check a receipt, a report, a card, a join request or a draft, offline."
+    parser.epilog = (
+        "Example:  kengele verify receipt.json --home node\n"
+        "          kengele office show --id ID --sd-jwt > report.txt && kengele verify report.txt --home desk"
+    )
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("file", type=Path, metavar="FILE")
-    parser.add_argument("--home", type=Path, help="a member's directory: whose rules name the hub (for receipts)")
+    parser.add_argument("--home", type=Path, help="a member's directory: its rules name the hub and the authors")
     parser.add_argument("--hub-card", type=Path, help="the hub's card instead")
+    parser.add_argument("--author", metavar="KEY", help="the author's verify key, where no roster at hand has it")
     parser.add_argument("--envelope", type=Path, help="the report that the receipt must be about")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    terminal.lock_options(parser)
     parser.set_defaults(run=_run)
 
 
 def _run(args: argparse.Namespace) -> int:
     data = args.file.read_bytes()
-    value = loads(data, max_bytes=_MAX)
-    if not isinstance(value, dict):
+    value = None if _SD_JWT.fullmatch(data) else loads(data, max_bytes=_MAX)
+    if value is None:
+        found = _shown(args, data)
+    elif not isinstance(value, dict):
         raise _unknown()
-    if "code" in value:
+    elif "protected" in value:
+        found = _envelope(args, data)
+    elif "code" in value:
         found = _receipt(args, data, value)
     elif value.get("kind") == "draft":
         draft = Draft.decode(data)
@@ -84,6 +102,51 @@ def _receipt(args: argparse.Namespace, data: bytes, value: dict[str, Any]) -> di
             "released_to": ", ".join(office for office, bits, _, _ in receipt.leaf.decisions if bits) or "nobody",
         }
     return found
+
+
+def _shown(args: argparse.Namespace, data: bytes) -> dict[str, Any]:
+    shown = present(data.decode("ascii").strip())
+    header = parse_header(shown.claims)
+    shown.check(_author(args, header.kid))
+    for name, content in shown.contents.items():
+        parse_compartment(name, content)
+    return {"kind": "report, as an office passes it on", **_told(header), "discloses": ", ".join(shown.contents)}
+
+
+def _envelope(args: argparse.Namespace, data: bytes) -> dict[str, Any]:
+    envelope = parse(data.rstrip(b"\n"))
+    header = parse_header(envelope.claims)
+    verify(envelope, _author(args, header.kid))
+    whole = tuple(envelope.ciphertexts) == envelope.kind.compartments
+    if whole:
+        check_whole(envelope)
+    return {
+        "kind": "sealed report" if whole else "sealed report, stripped",
+        **_told(header),
+        "sealed_for": ", ".join(wrap.office for wrap in envelope.wraps) or "nobody",
+    }
+
+
+def _told(header: Header) -> dict[str, Any]:
+    return {"id": header.id, "author": header.kid, "area": header.area, "day": header.day.isoformat()}
+
+
+def _author(args: argparse.Namespace, kid: str) -> bytes:
+    """The verify key of ``kid``; as the name follows from the key, no other can be slipped in."""
+    if args.author is not None:
+        key = check_verify_key(unb64u(args.author))
+        if monitor_id(key) != kid:
+            raise Untrusted("bad-signature", "This key is not that of the report's author.", "Ask for the right one.")
+        return key
+    if args.home is None:
+        raise Malformed(
+            "no-author", "A report is checked against its author's key.", "Give --home of an office, or --author."
+        )
+    trusted = Member(args.home, Vault.open(args.home, terminal.lock_of(args))).offline()
+    author = trusted.monitors.get(kid)
+    if author is None:
+        raise Untrusted("unknown-monitor", "The roster here does not know the report's author.", "Give --author.")
+    return unb64u(author.key)
 
 
 def _hub(args: argparse.Namespace) -> tuple[bytes, str]:

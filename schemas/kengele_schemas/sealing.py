@@ -153,14 +153,21 @@ def seal(
     return assemble(kind.protected, payload, signature, ciphertexts, wraps)
 
 
-def _read_disclosure(disclosed: bytes, name: str, claims: Mapping[str, Any]) -> Any:
-    value = loads(disclosed, max_bytes=MAX_DISCLOSURE, max_depth=10)
-    if not isinstance(value, list) or len(value) != 3 or value[1] != name or name in claims:
-        raise Untrusted("not-as-signed", "A disclosure does not carry the claim of its compartment.")
-    if not isinstance(value[0], str) or len(value[0]) != _SALT_TEXT:
+def read_disclosure(disclosed: bytes, claims: Mapping[str, Any]) -> tuple[str, Any]:
+    """Name and value of a disclosure (RFC 9901 §4.2.1, §7.1).
+
+    Raises:
+        Malformed: not strict JSON.
+        Untrusted: ``not-as-signed``: not a salt, a name and a value, or the name of one of the ``claims``.
+    """
+    found = loads(disclosed, max_bytes=MAX_DISCLOSURE, max_depth=10)
+    if not isinstance(found, list) or len(found) != 3 or not isinstance(found[1], str) or found[1] in claims:
+        raise Untrusted("not-as-signed", "A disclosure does not carry a claim of its own.")
+    salt, name, value = found
+    if not isinstance(salt, str) or len(salt) != _SALT_TEXT:
         raise Untrusted("not-as-signed", "A disclosure's salt has not its length.")
-    unb64u(value[0])
-    return value[2]
+    unb64u(salt)
+    return name, value
 
 
 def _unwrap(envelope: Envelope, office: str, keys: Iterable[OpeningKey]) -> tuple[int, int | None, dict[str, bytes]]:
@@ -215,7 +222,9 @@ def open_envelope(envelope: Envelope, office: str, keys: Iterable[OpeningKey], a
         if digest not in envelope.sd or digest in seen:
             raise Untrusted("not-as-signed", "A compartment opens to a text that its author did not sign.")
         seen.add(digest)
-        contents[name] = _read_disclosure(disclosed, name, envelope.claims)
+        named, contents[name] = read_disclosure(disclosed, envelope.claims)
+        if named != name:
+            raise Untrusted("not-as-signed", "A disclosure does not carry the claim of its compartment.")
         disclosures[name] = b64u(disclosed)
     withheld = tuple(name for name in granted if name not in envelope.ciphertexts)
     return Opened(envelope.claims, contents, disclosures, counter, withheld)

@@ -1,4 +1,4 @@
-"""``kengele coordinator``: init, found, admit, revoke, policy, renew, sign, publish, members."""
+"""``kengele coordinator``: from a network's founding to each change of its members and rules."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import yaml
 
-from kengele_node import terminal
+from kengele_node import rules, terminal
 from kengele_node.member import Member, encode_files, joiner, now
 from kengele_node.vault import write_private
 from kengele_schemas import metadata, subjects
@@ -79,6 +79,16 @@ def build(parser: argparse.ArgumentParser) -> None:
     )
     revoke.add_argument("member", help="a monitor's or office's id")
     _drafting(revoke)
+    suspend = _action(
+        actions, "suspend", "draft a member's suspension", "kengele coordinator suspend m-4jc5xq2f…", _suspend
+    )
+    suspend.add_argument("member", help="a monitor's or office's id")
+    _drafting(suspend)
+    restore = _action(
+        actions, "restore", "draft a suspended member's return", "kengele coordinator restore m-4jc5xq2f…", _restore
+    )
+    restore.add_argument("member", help="a monitor's or office's id")
+    _drafting(restore)
     policy = _action(
         actions,
         "policy",
@@ -101,6 +111,15 @@ def build(parser: argparse.ArgumentParser) -> None:
     )
     publish.add_argument("draft", type=Path)
     publish.add_argument("--card", type=Path, default=Path("network.json"), help="where a new network's card goes")
+    export = _action(
+        actions,
+        "export",
+        "write the rules in force into a directory, for a node or a desk without a line",
+        "kengele coordinator export /media/stick",
+        _export,
+    )
+    export.add_argument("directory", type=Path)
+    export.add_argument("--office", default="", metavar="ID", help="what this office may see (default: a monitor)")
     _action(actions, "members", "list who is in the network", "kengele coordinator members --json", _members)
     join = _action(
         actions, "join", "take the network's card into this home", "kengele coordinator join network.json", _join
@@ -272,14 +291,22 @@ def _revoke(args: argparse.Namespace) -> int:
     return _propose(args, lambda before: papers.remove(before, args.member, int(time.time())))
 
 
+def _suspend(args: argparse.Namespace) -> int:
+    return _propose(args, lambda before: papers.suspend(before, args.member))
+
+
+def _restore(args: argparse.Namespace) -> int:
+    return _propose(args, lambda before: papers.restore(before, args.member))
+
+
 def _policy(args: argparse.Namespace) -> int:
     if args.rules is None:
         member = _open(args)
         files = asyncio.run(_current(member))
         terminal.say(json.dumps(metadata.document_of(files, "policy.json"), indent=None if args.json else 2))
         return 0
-    rules = from_yaml(args.rules.read_text("utf-8"))
-    return _propose(args, lambda before: papers.adopt(before, rules, refuse_below=args.refuse_below))
+    wanted = from_yaml(args.rules.read_text("utf-8"))
+    return _propose(args, lambda before: papers.adopt(before, wanted, refuse_below=args.refuse_below))
 
 
 def _renew(args: argparse.Namespace) -> int:
@@ -358,6 +385,19 @@ def _join(args: argparse.Namespace) -> int:
     member.join(read_card(args.card.read_bytes(), NetworkCard))
     if not args.json:
         terminal.say("This home belongs to the network now.")
+    return 0
+
+
+def _export(args: argparse.Namespace) -> int:
+    member = _open(args)
+    trusted = asyncio.run(rules.in_force(member))
+    files = rules.visible_to(member.trust.files(), trusted, office=args.office)
+    rules.write(args.directory, files)
+    if args.json:
+        terminal.emit({"directory": str(args.directory), "version": trusted.version, "files": len(files)})
+    else:
+        terminal.say(f"Version {trusted.version} is in {args.directory}; there it is taken in with")
+        terminal.say(f"  kengele {'office' if args.office else 'node'} rules --from {args.directory}")
     return 0
 
 

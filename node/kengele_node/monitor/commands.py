@@ -1,4 +1,4 @@
-"""``kengele node``: init, report, outbox, run, status."""
+"""``kengele node``: init, report, outbox, run, status, rules."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from kengele_node import terminal
+from kengele_node import rules, terminal
 from kengele_node.member import Member, now
 from kengele_node.vault import occupied
 from kengele_schemas.cards import JoinRequest, NetworkCard, read_card
 from kengele_schemas.encoding import loads
 from kengele_schemas.errors import KengeleError, Refused, Unreachable
+from kengele_schemas.receipt import CODES
 from kengele_schemas.report import parse_draft
-from kengele_schemas.trust import Trusted
 
 from .compose import new_report_id, plan_report, seal_report
 from .outbox import Entry, Outbox
@@ -68,14 +68,24 @@ def build(parser: argparse.ArgumentParser) -> None:
     report.add_argument("--preview", action="store_true", help="only say who would read what")
     report.add_argument("--yes", action="store_true", help="do not ask before it is sealed")
     report.add_argument("--later", action="store_true", help="do not try to send it now")
+    report.add_argument("--replaces", metavar="N", help="this is the correction of a report that was refused")
     report.add_argument("--keep-text", action="store_true", help="keep the text in the vault after it was accepted")
     outbox = _action(
         actions, "outbox", "list what waits, what was accepted and what was refused", "kengele node outbox", _outbox
     )
-    outbox.add_argument("--receipt", metavar="ID", help="write the receipt of this report, for: kengele verify")
+    outbox.add_argument("--receipt", metavar="N", help="write the receipt of this report, for: kengele verify")
+    outbox.add_argument("--draft", metavar="N", help="write the draft of this report as JSON, to correct it")
     outbox.add_argument("--limit", type=int, default=100, help="entries, newest first (default: 100)")
     _action(actions, "run", "keep the line up and send what is in the outbox", "kengele node run --home node", _run)
     _action(actions, "status", "say how this node is", "kengele node status --json", _status)
+    shown = _action(
+        actions,
+        "rules",
+        "show the network's rules as this node holds them, or take them in from a stick",
+        "kengele node rules --from /media/stick",
+        _status,
+    )
+    rules.add_show(shown, _open)
 
 
 def _action(
@@ -134,7 +144,7 @@ def _report(args: argparse.Namespace) -> int:
 
 
 async def _compose(args: argparse.Namespace, member: Member) -> int:
-    trusted = await _rules(member)
+    trusted = await rules.in_force(member)
     draft = _draft(args)
     if args.draft is None and terminal.interactive():
         draft = ask_draft(draft, trusted)
@@ -161,6 +171,7 @@ async def _compose(args: argparse.Namespace, member: Member) -> int:
             lambda counters: seal_report(plan, member.key, counters),
             now=moment.timestamp(),
             keep_text=args.keep_text,
+            replaces=_refused(outbox, args.replaces) if args.replaces else None,
         )
         if not args.later:
             await _send_now(member, outbox, entry)
@@ -172,21 +183,14 @@ async def _compose(args: argparse.Namespace, member: Member) -> int:
     elif current.state in ("accepted", "kept"):
         terminal.say(f"Accepted: the hub has report {entry.number} on disk and in its log.")
     elif current.state == "refused":
-        terminal.say(f"Refused ({current.code}). It is kept in the outbox; correct it and send it again.")
+        terminal.say(
+            f"Refused ({current.code}): {CODES[current.code].sentence if current.code in CODES else ''}".rstrip(": ")
+        )
+        terminal.say(f"It is kept. To correct it:  kengele node outbox --draft {current.report_id} > draft.json, then")
+        terminal.say(f"  kengele node report draft.json --replaces {current.report_id}")
     else:
         terminal.say(f"Report {entry.number} is safe in the outbox and goes out when there is a line.")
     return Refused.exit_code if current.state == "refused" else 0
-
-
-async def _rules(member: Member) -> Trusted:
-    """The rules as they stand, or without a line as they were last verified."""
-    try:
-        async with member.session(_QUICK) as session:
-            return await session.refresh()
-    except Unreachable:
-        trusted = member.offline()
-        terminal.note("There is no line; the rules are those last verified here.")
-        return trusted
 
 
 async def _send_now(member: Member, outbox: Outbox, entry: Entry) -> None:
@@ -197,6 +201,21 @@ async def _send_now(member: Member, outbox: Outbox, entry: Entry) -> None:
                 await sender.send(entry)
     except (Unreachable, TimeoutError):
         return
+
+
+def _found(outbox: Outbox, which: str) -> Entry | None:
+    """The entry with the number in the author's own list, or the report's id, that ``which`` gives."""
+    if not which.isdecimal():
+        return outbox.find(which)
+    nearest = outbox.entries(1, before=int(which) + 1)
+    return nearest[0] if nearest and nearest[0].number == int(which) else None
+
+
+def _refused(outbox: Outbox, which: str) -> str:
+    entry = _found(outbox, which)
+    if entry is None or entry.state != "refused":
+        raise Refused("not-refused", "No such report was refused.", "See: kengele node outbox")
+    return entry.name
 
 
 def _readers(plan: Any) -> list[dict[str, Any]]:
@@ -220,6 +239,8 @@ def _outbox(args: argparse.Namespace) -> int:
     try:
         if args.receipt:
             return _receipt(outbox, args.receipt)
+        if args.draft:
+            return _kept_draft(outbox, args.draft)
         rows = [_row(entry) | {"id": entry.report_id or None} for entry in outbox.entries(args.limit)]
     finally:
         outbox.close()
@@ -236,11 +257,23 @@ def _outbox(args: argparse.Namespace) -> int:
     return 0
 
 
-def _receipt(outbox: Outbox, report_id: str) -> int:
-    entry = outbox.find(report_id)
+def _receipt(outbox: Outbox, which: str) -> int:
+    entry = _found(outbox, which)
     if entry is None or entry.receipt is None:
-        raise Refused("no-receipt", "There is no receipt of such a report here.", "See: kengele node outbox --json")
+        raise Refused("no-receipt", "There is no receipt of such a report here.", "See: kengele node outbox")
     sys.stdout.buffer.write(entry.receipt + b"\n")
+    return 0
+
+
+def _kept_draft(outbox: Outbox, which: str) -> int:
+    entry = _found(outbox, which)
+    if entry is None or entry.draft is None:
+        raise Refused(
+            "no-draft",
+            "There is no draft of such a report here.",
+            "The text of an accepted report is kept only if that was asked for: --keep-text",
+        )
+    terminal.say(json.dumps(entry.draft, indent=2, ensure_ascii=False))
     return 0
 
 

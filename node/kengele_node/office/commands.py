@@ -1,4 +1,4 @@
-"""``kengele office``: init, follow, show."""
+"""``kengele office``: init, follow, show, rules."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from kengele_node import terminal
+from kengele_node import rules, terminal
 from kengele_node.member import Member
 from kengele_node.vault import occupied
 from kengele_schemas import tlp
@@ -63,6 +63,14 @@ def build(parser: argparse.ArgumentParser) -> None:
     show.add_argument("--limit", type=int, default=50, help="reports in the list, newest first (default: 50)")
     show.add_argument("--sd-jwt", action="store_true", help="with --id: as a plain SD-JWT that others can verify")
     show.add_argument("--problems", action="store_true", help="what was set aside, and numbers that are missing")
+    shown = _action(
+        actions,
+        "rules",
+        "show the network's rules as this desk holds them, or take them in from a stick",
+        "kengele office rules --from /media/stick",
+        _show,
+    )
+    rules.add_show(shown, _open)
 
 
 def _action(

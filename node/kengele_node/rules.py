@@ -1,0 +1,106 @@
+"""The network's rules as a member holds them: shown, and where there is no line, carried in a directory or on a stick.
+
+>>> write(Path("/media/stick"), visible_to(member.trust.files(), trusted, office=""))
+>>> member.trust.carried(from_directory(Path("/media/stick")), member.role, now(), member.id)
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final
+
+from kengele_schemas import metadata, subjects
+from kengele_schemas.errors import Refused, Unreachable
+from kengele_schemas.trust import Fetch, Trusted, concern
+
+from . import terminal
+from .member import Member, now
+
+_MAX_FILE: Final = 8 * 1024 * 1024
+_QUICK: Final = 5.0
+"""Seconds to wait for a line; without one the rules kept here are shown."""
+
+
+def from_directory(directory: Path) -> Fetch:
+    """How trust files are got from ``directory``, laid out as the hub serves them."""
+
+    def fetch(path: str) -> bytes | None:
+        subjects.trust_file(path)  # refuses what would lead out of the directory
+        try:
+            with (directory / path).open("rb") as file:
+                return file.read(_MAX_FILE)
+        except OSError:
+            return None
+
+    return fetch
+
+
+def visible_to(files: Mapping[str, bytes], trusted: Trusted, *, office: str = "") -> dict[str, bytes]:
+    """What of a coordinator's ``files`` the hub would serve to ``office``, or to a monitor if that is empty.
+
+    Raises:
+        Refused: ``no-such-member``.
+    """
+    own: tuple[str, ...] = ()
+    if office:
+        found = trusted.offices.get(office)
+        if found is None:
+            raise Refused("no-such-member", "There is no such office.", "See: kengele coordinator members")
+        own = concern(found, (trusted.policy, *trusted.regional.values()), trusted.offices)
+    role = "office" if office else "monitor"
+    return {path: data for path, data in files.items() if metadata.visible(path, role, own, trusted.areas)}
+
+
+def write(directory: Path, files: Mapping[str, bytes]) -> None:
+    """Writes ``files`` under ``directory``, the timestamp last, as it makes the set whole."""
+    for path in sorted(files, key=lambda name: name == "metadata/timestamp.json"):
+        target = directory / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(files[path])
+
+
+def add_show(parser: argparse.ArgumentParser, opened: Callable[[argparse.Namespace], Member]) -> None:
+    """Makes ``parser`` the sub-command ``rules``; ``opened`` gives the home's member."""
+    parser.add_argument(
+        "--from", dest="source", type=Path, metavar="DIR", help="take in the rules in this directory (a stick)"
+    )
+    parser.set_defaults(run=lambda args: _show(args, opened(args)))
+
+
+def _show(args: argparse.Namespace, member: Member) -> int:
+    if args.source is not None:
+        trusted = member.trust.carried(from_directory(args.source), member.role, now(), member.id)
+    else:
+        trusted = asyncio.run(in_force(member))
+    found = {
+        "network": trusted.network.name,
+        "version": trusted.version,
+        "policy": trusted.policy.version,
+        "rules": sum(len(policy.rules) for policy in (trusted.policy, *trusted.regional.values())),
+        "offices": len(trusted.offices.active),
+        "hold_until": trusted.targets_expire.isoformat(timespec="seconds"),
+        "fresh": trusted.fresh,
+    }
+    if args.json:
+        terminal.emit(found)
+        return 0
+    terminal.say(f"Network:     {found['network']}")
+    terminal.say(f"Version:     {found['version']}, policy {found['policy']} with {found['rules']} rules")
+    terminal.say(f"Offices:     {', '.join(trusted.offices.active) or 'none yet'}")
+    terminal.say(f"Hold until:  {found['hold_until']}")
+    terminal.say(f"Seen:        {'at the hub, just now' if trusted.fresh else 'here, without asking the hub'}")
+    return 0
+
+
+async def in_force(member: Member) -> Trusted:
+    """The rules as they stand at the hub, or without a line as they were last verified here."""
+    try:
+        async with member.session(_QUICK) as session:
+            return await session.refresh()
+    except Unreachable:
+        trusted = member.offline()
+        terminal.note("There is no line; the rules are those last verified here.")
+        return trusted
