@@ -157,13 +157,19 @@ def _path(location: tuple[int | str, ...]) -> str:
     return path.removeprefix(".")
 
 
-def _tell(error: ErrorDetails) -> tuple[str, str, str]:
-    kind, location = error["type"], error["loc"]
-    # The name of an unknown member is the sender's text; only where it stood may be told.
-    path = _path(location[:-1] if kind == "extra_forbidden" else location)
-    problem, mend = _PROBLEMS.get(kind, ("has the wrong type or value", "See the JSON Schema of this document."))
+def _place(error: ErrorDetails, unnamed: set[tuple[int | str, ...]]) -> tuple[int | str, ...]:
+    """Where ``error`` stood, up to the first name that is the sender's text: an unknown member or a key ``unnamed``."""
+    location = error["loc"][:-1] if error["type"] == "extra_forbidden" else error["loc"]
+    ends = (end for end in range(len(location)) if location[: end + 1] in unnamed)
+    return location[: next(ends, len(location))]
+
+
+def _tell(error: ErrorDetails, unnamed: set[tuple[int | str, ...]]) -> tuple[str, str, str]:
+    problem, mend = _PROBLEMS.get(
+        error["type"], ("has the wrong type or value", "See the JSON Schema of this document.")
+    )
     context = error.get("ctx", {})
-    return path, problem.format_map(context), mend.format_map(context)
+    return _path(_place(error, unnamed)), problem.format_map(context), mend.format_map(context)
 
 
 _M = TypeVar("_M", bound=BaseModel)
@@ -178,7 +184,10 @@ def read(model: type[_M], value: object) -> _M:
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        told = [_tell(item) for item in error.errors(include_url=False, include_input=False)]
+        errors = error.errors(include_url=False, include_input=False)
+        # A mapping's key that is wrong stands in the places of all errors below it.
+        unnamed = {item["loc"][:-1] for item in errors if item["loc"][-1:] == ("[key]",)}
+        told = [_tell(item, unnamed) for item in errors]
     except RecursionError:
         told = [("", "nests too deep", "Write it flatter.")]
     paths = {path for path, _, _ in told}
