@@ -27,7 +27,7 @@ from kengele_schemas.encoding import unb64u
 from kengele_schemas.errors import Damaged, Malformed
 
 from . import jetstream
-from .errors import Conflict
+from .errors import Conflict, Unavailable
 
 _RECORD: Final = struct.Struct(">16s32sI")
 _LENGTH: Final = 4
@@ -93,7 +93,8 @@ class Ledger:
         Raises:
             Conflict: one of the subjects is taken, perhaps by a writer elsewhere; what it wrote has now been read.
             StorageFull: nothing was written.
-            Unavailable: it may have been written or may yet be; the next attempt finds out.
+            Unavailable: it may have been written or may yet be, or others always came first; the next attempt finds
+                out.
         """
         async with self._writing:
             for _ in range(_ATTEMPTS):
@@ -112,7 +113,7 @@ class Ledger:
                     continue
                 self._remember([(entry.subject, merkle.leaf_hash(entry.leaf)) for entry in entries])
                 return list(range(first, self._tree.size))
-            raise Conflict("conflict", "Others write to the ledger all the time.", "Try again.")
+            raise Unavailable("ledger-busy", "Others write to the ledger all the time.", "Try again.")
 
     def place_of(self, report_id: str) -> int | None:
         """The index of the report with this id, as far as this process has read."""

@@ -176,6 +176,32 @@ def test_a_batch_with_one_id_that_is_taken_is_not_written_at_all(tmp_path: Path)
     run(tmp_path, claim)
 
 
+@pytest.mark.full
+def test_two_writers_on_one_stream_never_number_a_place_twice(tmp_path: Path) -> None:
+    async def claim(nc: Client) -> None:
+        writers = [await ledger(nc, tmp_path / f"cache-{number}") for number in range(2)]
+        mine = [[[report() for _ in range(1 + turn % 4)] for turn in range(15)] for _ in writers]
+        places: dict[int, Entry] = {}
+
+        async def write(made: Ledger, batches: Sequence[Sequence[Entry]]) -> None:
+            for entries in batches:
+                indices = await appended(made, entries)
+                assert not places.keys() & set(indices)
+                places.update(zip(indices, entries, strict=True))
+
+        await asyncio.gather(*(write(made, batches) for made, batches in zip(writers, mine, strict=True)))
+        whole = await ledger(nc, tmp_path / "cache-third")
+        assert sorted(places) == list(range(whole.size))
+        for index, entry in places.items():
+            assert whole.place_of(id_of(entry)) == index
+            assert (await whole.read(index)).leaf == entry.leaf
+        for made in writers:
+            await appended(made, [report()])
+        await writers[0].load()
+        await whole.load()
+        assert root(writers[0]) == root(writers[1]) == root(whole)
+
+    run(tmp_path, claim)
 
 
 @pytest.mark.full
@@ -252,6 +278,28 @@ def test_after_a_lost_confirmation_other_entries_get_the_places_behind(
     run(tmp_path, claim)
 
 
+@pytest.mark.full
+def test_a_writer_that_others_always_come_before_is_told_to_come_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def claim(nc: Client) -> None:
+        made = await ledger(nc, tmp_path / "cache")
+        publish = jetstream.publish_batch
+
+        async def after_others(nc: Client, messages: Any, timeout: float = 10) -> int:
+            rival = note()
+            await publish(nc, [(rival.subject, join(rival), {})])
+            return await publish(nc, messages, timeout)
+
+        monkeypatch.setattr(jetstream, "publish_batch", after_others)
+        entry = report()
+        with pytest.raises(Unavailable):
+            await made.append([entry])
+        monkeypatch.undo()
+        assert made.place_of(id_of(entry)) is None
+        assert await made.append([entry]) == [made.size - 1]
+
+    run(tmp_path, claim)
 
 
 @pytest.mark.full
