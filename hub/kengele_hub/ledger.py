@@ -14,6 +14,7 @@ import asyncio
 import struct
 import zlib
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -84,7 +85,8 @@ class Ledger:
         async with self._writing:
             if not await self._load_cache():
                 self._tree, self._reports = merkle.Tree(), {}
-                self._cache.unlink(missing_ok=True)
+                with suppress(OSError):
+                    self._cache.unlink(missing_ok=True)
             await self._catch_up()
 
     async def append(self, entries: Sequence[Entry]) -> list[int]:
@@ -149,7 +151,8 @@ class Ledger:
                 self._reports[report] = self._tree.size
             self._tree.append(leaf)
             records += _RECORD.pack(report, leaf, zlib.crc32(report + leaf))
-        with self._cache.open("ab") as file:
+        # Entries without a row in the cache are missed at the next start, because its last row then stands elsewhere.
+        with suppress(OSError), self._cache.open("ab") as file:
             file.write(records)
 
     async def _catch_up(self) -> None:
@@ -176,7 +179,7 @@ class Ledger:
             if report != bytes(16):
                 self._reports[report] = self._tree.size
             self._tree.append(leaf)
-        with self._cache.open("r+b") as file:
+        with suppress(OSError), self._cache.open("r+b") as file:
             file.truncate(whole)
         if not self._tree.size:
             return True

@@ -468,5 +468,33 @@ def test_a_spoilt_cache_is_written_anew_and_serves_the_next_start(
     run(tmp_path, claim)
 
 
+@pytest.mark.full
+def test_a_cache_that_cannot_be_written_costs_time_and_nothing_else(tmp_path: Path) -> None:
+    async def claim(nc: Client) -> None:
+        for cache in (tmp_path / "no-such-directory" / "cache", tmp_path):
+            made = await ledger(nc, cache)
+            first = made.size
+            assert await made.append([report(), report()]) == [first, first + 1]
+            assert (await ledger(nc, cache)).size == first + 2
+
+    run(tmp_path, claim)
 
 
+@pytest.mark.full
+def test_a_row_that_did_not_get_into_the_cache_is_missed_at_the_next_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def claim(nc: Client) -> None:
+        cache = tmp_path / "cache"
+        made = await ledger(nc, cache)
+        await made.append([report()])
+        made._cache = tmp_path / "no-such-directory" / "cache"
+        await made.append([report()])
+        made._cache = cache
+        await made.append([report()])
+        assert len(cache.read_bytes()) == 2 * RECORD
+        again = await ledger(nc, cache)
+        assert (again.size, root(again)) == (3, root(made))
+        assert len(cache.read_bytes()) == 3 * RECORD
+
+    run(tmp_path, claim)
