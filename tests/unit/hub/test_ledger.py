@@ -209,7 +209,7 @@ def test_tasks_of_one_writer_write_one_after_the_other(tmp_path: Path) -> None:
     async def claim(nc: Client) -> None:
         made = await ledger(nc, tmp_path / "cache")
         found = await asyncio.gather(*(made.append([report(), report()]) for _ in range(10)))
-        assert sorted(sum(found, [])) == list(range(20))
+        assert sorted(index for indices in found for index in indices) == list(range(20))
 
     run(tmp_path, claim)
 
