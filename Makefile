@@ -40,7 +40,7 @@ reformat: $(STAMP) ## format the code
 	@$(VENV)/bin/ruff format .
 
 bench: $(STAMP) ## timings, as ratios measured side by side (ARGS=--json)
-	@$(PY) tests/bench/run.py $(ARGS)
+	@PYTHONPATH=tests $(PY) tests/bench/run.py $(ARGS)
 
 schemas: $(STAMP) ## write the JSON Schemas from the models
 	@$(PY) -m kengele_schemas.jsonschema schemas/json

@@ -6,30 +6,14 @@ import os
 import subprocess
 import sys
 import zipfile
-from importlib.metadata import PackagePath, distribution
 from pathlib import Path
 
 import pytest
-from packaging.requirements import Requirement
+
+from kengele_testing.base import base_files
 
 ROOT = Path(__file__).parents[1]
 pytestmark = [pytest.mark.full, pytest.mark.timeout(180)]
-
-
-def base_files() -> dict[str, list[PackagePath]]:
-    """The files of Kengele's base dependencies and of theirs, by distribution."""
-    found: dict[str, list[PackagePath]] = {}
-    wanted = [*(distribution("kengele").requires or ())]
-    while wanted:
-        requirement = Requirement(wanted.pop())
-        if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
-            continue
-        name = requirement.name.lower().replace("_", "-")
-        if name not in found:
-            dist = distribution(name)
-            found[name] = list(dist.files or ())
-            wanted += dist.requires or ()
-    return found
 
 
 @pytest.fixture(scope="module")

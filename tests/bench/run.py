@@ -30,6 +30,7 @@ from kengele_schemas.release import Compiled
 from kengele_schemas.report import Header
 from kengele_schemas.roster import Office, Offices, OfficesFile
 from kengele_schemas.sealing import Reader, open_envelope, seal
+from kengele_testing.base import installed_bytes
 
 ROUNDS = 5
 AUTHOR = SigningKey.generate()
@@ -110,10 +111,10 @@ def releasing() -> dict[str, Any]:
 
 
 def node() -> dict[str, Any]:
-    """Start and memory of a node's process, beside an empty Python."""
+    """Start and memory of a node's process, beside an empty Python; memory as Linux counts it."""
     script = (
-        "import resource, time; t = time.perf_counter(); {}; "
-        "print(time.perf_counter() - t, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+        "import re, time; t = time.perf_counter(); {}; "
+        "print(time.perf_counter() - t, re.search(r'VmRSS:\\s+(\\d+)', open('/proc/self/status').read())[1])"
     )
 
     def measured(what: str) -> tuple[float, float]:
@@ -126,10 +127,13 @@ def node() -> dict[str, Any]:
 
     seconds, kilobytes = measured("import kengele_node.monitor.commands")
     _, bare = measured("pass")
+    sizes = installed_bytes()
     return {
         "node_import_ms": round(1000 * seconds),
         "node_resident_mb": round(kilobytes / 1024),
         "bare_python_mb": round(bare / 1024),
+        "node_installed_mb": round(sum(sizes.values()) / 1e6, 1),
+        **{f"installed_mb_{name}": round(size / 1e6, 1) for name, size in sorted(sizes.items()) if size > 2e6},
     }
 
 
