@@ -29,7 +29,7 @@ from tuf.api.exceptions import RepositoryError, UnsignedMetadataError
 from tuf.api.metadata import Metadata
 
 from .areas import Areas
-from .cards import CoordinatorCard
+from .cards import CoordinatorCard, coordinator_id
 from .encoding import b64u, canonical, loads, unb64u
 from .errors import Malformed, Refused, Untrusted
 from .trust import CONNECTIONS, METADATA, MONITORS, TARGETS, TrustStore, area_of, metadata_version, overlap
@@ -41,6 +41,8 @@ ROOT_LIFE: Final = timedelta(days=365)
 TARGETS_LIFE: Final = timedelta(days=14)
 SNAPSHOT_LIFE: Final = timedelta(days=7)
 TIMESTAMP_LIFE: Final = timedelta(days=1)
+_CLOCKS: Final = timedelta(hours=1)
+"""By how much two coordinators' clocks may differ."""
 MAX_DRAFT: Final = 8 * 1024 * 1024
 _ROOT, _TARGETS, _SNAPSHOT, _TIMESTAMP = "root", "targets", "snapshot", "timestamp"
 
@@ -143,11 +145,20 @@ def found(
 def edit(current: Files, changed: Mapping[str, Any], now: datetime) -> Draft:
     """The draft of a next version: ``changed`` documents in the place of those they follow, the others as they are.
 
-    The signatures' life begins anew in what is touched and in what is past half of it; with nothing changed, in all.
+    The signatures' life begins anew in what is touched and in what is past half of it; with nothing changed, in all
+    but the root, which lasts longer.
     """
     targets = _signed(current[newest(current, _TARGETS)], Targets)
     targets.version += 1
-    return _changed(current[newest(current, _ROOT)], targets, current, changed, now)
+    root = current[newest(current, _ROOT)]
+    draft = _changed(root, targets, current, changed, now)
+    counting = _signed(root, Root)
+    if counting.expires > now + ROOT_LIFE / 2:
+        return draft
+    # Without a root nothing else counts, and nobody would think of it once a year.
+    counting.version += 1
+    counting.expires = _until(now, ROOT_LIFE)
+    return draft.including(_ROOT, Metadata(counting).to_bytes())
 
 
 def sign(draft: Draft, key: SigningKey) -> Draft:
@@ -167,6 +178,61 @@ def sign(draft: Draft, key: SigningKey) -> Draft:
     if not signed:
         raise Refused("not-a-coordinator", "This key does not count in this draft.", "Sign with a coordinator's key.")
     return replace(draft, roles=roles)
+
+
+def check(draft: Draft, current: Files | None, now: datetime) -> None:
+    """Checks that ``draft`` brings into force what its documents say and nothing besides: to be done before signing.
+
+    What is signed is the metadata, what people look at are the documents, and a draft could show one rule and list
+    another. So it is made anew from what is in force and its documents, and has to come out the same.
+
+    Args:
+        current: the files in force, as whoever is to sign has verified them; None for a network's first version.
+        now: UTC; a draft may not outlast one that is made now.
+
+    Raises:
+        Untrusted: ``not-as-shown``.
+        Refused: ``old-version``: the draft does not follow what is in force.
+    """
+    try:
+        drafted = _signed(draft.roles[_TARGETS], Targets).expires - TARGETS_LIFE
+        documents = {path: loads(data, max_bytes=MAX_DRAFT, max_depth=12) for path, data in draft.documents.items()}
+        if current is None:
+            _check_founders(_signed(draft.roles[_ROOT], Root), documents, now)
+            made = _changed(draft.roles[_ROOT], Targets(version=1), {}, documents, drafted)
+            made = made.including(_ROOT, draft.roles[_ROOT])
+        else:
+            _check_next(current, draft.files())
+            made = edit(current, documents, drafted)
+        same = made.documents == draft.documents and _said(made) == _said(draft)
+    except (Malformed, KeyError, ValueError, TypeError, RepositoryError):
+        same = False
+    if not same or drafted > now + _CLOCKS:
+        raise _not_as_shown()
+
+
+def _said(draft: Draft) -> dict[str, Any]:
+    """What the roles of ``draft`` would have its signers say, and the root by which they count."""
+    said = {role: Metadata[Any].from_bytes(data).signed.to_dict() for role, data in draft.roles.items()}
+    return {**said, "": Metadata[Any].from_bytes(draft.root).signed.to_dict()}
+
+
+def _check_founders(root: Root, documents: Mapping[str, Any], now: datetime) -> None:
+    """Checks that those who will count are those whom the documents name as coordinators, for root and lists alike."""
+    listed = {row["member"] for row in documents[CONNECTIONS]["connections"] if row["role"] == "coordinator"}
+    counting = root.roles[_TARGETS]
+    named = {coordinator_id(bytes.fromhex(root.keys[keyid].keyval["public"])) for keyid in counting.keyids}
+    lasts = root.expires <= now + ROOT_LIFE + _CLOCKS
+    if named != listed or root.roles[_ROOT] != counting or root.version != 1 or not lasts:
+        raise _not_as_shown()
+
+
+def _not_as_shown() -> Untrusted:
+    return Untrusted(
+        "not-as-shown",
+        "This draft would bring something into force that it does not show.",
+        "Do not sign it. Ask the other coordinators who made it.",
+    )
 
 
 def missing(draft: Draft) -> dict[str, int]:
