@@ -6,6 +6,7 @@ import argparse
 import getpass
 import json
 import os
+import re
 import sys
 from collections.abc import Callable
 from datetime import datetime
@@ -19,6 +20,9 @@ from .vault import Lock, make_key_file
 _T = TypeVar("_T")
 MIN_PASSPHRASE: Final = 12
 """Characters: what Argon2id leaves to be guessed."""
+# Some of what is shown comes from a hub, or from another's draft. Nobody else may move the cursor here, wipe a line or
+# turn its direction.
+_STEERING: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202d\u202e\ud800-\udfff]")
 
 
 def interactive() -> bool:
@@ -28,19 +32,20 @@ def interactive() -> bool:
 
 def say(text: str = "") -> None:
     """A line on stdout: what was asked for."""
-    sys.stdout.write(text + "\n")
+    sys.stdout.write(_STEERING.sub("\ufffd", text) + "\n")
     sys.stdout.flush()
 
 
 def note(text: str) -> None:
     """A line on stderr: what happens meanwhile."""
-    sys.stderr.write(text + "\n")
+    sys.stderr.write(_STEERING.sub("\ufffd", text) + "\n")
     sys.stderr.flush()
 
 
 def emit(value: Any) -> None:
     """A JSON value as one line on stdout."""
-    say(json.dumps(value, ensure_ascii=False))
+    text = json.dumps(value, ensure_ascii=False)
+    say(_STEERING.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
 
 
 def ask(question: str, read: Callable[[str], _T], default: str = "") -> _T:
@@ -93,8 +98,8 @@ def lock_of(args: argparse.Namespace, *, new: bool = False) -> Lock:
     elif "KENGELE_PASSPHRASE" in os.environ:
         passphrase = os.environ["KENGELE_PASSPHRASE"]
     elif interactive():
-        passphrase = getpass.getpass("Passphrase: ", sys.stderr)
-        if new and getpass.getpass("The same again: ", sys.stderr) != passphrase:
+        passphrase = _typed("Passphrase: ")
+        if new and _typed("The same again: ") != passphrase:
             raise Locked("no-passphrase", "The two passphrases differ.", "Start again.")
     else:
         raise Locked(
@@ -102,6 +107,12 @@ def lock_of(args: argparse.Namespace, *, new: bool = False) -> Lock:
             "This home is locked and nobody is here to type its passphrase.",
             "Give --key-file or --passphrase-file, or set KENGELE_PASSPHRASE.",
         )
+    try:
+        passphrase.encode()
+    except UnicodeEncodeError:
+        raise Locked(
+            "no-passphrase", "The passphrase is not in UTF-8.", "Set the terminal to UTF-8, or use a key file."
+        ) from None
     if new and len(passphrase) < MIN_PASSPHRASE:
         raise Locked(
             "short-passphrase",
@@ -109,6 +120,13 @@ def lock_of(args: argparse.Namespace, *, new: bool = False) -> Lock:
             f"Use at least {MIN_PASSPHRASE} characters; four or five random words are good.",
         )
     return Lock(passphrase=passphrase, key_file=None)
+
+
+def _typed(question: str) -> str:
+    try:
+        return getpass.getpass(question, sys.stderr)
+    except EOFError:
+        raise Locked("no-passphrase", "The input ended before a passphrase was typed.", "Start again.") from None
 
 
 def new_lock(args: argparse.Namespace) -> Lock:
