@@ -7,7 +7,7 @@ import io
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -40,8 +40,11 @@ def at(monkeypatch: pytest.MonkeyPatch, *, stdin: bool, stderr: bool) -> None:
     monkeypatch.setattr("sys.stderr", Stream(tty=stderr))
 
 
+Person = Callable[..., list[str]]
+
+
 @pytest.fixture
-def person(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
+def person(monkeypatch: pytest.MonkeyPatch) -> Person:
     """Someone at the terminal who types these answers; gives the questions she is asked."""
 
     def sits_down(*answers: str) -> list[str]:
@@ -106,24 +109,22 @@ class TestTheLock:
         monkeypatch.setenv("KENGELE_PASSPHRASE", "correct horse")
         assert lock_of(given()).passphrase == "correct horse"
 
-    def test_is_what_the_person_types_and_once_is_enough(self, person: Callable[..., list[str]]) -> None:
+    def test_is_what_the_person_types_and_once_is_enough(self, person: Person) -> None:
         asked = person("correct horse")
         assert lock_of(given()).passphrase == "correct horse"
         assert asked == ["Passphrase: "]
 
-    def test_of_a_new_home_is_typed_twice(self, person: Callable[..., list[str]]) -> None:
+    def test_of_a_new_home_is_typed_twice(self, person: Person) -> None:
         asked = person("correct horse", "correct horse")
         assert lock_of(given(), new=True).passphrase == "correct horse"
         assert asked == ["Passphrase: ", "The same again: "]
 
-    def test_of_a_new_home_is_not_made_of_two_that_differ(self, person: Callable[..., list[str]]) -> None:
+    def test_of_a_new_home_is_not_made_of_two_that_differ(self, person: Person) -> None:
         person(CANARY, CANARY + "!")
         assert "differ" in locked(new=True).sentence
 
     @pytest.mark.parametrize("answers", [(), (CANARY,)])
-    def test_is_not_made_of_an_input_that_ends(
-        self, person: Callable[..., list[str]], answers: tuple[str, ...]
-    ) -> None:
+    def test_is_not_made_of_an_input_that_ends(self, person: Person, answers: tuple[str, ...]) -> None:
         person(*answers)
         assert locked(new=True).code == "no-passphrase"
 
@@ -139,7 +140,7 @@ class TestTheLock:
         assert "KENGELE_PASSPHRASE" in error.mend
 
     def test_prefers_what_was_said_on_the_command_line(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, person: Callable[..., list[str]]
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, person: Person
     ) -> None:
         (tmp_path / "file").write_text("from the file")
         monkeypatch.setenv("KENGELE_PASSPHRASE", "from the environment")
@@ -158,7 +159,7 @@ class TestTheLock:
         self,
         tmp_path: Path,
         monkeypatch: pytest.MonkeyPatch,
-        person: Callable[..., list[str]],
+        person: Person,
         length: int,
         passes: bool,
     ) -> None:
@@ -220,8 +221,8 @@ class TestANewLock:
 
 class TestQuestions:
     @pytest.fixture
-    def answers(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
-        yield lambda text: monkeypatch.setattr("sys.stdin", io.StringIO(text))
+    def answers(self, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+        return lambda text: monkeypatch.setattr("sys.stdin", io.StringIO(text))
 
     def test_are_answered_by_a_line(self, answers: Callable[[str], None], capsys: pytest.CaptureFixture[str]) -> None:
         answers("  KG-O \nnext\n")
