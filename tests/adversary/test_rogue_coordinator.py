@@ -1,0 +1,208 @@
+"""One rogue coordinator cannot have another sign what she was not shown.
+
+A draft carries documents, which people look at, and metadata, which they sign. Each line below is a draft whose
+documents look harmless to a second coordinator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from tuf.api._payload import DelegatedRole, Root, TargetFile, Targets
+from tuf.api.metadata import Metadata
+
+from kengele_schemas import metadata
+from kengele_schemas.cards import coordinator_id
+from kengele_schemas.encoding import canonical
+from kengele_schemas.errors import KengeleError, Refused
+from kengele_schemas.keys import new_signing_key
+from kengele_schemas.metadata import Draft, check, document_of, edit
+from kengele_schemas.nkeys import KeyPair
+from kengele_testing.trust import NOW, Paper
+
+Files = Mapping[str, bytes]
+POLICY = "policy.json"
+LATER = NOW + timedelta(days=1)
+
+
+@pytest.fixture(scope="module")
+def paper() -> Paper:
+    return Paper()
+
+
+@pytest.fixture(scope="module")
+def current(paper: Paper) -> Files:
+    return paper.founded()
+
+
+def rules(current: Files, *, compartment: str) -> dict[str, Any]:
+    """The next version of the rules, with a grant of this compartment."""
+    policy = document_of(current, POLICY)
+    return {**policy, "version": policy["version"] + 1, "rules": [{**policy["rules"][0], "grant": [compartment]}]}
+
+
+def honest(current: Files) -> Draft:
+    return edit(current, {POLICY: rules(current, compartment="account")}, LATER)
+
+
+def first_version(paper: Paper) -> Draft:
+    """A network's first version, which names its coordinators."""
+    ids = [coordinator_id(bytes(key.verify_key)) for key in paper.coordinators]
+    rows = [{"nkey": KeyPair.generate("user").public, "role": "coordinator", "member": id} for id in ids]
+    return paper.drafted({**paper.documents(), "connections.json": {"v": 1, "connections": rows, "revoked": []}})
+
+
+def changed(draft: Draft, role: str, change: Callable[[Any], object]) -> Draft:
+    """``draft`` with the signed part of one role changed."""
+    signed = Metadata[Any].from_bytes(draft.roles[role]).signed
+    change(signed)
+    return replace(draft, roles={**draft.roles, role: Metadata(signed).to_bytes()})
+
+
+def test_honest_drafts_pass(paper: Paper, current: Files) -> None:
+    check(first_version(paper), None, NOW)
+    check(honest(current), current, LATER)
+    check(edit(current, {}, LATER), current, LATER)
+    regional = {"policy/KG.json": {"v": 1, "version": 1, "rules": []}}
+    listed = {"monitors/KG.json": {"v": 1, "area": "KG", "monitors": []}}
+    check(edit(current, {**regional, **listed}, LATER), current, LATER)
+    signed = paper.signed(honest(current))
+    check(Draft.decode(signed.encode()), current, LATER + timedelta(days=5))
+    check(edit(current, {}, NOW + timedelta(days=300)), current, NOW + timedelta(days=300))
+
+
+def test_without_the_check_a_second_signature_is_had_for_another_rule(paper: Paper, current: Files) -> None:
+    """Why it is needed: nothing in the signing itself ties what is shown to what is signed."""
+    evil = paper.signed(edit(current, {POLICY: rules(current, compartment="people")}, LATER), by=[0])
+    shown = Draft.decode(replace(evil, documents={}).encode())
+    back = replace(paper.signed(shown, by=[1]), documents=evil.documents)
+    in_force = metadata.accept(current, back.files(), paper.snapshot, paper.timestamp, LATER)
+    assert document_of(in_force, POLICY)["rules"][0]["grant"] == ["people"]
+    with pytest.raises(KengeleError) as caught:
+        check(shown, current, LATER)
+    assert caught.value.code == "not-as-shown"
+
+
+def _other_rules(draft: Draft, current: Files) -> Draft:
+    data = canonical(rules(current, compartment="people"))
+    file = TargetFile.from_data(POLICY, data)
+    return changed(draft, "targets", lambda targets: targets.targets.update({POLICY: file}))
+
+
+def _own_root(draft: Draft, current: Files) -> Draft:
+    root: Root = Metadata[Root].from_bytes(current["metadata/1.root.json"]).signed
+    root.version = 2
+    for name in ("root", "targets"):
+        root.roles[name].threshold = 1
+    return draft.including("root", Metadata(root).to_bytes())
+
+
+def _own_region(draft: Draft, _: Files) -> Draft:
+    def change(targets: Targets) -> None:
+        assert targets.delegations is not None
+        assert targets.delegations.roles is not None
+        (name, role), *_ = targets.delegations.roles.items()
+        targets.delegations.roles[name] = DelegatedRole(name, role.keyids[:1], 1, terminating=True, paths=role.paths)
+
+    return changed(draft, "targets", change)
+
+
+def _more_paths(draft: Draft, _: Files) -> Draft:
+    def change(targets: Targets) -> None:
+        assert targets.delegations is not None
+        assert targets.delegations.roles is not None
+        for role in targets.delegations.roles.values():
+            role.paths = [*(role.paths or []), POLICY]
+
+    return changed(draft, "targets", change)
+
+
+ROGUE: list[tuple[str, Callable[[Draft, Files], Draft]]] = [
+    ("lists other rules than it shows", _other_rules),
+    ("shows nothing of what it lists", lambda draft, _: replace(draft, documents={})),
+    (
+        "shows another document than it lists",
+        lambda draft, current: replace(draft, documents={POLICY: canonical(rules(current, compartment="summary"))}),
+    ),
+    (
+        "shows a document beside those it lists",
+        lambda draft, current: replace(draft, documents={**draft.documents, "network.json": b'{"v":1}'}),
+    ),
+    ("shows what is no JSON", lambda draft, _: replace(draft, documents={POLICY: b"{"})),
+    ("shows another spelling", lambda draft, _: replace(draft, documents={POLICY: draft.documents[POLICY] + b" "})),
+    ("brings a root with a threshold of one", _own_root),
+    ("gives a region to its author alone", _own_region),
+    ("lets a region speak for all", _more_paths),
+    (
+        "takes a document from the list",
+        lambda draft, _: changed(draft, "targets", lambda targets: targets.targets.pop("areas.json")),
+    ),
+    (
+        "takes a region from the list",
+        lambda draft, _: changed(draft, "targets", lambda targets: targets.delegations.roles.clear()),
+    ),
+    (
+        "lasts for ten years",
+        lambda draft, _: changed(
+            draft, "targets", lambda targets: setattr(targets, "expires", targets.expires + timedelta(days=3650))
+        ),
+    ),
+    ("has no list", lambda draft, _: replace(draft, roles={})),
+    ("counts by a root of its own", lambda draft, _: replace(draft, root=_foreign_root())),
+    (
+        "puts a list under another name",
+        lambda draft, _: replace(draft, roles={**draft.roles, "monitors-SD": draft.roles["targets"]}),
+    ),
+]
+
+
+def _foreign_root() -> bytes:
+    return Paper().drafted().root
+
+
+@pytest.mark.parametrize(("what", "change"), ROGUE, ids=[what for what, _ in ROGUE])
+def test_a_draft_is_not_signed_that(current: Files, what: str, change: Callable[[Draft, Files], Draft]) -> None:
+    with pytest.raises(KengeleError) as caught:
+        check(change(honest(current), current), current, LATER)
+    assert caught.value.code in ("not-as-shown", "old-version", "bad-draft")
+
+
+@pytest.mark.parametrize("version", [1, 3])
+def test_a_draft_is_not_signed_that_does_not_follow_what_is_in_force(current: Files, version: int) -> None:
+    other = changed(honest(current), "targets", lambda targets: setattr(targets, "version", version))
+    with pytest.raises(Refused) as caught:
+        check(other, current, LATER)
+    assert caught.value.code == "old-version"
+
+
+def _founding(draft: Draft, change: Callable[[Root], object]) -> Draft:
+    made = changed(draft, "root", change)
+    return replace(made, root=made.roles["root"])
+
+
+def _another_counts(root: Root) -> None:
+    key = metadata._public(bytes(new_signing_key().verify_key))
+    root.keys[key.keyid] = key
+    for name in ("root", "targets"):
+        root.roles[name].keyids.append(key.keyid)
+
+
+def _threshold_of_root(root: Root) -> None:
+    root.roles["root"].threshold = 1
+
+
+def _ten_years(root: Root) -> None:
+    root.expires += timedelta(days=3650)
+
+
+@pytest.mark.parametrize("change", [_another_counts, _threshold_of_root, _ten_years])
+def test_a_first_version_is_not_signed_whose_root_is_not_the_coordinators(
+    paper: Paper, change: Callable[[Root], object]
+) -> None:
+    with pytest.raises(KengeleError) as caught:
+        check(_founding(first_version(paper), change), None, NOW)
+    assert caught.value.code == "not-as-shown"
