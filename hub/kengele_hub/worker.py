@@ -99,6 +99,9 @@ class Worker:
                 found = examine(message.data, subjects.sender(message.subject), standing, self._quota, now)
             except KengeleError:
                 found = Examined("malformed", _digest(message.data))
+            except Exception as error:
+                _log.error("report-not-examined", error=type(error).__name__)
+                found = Examined("hub-unavailable", _digest(message.data))
             if found.code != ACCEPTED or found.header is None:
                 await self._refuse(message, found)
             elif found.header.id in ids or self._ledger.place_of(found.header.id) is not None:

@@ -279,6 +279,28 @@ def test_before_the_network_is_founded_every_report_is_asked_to_come_later(tmp_p
     run(tmp_path, claim, found=False)
 
 
+def test_an_error_that_nobody_foresaw_costs_one_message_and_not_its_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def claim(hub: Hub) -> None:
+        poison = hub.roster.sealed()
+
+        def examined(data: bytes, *args: Any) -> Examined:
+            if data == poison:
+                raise RuntimeError(CANARY)
+            return examine(data, *args)
+
+        monkeypatch.setattr(worker_module, "examine", examined)
+        sent = [hub.roster.sealed(), poison, hub.roster.sealed("batken"), b"garbage"]
+        with capture_logs() as logs:
+            answers = await hub.take(*zip(("osh", "osh", "batken", "osh"), sent, strict=True))
+        assert codes(answers) == ["accepted", "hub-unavailable", "accepted", "malformed"]
+        assert checked(hub, answers[1], poison).retryable
+        assert {entry.get("error") for entry in logs} == {"RuntimeError"}
+        assert CANARY not in str(logs) + str(answers)
+        assert hub.worker.counts.receipts == {"accepted": 2, "hub-unavailable": 1, "malformed": 1}
+
+    run(tmp_path, claim)
 
 
 def test_a_batch_that_fails_as_a_whole_is_answered_and_the_worker_lives_on(
