@@ -1,0 +1,91 @@
+"""Drafting: how a coordinator's command makes the next version of roster and policy, checks it and signs it first."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from kengele_node import terminal
+from kengele_node.member import Member, now
+from kengele_schemas import metadata
+from kengele_schemas.metadata import Draft
+from kengele_schemas.trust import assemble
+
+from . import documents as papers
+
+_DRAFT: Final = "draft.json"
+
+
+def action(
+    actions: Any, name: str, what: str, example: str, run: Callable[[argparse.Namespace], int]
+) -> argparse.ArgumentParser:
+    """A sub-command of ``kengele coordinator``, with what all of them take."""
+    parser: argparse.ArgumentParser = actions.add_parser(
+        name,
+        help=what,
+        description=what[0].upper() + what[1:] + ".",
+        epilog=f"Example:  {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--home", type=Path, default=Path("coordinator"), help="directory (default: ./coordinator)")
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    terminal.lock_options(parser)
+    parser.set_defaults(run=run)
+    return parser
+
+
+def add_draft(parser: argparse.ArgumentParser) -> None:
+    """Adds where the draft is written to."""
+    parser.add_argument("--draft", type=Path, default=Path(_DRAFT), help=f"where the draft goes (default: {_DRAFT})")
+
+
+def opened(args: argparse.Namespace) -> Member:
+    """The coordinator at home in ``--home``."""
+    return Member.open(args.home, terminal.lock_of(args), "coordinator")
+
+
+async def current(member: Member) -> dict[str, bytes]:
+    """All trust files as the hub serves them, verified."""
+    async with member.session() as session:
+        await session.refresh()
+    return member.trust.files()
+
+
+def check(made: Mapping[str, Any]) -> None:
+    """Raises what any member would find wrong with these documents."""
+    assemble({path: json.dumps(value).encode() for path, value in made.items()}, version=1, fresh=True, expires=now())
+
+
+def written(args: argparse.Namespace, draft: Draft, changes: Sequence[str]) -> int:
+    """Writes the draft, and says what changes and what it still needs."""
+    args.draft.write_bytes(draft.encode())
+    lacking = metadata.missing(draft)
+    if args.json:
+        terminal.emit(
+            {"draft": str(args.draft), "version": draft.version, "missing": lacking, "changes": list(changes)}
+        )
+        return 0
+    for line in changes:
+        terminal.say(f"  {line}")
+    terminal.say(f"Version {draft.version} is drafted in {args.draft} and signed by you.")
+    if lacking:
+        terminal.say(f"It needs {max(lacking.values())} more: give the file to another coordinator, who runs")
+        terminal.say(f"  kengele coordinator sign {args.draft}")
+    else:
+        terminal.say(f"It can be published:  kengele coordinator publish {args.draft}")
+    return 0
+
+
+def propose(args: argparse.Namespace, change: Callable[[dict[str, Any]], dict[str, Any]]) -> int:
+    """Drafts and signs what ``change`` makes of the documents in force."""
+    member = opened(args)
+    files = asyncio.run(current(member))
+    before = {path: metadata.document_of(files, path) for path in metadata.document_paths(files)}
+    after = change(before)
+    check({**before, **after})
+    draft = metadata.sign(metadata.edit(files, after, now()), member.key)
+    return written(args, draft, papers.describe(before, after))
