@@ -176,9 +176,10 @@ class Member:
     async def _admission(self, card: NetworkCard, tls: ssl.SSLContext | None, wait: float) -> str:
         async with joiner(card.urls, card.join, tls=tls, wait=wait) as ask:
             answer = await ask(self.nkey.public, {})
-        if answer.get("code") != "admitted" or not isinstance(answer.get("jwt"), str):
+        jwt = answer.get("jwt")
+        if answer.get("code") != "admitted" or not isinstance(jwt, str) or not jwt.isascii():
             raise NotAdmitted
-        return str(answer["jwt"])
+        return jwt
 
 
 @dataclass(frozen=True, slots=True)
