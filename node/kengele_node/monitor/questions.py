@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from typing import Any
 
 from kengele_node import terminal
 from kengele_schemas import taxonomy, tlp
 from kengele_schemas.errors import Malformed
+from kengele_schemas.report import MAX_CATEGORIES, parse_compartment
 from kengele_schemas.trust import Trusted
 
 
@@ -45,22 +47,37 @@ def ask_draft(draft: dict[str, Any], trusted: Trusted) -> dict[str, Any]:
         draft["severity"] = terminal.ask("How grave, 1 (a sign) to 5 (many deaths)", _severity)
     if "tlp" not in draft:
         draft["tlp"] = terminal.ask("Marking: RED, AMBER+STRICT, AMBER, GREEN or CLEAR", tlp.parse, tlp.UNMARKED)
-    lang = terminal.ask("Language you write in (such as ky, fr, en)", str, "und")
+    lang = terminal.ask("Language you write in (such as ky, fr, en)", _lang, "und")
     asked = (("summary", "What happened, in a sentence or two, naming nobody"), ("account", "The full account"))
     for name, question in asked:
         if name not in draft:
-            text = terminal.ask(f"{question} (empty: none)", str)
-            if text:
-                draft[name] = {"text": text, "lang": lang}
+            draft |= _ask_part(name, f"{question} (empty: none)", lambda text: {"text": text, "lang": lang})
     if "place" not in draft:
-        name = terminal.ask("The exact place (empty: none)", str)
-        if name:
-            draft["place"] = {"name": name}
+        draft |= _ask_part("place", "The exact place (empty: none)", lambda text: {"name": text})
     if "source" not in draft:
-        text = terminal.ask("How it is known (empty: leave out)", str)
-        if text:
-            draft["source"] = {"basis": "unknown", "description": text}
+        question = "How it is known (empty: leave out)"
+        draft |= _ask_part("source", question, lambda text: {"basis": "unknown", "description": text})
     return draft
+
+
+def _ask_part(name: str, question: str, part: Callable[[str], dict[str, Any]]) -> dict[str, Any]:
+    """The compartment ``name`` as answered; nothing if the answer is empty.
+
+    What does not follow the compartment's model is asked again at once: after the last question it would all be lost.
+    """
+
+    def read(text: str) -> dict[str, Any]:
+        if not text:
+            return {}
+        parse_compartment(name, part(text))
+        return {name: part(text)}
+
+    return terminal.ask(question, read)
+
+
+def _lang(text: str) -> str:
+    parse_compartment("summary", {"text": "-", "lang": text})
+    return text
 
 
 def _area(text: str, trusted: Trusted) -> str:
@@ -80,6 +97,8 @@ def _categories(text: str) -> list[str]:
         if not taxonomy.reportable(code):
             near = ", ".join(taxonomy.suggest(code))
             raise Malformed("bad-field", "One of these is not a category.", f"Perhaps: {near}." if near else "")
+    if len(set(codes)) > MAX_CATEGORIES:
+        raise Malformed("bad-field", f"A report has at most {MAX_CATEGORIES} categories.")
     if not codes:
         raise Malformed("bad-field", "A report needs a category.", f"Some are: {', '.join(taxonomy.leaves()[:12])}.")
     return codes
