@@ -14,7 +14,7 @@ from importlib import import_module
 from importlib.metadata import entry_points, version
 from typing import Any, Final
 
-from kengele_schemas.errors import KengeleError, Unreachable
+from kengele_schemas.errors import KengeleError, Malformed, Unreachable
 
 _ROLES: Final = {
     "node": ("kengele_node.monitor.commands:build", "a monitor's node: write reports, keep and send them"),
@@ -79,8 +79,11 @@ def main(words: Sequence[str] | None = None) -> int:
         run: Callable[[Any], int] = args.run
         return run(args)
     except KengeleError as error:
-        sys.stderr.write(f"kengele: {error.diagnostics()}\n")
+        _complain(error.diagnostics())
         return error.exit_code
+    except UnicodeDecodeError:
+        _complain("A file is not text in UTF-8.\n  What to do: Save it as UTF-8.\n  (code: not-utf-8)")
+        return Malformed.exit_code
     except KeyboardInterrupt:
         return _INTERRUPTED
     except BrokenPipeError:
@@ -89,8 +92,15 @@ def main(words: Sequence[str] | None = None) -> int:
         return _FAILED
     except OSError as error:
         what = os.strerror(error.errno) if error.errno else "input or output failed"
-        sys.stderr.write(f"kengele: A file could not be read or written: {what}.\n  (code: system)\n")
+        _complain(f"A file could not be read or written: {what}.\n  (code: system)")
         return _FAILED
+
+
+def _complain(text: str) -> None:
+    # Not before it is needed: a command that ends well loads no more than its role.
+    from .terminal import note
+
+    note(f"kengele: {text}")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from kengele_schemas.taxonomy import leaves
 from kengele_testing.values import CANARY, grant, network
 
 TRUSTED = network(grant())
-FLAGS = (*("area", "category", "severity", "day", "tlp", "summary", "account", "place", "source", "basis", "not_to"),)
+FLAGS = ("area", "category", "severity", "day", "tlp", "summary", "account", "place", "source", "basis", "not_to")
 # In the order of the questions.
 ANSWERS = {
     "Area": "KG-O",
