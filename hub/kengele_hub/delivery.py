@@ -1,7 +1,8 @@
 """Delivery: from the ledger to the feeds, by a durable consumer that any number of workers share.
 
 An entry is acknowledged only when every feed has it. What a crash interrupts comes again, and a feed takes a report
-once: a second writing under the same subject is refused, so nothing is doubled and nothing is lost.
+once: a second writing under the same subject is refused, so nothing is doubled and nothing is lost. An entry that one
+feed cannot take comes again by itself; the entries behind it do not wait for it.
 """
 
 from __future__ import annotations
@@ -41,6 +42,12 @@ ACK_WAIT: Final = 5
 BATCH: Final = 200
 _BATCH_BYTES: Final = 8 * 1024 * 1024
 _PAUSE: Final = 1.0
+_FULL_WAIT: Final = 15.0
+"""Seconds until an entry comes again for which a feed had no room; each time as much longer."""
+_FULL_TIMES: Final = 40
+"""Times that the wait grows."""
+_MAX_HELD: Final = 100_000
+"""Entries that may wait for a feed before those behind them wait, too."""
 _log = structlog.get_logger(__name__)
 
 
@@ -64,7 +71,12 @@ class Delivery:
         while True:
             try:
                 await jetstream.ensure_consumer(
-                    self._nc, subjects.LEDGER, CONSUMER, ack_wait=ACK_WAIT, only=subjects.LEDGER_REPORTS
+                    self._nc,
+                    subjects.LEDGER,
+                    CONSUMER,
+                    ack_wait=ACK_WAIT,
+                    only=subjects.LEDGER_REPORTS,
+                    max_pending=_MAX_HELD,
                 )
                 while True:
                     await self._round()
@@ -81,14 +93,25 @@ class Delivery:
         standing = self._standing()
         if standing is None or not messages:
             return
-        await self.deliver(messages, standing)
-        for message in messages:
-            with suppress(nats.errors.Error):
+        done, full = await self.deliver(messages, standing)
+        with suppress(nats.errors.Error):
+            for message in done:
                 await message.ack()
+            for message in full:
+                await message.nak(delay=_FULL_WAIT * min(message.metadata.num_delivered or 1, _FULL_TIMES))
+        if len(done) + len(full) < len(messages):
+            await asyncio.sleep(_PAUSE)
 
-    async def deliver(self, messages: Sequence[Msg], standing: Standing) -> None:
-        """Puts what ``messages`` hold into the feeds. Raises Unavailable, StorageFull: come again."""
+    async def deliver(self, messages: Sequence[Msg], standing: Standing) -> tuple[list[Msg], list[Msg]]:
+        """Puts what ``messages`` hold into the feeds.
+
+        Returns:
+            Those that every feed has now, and those for which one has no room. What is in neither list is to come
+            again.
+        """
         feeds: dict[str, list[jetstream.Message]] = defaultdict(list)
+        readers: list[tuple[Msg, list[str]]] = []
+        waits: set[str] = set()
         today = datetime.now(UTC).date()
         for message in messages:
             try:
@@ -97,12 +120,19 @@ class Delivery:
                 header = parse_header(envelope.claims)
             except KengeleError as error:
                 _log.error("ledger-entry-unreadable", code=error.code, sequence=message.metadata.sequence.stream)
+                readers.append((message, []))
                 continue
             if leaf.policy > standing.trusted.policy.version:
-                raise Unavailable("policy-behind", "This worker has not got the newest rules yet.", "Wait.")
+                waits.add("policy-behind")  # this worker has not got the newest rules yet
+                continue
             outcome = decide(header, leaf, standing.trusted, today)
-            if outcome.narrowed:
-                await self._log_narrowed(header, leaf, outcome, standing)
+            try:
+                if outcome.narrowed:
+                    await self._log_narrowed(header, leaf, outcome, standing)
+            except KengeleError as error:
+                waits.add(error.code)
+                continue
+            nkeys = []
             for office, bits in outcome.bits.items():
                 for nkey in standing.desks.get(office, ()):
                     if bits:
@@ -111,9 +141,28 @@ class Delivery:
                         item = marker_item(header.id, self._key)
                         data = sign_marker(office, header.kid, at=int(time.time()), key=self._key)
                     feeds[nkey].append((subjects.feed_subject(nkey, item), data, jetstream.ONCE))
-        await asyncio.gather(*(self._fill(nkey, items) for nkey, items in feeds.items()))
+                    nkeys.append(nkey)
+            readers.append((message, nkeys))
+        for code in sorted(waits):
+            _log.warning("delivery-waits", code=code)
+        outcomes = await asyncio.gather(*(self._fill(nkey, items) for nkey, items in feeds.items()))
+        stuck = {nkey: error for nkey, error in zip(feeds, outcomes, strict=True) if error is not None}
+        full = {nkey for nkey, error in stuck.items() if isinstance(error, StorageFull)}
+        return (
+            [message for message, nkeys in readers if stuck.keys().isdisjoint(nkeys)],
+            [message for message, nkeys in readers if (held := stuck.keys() & set(nkeys)) and held <= full],
+        )
 
-    async def _fill(self, nkey: str, items: list[jetstream.Message]) -> None:
+    async def _fill(self, nkey: str, items: list[jetstream.Message]) -> KengeleError | None:
+        """Puts ``items`` into one feed; gives what kept it from taking them all."""
+        try:
+            await self._put_all(nkey, items)
+        except KengeleError as error:
+            _log.warning("feed-waits", code=error.code)
+            return error
+        return None
+
+    async def _put_all(self, nkey: str, items: list[jetstream.Message]) -> None:
         start = 0
         while start < len(items):
             end, size = start, 0
@@ -135,9 +184,6 @@ class Delivery:
                 await self._put(nkey, missing)
             elif missing:
                 raise Unavailable("broker-unavailable", "The feed changed meanwhile.", "Try again.") from None
-        except StorageFull:
-            _log.error("feed-full")
-            raise
 
     async def _log_narrowed(self, header: Header, leaf: Leaf, outcome: Outcome, standing: Standing) -> None:
         policy = standing.trusted.policy.version

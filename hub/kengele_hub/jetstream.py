@@ -120,7 +120,9 @@ async def remove_feed(nc: Client, nkey: str) -> None:
     await _api(nc, f"STREAM.DELETE.{subjects.feed_stream(nkey)}", {}, or_none=_NOT_FOUND)
 
 
-async def ensure_consumer(nc: Client, stream: str, name: str, *, ack_wait: int = 60, only: str = "") -> None:
+async def ensure_consumer(
+    nc: Client, stream: str, name: str, *, ack_wait: int = 60, only: str = "", max_pending: int = MAX_PENDING
+) -> None:
     """Creates a durable pull consumer with explicit acknowledgement, from the stream's first message on.
 
     Args:
@@ -129,6 +131,7 @@ async def ensure_consumer(nc: Client, stream: str, name: str, *, ack_wait: int =
         name: of the consumer; all who pull from it share the messages.
         ack_wait: seconds, as for :func:`ensure_feed`.
         only: the subjects it delivers; all if empty.
+        max_pending: unacknowledged deliveries from which on it hands out no more.
 
     Raises:
         As :func:`ensure_streams`.
@@ -139,7 +142,7 @@ async def ensure_consumer(nc: Client, stream: str, name: str, *, ack_wait: int =
         "ack_policy": "explicit",
         "ack_wait": ack_wait * _NANOSECONDS,
         "max_deliver": -1,
-        "max_ack_pending": MAX_PENDING,
+        "max_ack_pending": max_pending,
         "max_waiting": 64,
     }
     if only:
