@@ -156,15 +156,16 @@ class Areas:
         return tuple(dict.fromkeys([*by_code, *(self._folded[name] for name in by_name)]))[:count]
 
     def subset(self, codes: Iterable[str]) -> AreasFile:
-        """The document that holds ``codes`` and all that they lie in, replaced codes included."""
-        kept = frozenset[str]().union(*(self.ancestors(code) for code in codes))
-        rows = (row for row in self._rows.values() if row.code in kept)
-        return AreasFile(
-            areas=tuple(
-                row.model_copy(update={"replaced_by": tuple(new for new in row.replaced_by if new in kept)})
-                for row in rows
-            )
-        )
+        """The document that holds ``codes`` and all that they lie in, replaced codes included.
+
+        All parts of a code that was split come along: with one part left, that part would seem to be the whole.
+        """
+        kept = frozenset[str]()
+        wanted = frozenset(codes)
+        while not wanted <= kept:
+            kept |= frozenset[str]().union(*(self.ancestors(code) for code in wanted))
+            wanted = frozenset(new for code in kept for new in self._rows[code].replaced_by)
+        return AreasFile(areas=tuple(row for row in self._rows.values() if row.code in kept))
 
     def _upward(self, code: str) -> set[str]:
         """``code`` and what it lies in by the table of parents alone."""
