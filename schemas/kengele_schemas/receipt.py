@@ -82,7 +82,7 @@ class Leaf(Model):
     digest: Bytes32
     bytes: Bytes32
     policy: Annotated[int, Field(ge=0, le=2**53)]
-    at: Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")]
+    at: Annotated[str, Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$")]
     decisions: Annotated[
         tuple[
             Annotated[
