@@ -11,12 +11,15 @@ speak of its own area only, and that all documents together make sense.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
+import os
 import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -30,6 +33,7 @@ from tuf.api.exceptions import (
     BadVersionNumberError,
     DownloadError,
     DownloadHTTPError,
+    DownloadLengthMismatchError,
     ExpiredMetadataError,
     LengthOrHashMismatchError,
     RepositoryError,
@@ -70,6 +74,7 @@ MONITORS: Final = "monitors"
 POLICY: Final = "policy"
 _MAX_DOCUMENT: Final = 4 * 1024 * 1024
 _SEEN: Final = "seen"
+_FOLDERS: Final = (METADATA.rstrip("/"), f"{METADATA}root_history", TARGETS.rstrip("/"))
 _MOMENT: Final = timedelta(seconds=1)
 _LEFT_OVER: Final = 60.0
 """Seconds after which a set that is not current is nobody's any more: another process may just be reading it."""
@@ -130,8 +135,9 @@ class TrustStore:
                 ``not-served`` or ``bad-signature``; what was verified before stays.
             Malformed: a signed document does not follow its model, or they do not fit each other.
             Unreachable: as ``fetch`` raises it.
+            Damaged: ``not-kept``: the directory cannot be written to.
         """
-        return self._take(_Fetcher(fetch), scope, now, office, fresh=True)
+        return self._take(_Fetcher(fetch), scope, now, office, fresh=True, until=now)
 
     def carried(self, fetch: Fetch, scope: Scope, now: datetime, office: str = "") -> Trusted:
         """The documents as somebody carried them here, on a stick or in a directory, days after they left the hub.
@@ -143,26 +149,44 @@ class TrustStore:
             As :meth:`refresh`.
         """
         fetcher = _Fetcher(fetch)
-        trusted = self._take(fetcher, scope, min(now, fetcher.vouched_until() - _MOMENT), office, fresh=False)
-        if trusted.targets_expire <= now:
-            raise Untrusted("frozen", "These rules are past their date.", "Ask a coordinator for newer ones.")
-        return trusted
+        vouched = min(now, fetcher.vouched_until() - _MOMENT)
+        return self._take(fetcher, scope, vouched, office, fresh=False, until=now)
 
-    def _take(self, fetcher: _Fetcher, scope: Scope, now: datetime, office: str, *, fresh: bool) -> Trusted:
+    def _take(
+        self, fetcher: _Fetcher, scope: Scope, now: datetime, office: str, *, fresh: bool, until: datetime
+    ) -> Trusted:
         # TUF keeps each file as soon as it has verified it. What a hub serves in part must not spoil the last whole
         # set, so a refresh works on a copy, which takes the set's place only when all of it holds.
-        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        copy = Path(tempfile.mkdtemp(prefix="set-", dir=self._directory))
         try:
-            if self._current.exists():
-                shutil.copytree(self._current, copy, symlinks=True, dirs_exist_ok=True)
-            trusted = self._verified(copy, fetcher, scope, now, office, fresh=fresh)
-            (copy / _SEEN).write_text(now.isoformat(), "ascii")
-        except BaseException:
-            shutil.rmtree(copy, ignore_errors=True)
-            raise
-        self._adopt(copy)
-        return trusted
+            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            while True:
+                before = self._named()
+                copy = Path(tempfile.mkdtemp(prefix="set-", dir=self._directory))
+                try:
+                    self._copy_to(copy)
+                    trusted = self._verified(copy, fetcher, scope, now, office, fresh=fresh)
+                    if trusted.targets_expire <= until:
+                        raise Untrusted(
+                            "frozen", "These rules are past their date.", "Ask a coordinator for newer ones."
+                        )
+                    (copy / _SEEN).write_text(now.isoformat(), "ascii")
+                    _sync(copy)
+                    adopted = self._adopt(copy, before)
+                except BaseException:
+                    if self._named() != copy.name:
+                        shutil.rmtree(copy, ignore_errors=True)
+                    raise
+                if adopted:
+                    self._tidy(copy)
+                    return trusted
+                # Another process was faster. What it took may be newer, so it is judged by that, from the start.
+                shutil.rmtree(copy, ignore_errors=True)
+        except OSError:
+            raise Damaged(
+                "not-kept",
+                "The rules cannot be kept here.",
+                "Look at this disk's space and the directory's permissions.",
+            ) from None
 
     def offline(self, scope: Scope, now: datetime, office: str = "") -> Trusted:
         """The documents as they were verified last, their signatures checked again; whether they still hold is for
@@ -172,22 +196,25 @@ class TrustStore:
             Untrusted: ``no-trust``: nothing was ever verified here.
             Damaged: what is on the disk is not what was verified.
         """
-        try:
-            seen = datetime.fromisoformat((self._current / _SEEN).read_text("ascii"))
-        except (OSError, ValueError):
+        current = self._set()
+        if not current.is_dir():
             raise Untrusted(
                 "no-trust", "This member has never seen the network's rules.", "Go online once; they are kept then."
-            ) from None
+            )
         try:
-            return self._verified(self._current, _Fetcher(self._local), scope, min(now, seen), office, fresh=False)
-        except KengeleError as error:
+            judged = min(now, datetime.fromisoformat((current / _SEEN).read_text("ascii")))
+            fetcher = _Fetcher(lambda path: _local(current, path))
+            return self._verified(current, fetcher, scope, judged, office, fresh=False)
+        except (KengeleError, OSError, ValueError, TypeError) as error:
+            code = error.code if isinstance(error, KengeleError) else "unreadable"
             raise Damaged(
-                "damaged", f"The rules kept here cannot be used ({error.code}).", "Go online; they are fetched anew."
+                "damaged", f"The rules kept here cannot be used ({code}).", "Go online; they are fetched anew."
             ) from None
 
     def files(self) -> dict[str, bytes]:
         """What was verified last, under the paths by which the hub serves it; for who drafts the next version."""
-        folder = self._current / METADATA
+        current = self._set()
+        folder = current / METADATA
         found = {f"{METADATA}{path.name}": path.read_bytes() for path in (folder / "root_history").glob("*.root.json")}
         for path in folder.glob("*.json"):
             data = path.read_bytes()
@@ -195,7 +222,7 @@ class TrustStore:
                 found[f"{METADATA}{path.name}"] = data
             elif path.name != "root.json":
                 found[f"{METADATA}{metadata_version(data)}.{path.name}"] = data
-        for path in (self._current / TARGETS).iterdir():
+        for path in (current / TARGETS).iterdir():
             data = path.read_bytes()
             folder_name, slash, name = unquote(path.name).rpartition("/")
             found[f"{TARGETS}{folder_name}{slash}{hashlib.sha256(data).hexdigest()}.{name}"] = data
@@ -205,30 +232,51 @@ class TrustStore:
     def _current(self) -> Path:
         return self._directory / "current"
 
-    def _adopt(self, copy: Path) -> None:
-        """Makes ``copy`` the current set, at once or, after a crash, not at all; sets before it are removed."""
-        link = self._directory / f".{copy.name}"
-        link.symlink_to(copy.name)
-        link.replace(self._current)
-        for old in self._directory.glob("set-*"):
-            if old != copy and old.stat().st_mtime < time.time() - _LEFT_OVER:
-                shutil.rmtree(old, ignore_errors=True)
-
-    def _local(self, path: str) -> bytes | None:
-        """A file of this directory under the name the hub would serve it by."""
-        folder, _, name = path.partition("/")
-        if folder == TARGETS.rstrip("/"):
-            head, slash, last = name.rpartition("/")
-            local = self._current / folder / quote(f"{head}{slash}{last.partition('.')[2]}", "")
-        elif name.endswith(".root.json"):
-            local = self._current / folder / "root_history" / name
-        else:
-            role = name if name == "timestamp.json" else name.partition(".")[2]
-            local = self._current / folder / quote(role, "")
+    def _named(self) -> str:
+        """The name of the set that is current; empty if none is, or if links were lost on the way from elsewhere."""
         try:
-            return local.read_bytes()
+            return self._current.readlink().name
         except OSError:
-            return None
+            return ""
+
+    def _set(self) -> Path:
+        """The current set's own directory: who reads in it reads one set, whatever takes its place meanwhile."""
+        name = self._named()
+        return self._directory / name if name else self._current
+
+    def _copy_to(self, copy: Path) -> None:
+        """The files of the current set; whatever else stands there would only be in the way."""
+        current = self._set()
+        for name in _FOLDERS:
+            (copy / name).mkdir(mode=0o700)
+            for path in (current / name).glob("*.json"):
+                if path.is_file() and not path.is_symlink():
+                    shutil.copyfile(path, copy / name / path.name)
+
+    def _adopt(self, copy: Path, before: str) -> bool:
+        """Makes ``copy`` the current set if that is still ``before``: at once or, after a crash, not at all."""
+        with (self._directory / ".lock").open("ab") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if self._named() != before:
+                return False
+            if before:
+                with suppress(OSError):
+                    os.utime(self._directory / before)
+            elif self._current.is_dir():
+                self._current.rename(self._directory / f"{copy.name}-before")
+            link = self._directory / f".{copy.name}"
+            link.symlink_to(copy.name)
+            link.replace(self._current)
+            with suppress(OSError):
+                _sync(self._directory, deep=False)
+            return True
+
+    def _tidy(self, current: Path) -> None:
+        """Removes sets that nobody can be reading any more."""
+        for old in self._directory.glob("set-*"):
+            with suppress(OSError):
+                if old != current and old.stat().st_mtime < time.time() - _LEFT_OVER:
+                    shutil.rmtree(old)
 
     def _verified(
         self, directory: Path, fetcher: _Fetcher, scope: Scope, now: datetime, office: str, *, fresh: bool
@@ -296,6 +344,33 @@ class _Fetcher(FetcherInterface):
         return until if until.tzinfo else until.replace(tzinfo=UTC)
 
 
+def _local(current: Path, path: str) -> bytes | None:
+    """A file of the set in ``current`` under the name the hub would serve it by."""
+    folder, _, name = path.partition("/")
+    if folder == TARGETS.rstrip("/"):
+        head, slash, last = name.rpartition("/")
+        local = current / folder / quote(f"{head}{slash}{last.partition('.')[2]}", "")
+    elif name.endswith(".root.json"):
+        local = current / folder / "root_history" / name
+    else:
+        role = name if name == "timestamp.json" else name.partition(".")[2]
+        local = current / folder / quote(role, "")
+    try:
+        return local.read_bytes()
+    except OSError:
+        return None
+
+
+def _sync(folder: Path, *, deep: bool = True) -> None:
+    """Has ``folder`` on the disk, by default with all that is in it."""
+    for path in (*(folder.rglob("*") if deep else ()), folder):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
 def _target(updater: Updater, path: str) -> bytes:
     info = updater.get_targetinfo(path)
     if info is None:
@@ -313,7 +388,7 @@ def _told(error: Exception) -> Untrusted:
         return Untrusted("rolled-back", "The hub serves rules older than those seen here.", _MEND)
     if isinstance(error, UnsignedMetadataError):
         return Untrusted("too-few-signatures", "Too few coordinators have signed these rules.", _MEND)
-    if isinstance(error, LengthOrHashMismatchError):
+    if isinstance(error, LengthOrHashMismatchError | DownloadLengthMismatchError):
         return Untrusted("mix-and-match", "The hub serves files that do not belong together.", _MEND)
     if isinstance(error, DownloadError):
         return Untrusted("not-served", "The hub does not serve a file of the network's rules.", _MEND)
