@@ -18,15 +18,17 @@ from typing import Any, Final
 
 import structlog
 from nats.aio.client import Client
+from tuf.api.metadata import Metadata
 
 from kengele_schemas import metadata, subjects
 from kengele_schemas.encoding import b64u, dumps, loads, unb64u
 from kengele_schemas.errors import Damaged, KengeleError, Malformed, Refused
 from kengele_schemas.metadata import Files
-from kengele_schemas.trust import Trusted, TrustStore
+from kengele_schemas.trust import METADATA, Trusted, TrustStore
 
 from . import jetstream
 from .access import Access
+from .board import Board
 from .errors import Conflict
 from .home import HubKeys
 from .intake import Standing
@@ -56,6 +58,7 @@ class Authority:
         self.standing: Standing | None = None
         self._changing = asyncio.Lock()
         self._feeds: set[str] = set()
+        self.board = Board(self.nc)
 
     @property
     def _store(self) -> Path:
@@ -101,20 +104,29 @@ class Authority:
             return await self._publish(None, incoming)
 
     async def publish(self, incoming: Files) -> int:
-        """Stores a new version. Gives its number. Raises as :meth:`found`; nothing in force changes then."""
+        """Stores a new version. Gives its number. Raises as :meth:`found`; nothing in force changes then.
+
+        Unavailable, StorageFull: it may be in force; sent again, it is brought to its end.
+        """
         async with self._changing:
             if not self.files:
                 raise not_admitted()
+            if incoming and incoming.items() <= self.files.items():
+                return await self._hold()
             return await self._publish(self.files, incoming)
 
     async def _publish(self, current: Files | None, incoming: Files) -> int:
         now = datetime.now(UTC)
         accepted = metadata.accept(current, incoming, self.keys.snapshot_key, self.keys.timestamp_key, now)
         if current is None:
-            network = self._read(accepted).network
-            if network.hub_key != b64u(bytes(self.keys.hub_key.verify_key)):
+            network = metadata.document_of(accepted, "network.json")
+            if network["hub_key"] != b64u(bytes(self.keys.hub_key.verify_key)):
                 raise Refused("another-hub", "These files name another hub.", "Found the network with this hub's card.")
         await self._save(accepted)
+        return await self._hold()
+
+    async def _hold(self) -> int:
+        """Brings the files that are stored into force and into the log; gives their version."""
         await self._apply()
         if self.standing is None:
             raise Damaged("damaged", "The trust files cannot be read back.")
@@ -145,6 +157,13 @@ class Authority:
             raise Damaged("damaged", "The first root is missing from the trust files.", "Restore the broker's store.")
         return TrustStore(self._store, root).refresh(files.get, "hub", datetime.now(UTC))
 
+    def _last_word(self, store: TrustStore, files: Files) -> Trusted:
+        try:
+            return store.offline("hub", datetime.now(UTC))
+        except KengeleError:
+            # The directory is lost besides, as after a restoration.
+            return store.refresh(files.get, "hub", _held_until(files))
+
     async def _apply(self) -> None:
         try:
             trusted = await asyncio.to_thread(self._read, dict(self.files))
@@ -154,17 +173,18 @@ class Authority:
                 raise
             # After a long stop the coordinators' signatures may be past their date; what they said last still holds,
             # and the hub must run for them to sign anew.
-            trusted = await asyncio.to_thread(TrustStore(self._store, root).offline, "hub", datetime.now(UTC))
+            trusted = await asyncio.to_thread(self._last_word, TrustStore(self._store, root), dict(self.files))
             _log.warning("trust-expired")
         standing = Standing.of(trusted)
         for nkeys in standing.desks.values():
             for nkey in set(nkeys) - self._feeds:
                 await jetstream.ensure_feed(self.nc, nkey, replicas=self.replicas)
                 self._feeds.add(nkey)
+        # Before the broker is told: whether it answers or not, nothing more is taken from who is revoked.
+        self.standing = standing
         revoked = {row.nkey for row in trusted.connections.revoked} if trusted.connections else set()
         if revoked:
             await self.access.revoke(revoked)
-        self.standing = standing
         for nkey in revoked & self._feeds:
             await jetstream.remove_feed(self.nc, nkey)
             self._feeds.discard(nkey)
@@ -207,6 +227,12 @@ class Authority:
         document = loads(request, max_bytes=MAX_REQUEST)
         return {"code": "published", "version": await self.publish(_files(document))}
 
+    async def answer_board(self, nkey: str, request: bytes) -> dict[str, Any]:
+        """The answer to a coordinator who looks at the board or puts something there."""
+        if self.standing is None or self.standing.roles.get(nkey, ("", ""))[0] != "coordinator":
+            raise not_admitted()
+        return await self.board.answer(request)
+
     async def answer_join(self, nkey: str, request: bytes) -> dict[str, Any]:
         """The answer to who is not in yet: credentials for a key that the roster names, or the founding."""
         document = loads(request, max_bytes=MAX_REQUEST)
@@ -223,6 +249,13 @@ class Authority:
 def not_admitted() -> Refused:
     """One refusal for whoever is not let in, whatever the reason."""
     return Refused("not-admitted", "This key is not in the network's roster.", "Ask a coordinator; then try again.")
+
+
+def _held_until(files: Files) -> datetime:
+    """The last second in which every signature on ``files`` held."""
+    metadata_files = (data for path, data in files.items() if path.startswith(METADATA))
+    ends = [Metadata[Any].from_bytes(data).signed.expires for data in metadata_files]
+    return min(ends).replace(tzinfo=UTC) - timedelta(seconds=1)
 
 
 def _files(document: Any) -> dict[str, bytes]:

@@ -174,7 +174,7 @@ def publish_permissions(role: Role, hub_account: str) -> list[str]:
     allowed: dict[Role, list[str]] = {
         "monitor": [report, trust],
         "office": [report, trust, *feed],
-        "coordinator": [trust, f"publish.{_MEMBER}.metadata"],
+        "coordinator": [trust, f"publish.{_MEMBER}.metadata", f"board.{_MEMBER}.ask"],
         "joiner": [subjects.CREDENTIAL_REQUESTS],
     }
     return allowed[role]

@@ -82,6 +82,13 @@ async def ensure_streams(nc: Client, *, replicas: int = 1, ledger_max_bytes: int
     await _ensure_stream(nc, subjects.TRUST, [subjects.TRUST_FILES], replicas, {"max_msgs_per_subject": 1})
     await _ensure_stream(
         nc,
+        subjects.BOARD,
+        [subjects.BOARD_ITEMS],
+        replicas,
+        {"max_msgs_per_subject": 1, "max_bytes": 256 * 1024**2, "max_age": 30 * 24 * HOUR * _NANOSECONDS},
+    )
+    await _ensure_stream(
+        nc,
         subjects.REFUSED,
         [subjects.REFUSALS],
         replicas,
@@ -206,6 +213,11 @@ async def at(nc: Client, stream: str, sequence: int) -> Stored | None:
 def _stored(found: Mapping[str, Any]) -> Stored:
     message = found["message"]
     return Stored(int(message["seq"]), base64.b64decode(message.get("data", "")), message["subject"])
+
+
+async def purge(nc: Client, stream: str, subject: str) -> None:
+    """Deletes all messages under ``subject``. Raises Unavailable."""
+    await _api(nc, f"STREAM.PURGE.{subjects.token(stream)}", {"filter": subject}, or_none=_NOT_FOUND)
 
 
 async def read_all(nc: Client, stream: str, start: int = 1, *, timeout: float = 10) -> AsyncIterator[Stored]:

@@ -64,6 +64,7 @@ class Worker:
         await self._nc.subscribe(subjects.SUBMISSIONS, queue=_QUEUE, cb=self._submitted)
         await self._nc.subscribe(subjects.TRUST_REQUESTS, queue=_QUEUE, cb=self._trust_asked)
         await self._nc.subscribe(subjects.METADATA_REQUESTS, queue=_QUEUE, cb=self._service("answer_publish"))
+        await self._nc.subscribe(subjects.BOARD_REQUESTS, queue=_QUEUE, cb=self._service("answer_board"))
         await self._nc.subscribe(subjects.CREDENTIAL_REQUESTS, queue=_QUEUE, cb=self._service("answer_join"))
 
     async def run(self) -> None:

@@ -266,6 +266,34 @@ def signers(draft: Draft) -> set[str]:
     return set.intersection(*sets) if sets else set()
 
 
+def signed_by(draft: Draft) -> list[str]:
+    """The ids of the coordinators who have signed all of ``draft``; :func:`missing` says whether that is enough."""
+    keys = _keys(draft)
+    return sorted(coordinator_id(bytes.fromhex(keys[one].keyval["public"])) for one in signers(draft) & keys.keys())
+
+
+def draft_id(draft: Draft) -> str:
+    """22 characters for what ``draft`` says: the same whoever has signed it so far."""
+    return b64u(hashlib.sha256(canonical(_said(draft))).digest()[:16])
+
+
+def merge(one: Draft, other: Draft) -> Draft:
+    """``one`` with the signatures of ``other`` besides its own: two coordinators may sign at the same time.
+
+    Raises:
+        Refused: ``another-draft``: they do not say the same.
+    """
+    if draft_id(one) != draft_id(other) or one.documents != other.documents:
+        raise Refused("another-draft", "These are two drafts, not one.", "Ask for the newest file.")
+    roles = {}
+    for role, data in one.roles.items():
+        metadata = Metadata[Any].from_bytes(data)
+        for keyid, signature in Metadata[Any].from_bytes(other.roles[role]).signatures.items():
+            metadata.signatures.setdefault(keyid, signature)
+        roles[role] = metadata.to_bytes()
+    return replace(one, roles=roles)
+
+
 def accept(
     current: Files | None, incoming: Files, snapshot_key: SigningKey, timestamp_key: SigningKey, now: datetime
 ) -> dict[str, bytes]:

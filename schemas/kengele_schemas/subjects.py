@@ -20,18 +20,21 @@ from .nkeys import decode_public
 LEDGER: Final = "LEDGER"
 TRUST: Final = "TRUST"
 REFUSED: Final = "REFUSED"
+BOARD: Final = "BOARD"
 
 SUBMISSIONS: Final = "reports.*.submit"
-"""What the hub listens on for reports; likewise the four below for their requests."""
+"""What the hub listens on for reports; likewise those below for their requests."""
 TRUST_REQUESTS: Final = "trust.*.get"
 METADATA_REQUESTS: Final = "publish.*.metadata"
 CREDENTIAL_REQUESTS: Final = "join.*.credentials"
-SERVICES: Final = (SUBMISSIONS, TRUST_REQUESTS, METADATA_REQUESTS, CREDENTIAL_REQUESTS)
+BOARD_REQUESTS: Final = "board.*.ask"
+SERVICES: Final = (SUBMISSIONS, TRUST_REQUESTS, METADATA_REQUESTS, CREDENTIAL_REQUESTS, BOARD_REQUESTS)
 
 LEDGER_ALL: Final = "ledger.>"
 LEDGER_REPORTS: Final = "ledger.report.*"
 TRUST_FILES: Final = "trustfile.*"
 REFUSALS: Final = "refused.*"
+BOARD_ITEMS: Final = "boarditem.*.*"
 
 MAX_PATH: Final = 128
 """Characters of a trust file's path."""
@@ -67,6 +70,11 @@ def trust_get(nkey: str) -> str:
 def publish_metadata(nkey: str) -> str:
     """Request of a coordinator: signed roster and policy metadata."""
     return f"publish.{member(nkey)}.metadata"
+
+
+def board_ask(nkey: str) -> str:
+    """Request of a coordinator: what is on the board, or to put something there."""
+    return f"board.{member(nkey)}.ask"
 
 
 def join_credentials(nkey: str) -> str:
@@ -143,6 +151,11 @@ def ledger_trust(version: int) -> str:
 def refused(nkey: str) -> str:
     """Where what a member sent in vain is kept aside."""
     return f"refused.{member(nkey)}"
+
+
+def board_item(kind: str, name: str) -> str:
+    """Where one thing on the coordinators' board is kept."""
+    return f"boarditem.{token(kind)}.{token(name)}"
 
 
 def trust_file(path: str) -> str:

@@ -12,9 +12,11 @@ from typing import Any, Final
 from kengele_node import terminal
 from kengele_node.member import Member, now
 from kengele_schemas import metadata
+from kengele_schemas.errors import KengeleError
 from kengele_schemas.metadata import Draft
 from kengele_schemas.trust import assemble
 
+from . import board
 from . import documents as papers
 
 _DRAFT: Final = "draft.json"
@@ -55,6 +57,11 @@ async def current(member: Member) -> dict[str, bytes]:
     return member.trust.files()
 
 
+async def _on_board(member: Member, draft: Draft) -> None:
+    async with member.session() as session:
+        await board.put(session, draft)
+
+
 def check(made: Mapping[str, Any]) -> None:
     """Raises what any member would find wrong with these documents."""
     assemble({path: json.dumps(value).encode() for path, value in made.items()}, version=1, fresh=True, expires=now())
@@ -63,20 +70,30 @@ def check(made: Mapping[str, Any]) -> None:
 def written(args: argparse.Namespace, draft: Draft, changes: Sequence[str]) -> int:
     """Writes the draft, and says what changes and what it still needs."""
     args.draft.write_bytes(draft.encode())
+    return told(args, draft, str(args.draft), changes)
+
+
+def told(args: argparse.Namespace, draft: Draft, where: str, changes: Sequence[str]) -> int:
+    """Says what ``draft``, to be found at ``where``, changes and what it still needs."""
     lacking = metadata.missing(draft)
+    name = metadata.draft_id(draft)
     if args.json:
         terminal.emit(
-            {"draft": str(args.draft), "version": draft.version, "missing": lacking, "changes": list(changes)}
+            {"draft": where, "name": name, "version": draft.version, "missing": lacking, "changes": list(changes)}
         )
         return 0
     for line in changes:
         terminal.say(f"  {line}")
-    terminal.say(f"Version {draft.version} is drafted in {args.draft} and signed by you.")
+    terminal.say(f"Version {draft.version} is in {where} and signed by you.")
+    if draft.version > 1:
+        terminal.say(f"On the coordinators' board it is {name}.")
     if lacking:
-        terminal.say(f"It needs {max(lacking.values())} more: give the file to another coordinator, who runs")
-        terminal.say(f"  kengele coordinator sign {args.draft}")
+        terminal.say(
+            f"It needs {max(lacking.values())} more: give the file, or the name, to another coordinator, who runs"
+        )
+        terminal.say(f"  kengele coordinator sign {where}")
     else:
-        terminal.say(f"It can be published:  kengele coordinator publish {args.draft}")
+        terminal.say(f"It can be published:  kengele coordinator publish {where}")
     return 0
 
 
@@ -88,4 +105,8 @@ def propose(args: argparse.Namespace, change: Callable[[dict[str, Any]], dict[st
     after = change(before)
     check({**before, **after})
     draft = metadata.sign(metadata.edit(files, after, now()), member.key)
+    try:
+        asyncio.run(_on_board(member, draft))
+    except KengeleError as error:
+        terminal.note(f"It is not on the board ({error.code}); pass the file on.")
     return written(args, draft, papers.describe(before, after))

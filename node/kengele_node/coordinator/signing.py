@@ -6,42 +6,54 @@ import argparse
 import asyncio
 import hashlib
 import json
+import re
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from kengele_node import terminal
-from kengele_node.member import Member, encode_files, joiner
+from kengele_node.member import Member, encode_files, joiner, now
 from kengele_schemas import metadata, subjects
 from kengele_schemas.cards import HubCard, NetworkCard, read_card
 from kengele_schemas.encoding import b64u
-from kengele_schemas.errors import Refused
+from kengele_schemas.errors import KengeleError, Refused
 from kengele_schemas.metadata import Draft
 
+from . import board
 from . import documents as papers
-from .drafting import action, current, opened, written
+from .drafting import action, current, opened, told, written
 from .founding import HUB_CARD
+
+_NAME: Final = re.compile(r"[A-Za-z0-9_-]{21}[AQgw]")
 
 
 def add(actions: Any) -> None:
-    """Adds ``sign`` and ``publish``."""
+    """Adds ``sign``, ``publish`` and ``board``."""
     sign = action(actions, "sign", "sign a draft, after it was shown", "kengele coordinator sign draft.json", _sign)
-    sign.add_argument("draft", type=Path)
+    sign.add_argument("draft", help="its file, or its name on the board")
     sign.add_argument("--yes", action="store_true", help="do not ask")
     publish = action(
         actions, "publish", "bring a signed draft into force", "kengele coordinator publish draft.json", _publish
     )
-    publish.add_argument("draft", type=Path)
+    publish.add_argument("draft", help="its file, or its name on the board")
     publish.add_argument("--card", type=Path, default=Path("network.json"), help="where a new network's card goes")
+    listed = action(
+        actions,
+        "board",
+        "list the proposals that wait for signatures, or take one off",
+        "kengele coordinator board --drop 6wCkK0dMs0G9eJxZ1mW2xQ",
+        _board,
+    )
+    listed.add_argument("--drop", metavar="NAME", help="take this proposal off the board")
 
 
 def _sign(args: argparse.Namespace) -> int:
     member = opened(args)
-    draft = Draft.decode(args.draft.read_bytes())
+    draft = _taken(args, member)
+    files = asyncio.run(current(member)) if draft.version > 1 else None
+    metadata.check(draft, files, now())
     after = {path: json.loads(data) for path, data in draft.documents.items()}
-    before: dict[str, Any] = {}
-    if draft.version > 1:
-        files = asyncio.run(current(member))
-        before = {path: metadata.document_of(files, path) for path in metadata.document_paths(files)}
+    before = {path: metadata.document_of(files, path) for path in metadata.document_paths(files)} if files else {}
     changes = papers.describe(before, after)
     if not args.json:
         for line in changes:
@@ -49,12 +61,38 @@ def _sign(args: argparse.Namespace) -> int:
     if not args.yes and terminal.interactive() and not terminal.confirm(f"Sign version {draft.version}?"):
         terminal.note("Not signed.")
         return 1
-    return written(args, metadata.sign(draft, member.key), changes if args.json else [])
+    draft = metadata.sign(draft, member.key)
+    if _is_file(args):
+        args.draft = Path(args.draft)
+        return written(args, draft, changes if args.json else [])
+    asyncio.run(_put_back(member, draft))
+    return told(args, draft, args.draft, changes if args.json else [])
+
+
+def _is_file(args: argparse.Namespace) -> bool:
+    return Path(args.draft).is_file() or not _NAME.fullmatch(args.draft)
+
+
+def _taken(args: argparse.Namespace, member: Member) -> Draft:
+    """The draft in the file that was named, or on the board."""
+    if _is_file(args):
+        return Draft.decode(Path(args.draft).read_bytes())
+
+    async def get() -> Draft:
+        async with member.session() as session:
+            return await board.get(session, args.draft)
+
+    return asyncio.run(get())
+
+
+async def _put_back(member: Member, draft: Draft) -> None:
+    async with member.session() as session:
+        await board.put(session, draft)
 
 
 def _publish(args: argparse.Namespace) -> int:
     member = opened(args)
-    draft = Draft.decode(args.draft.read_bytes())
+    draft = _taken(args, member)
     lacking = metadata.missing(draft)
     if lacking:
         raise Refused(
@@ -76,7 +114,10 @@ async def _sent(args: argparse.Namespace, member: Member, draft: Draft) -> dict[
     files = encode_files(draft.files())
     if draft.version > 1:
         async with member.session() as session:
-            return await session.ask(subjects.publish_metadata(member.nkey.public), files)
+            answer: dict[str, Any] = await session.ask(subjects.publish_metadata(member.nkey.public), files)
+            with suppress(KengeleError):
+                await board.drop(session, metadata.draft_id(draft))
+        return answer
     try:
         hub = read_card((member.home / HUB_CARD).read_bytes(), HubCard)
     except OSError:
@@ -84,7 +125,7 @@ async def _sent(args: argparse.Namespace, member: Member, draft: Draft) -> dict[
             "no-hub-card", "This home has not got the hub's card.", "Publish from the home that founded the network."
         ) from None
     async with joiner(hub.urls, hub.join) as ask:
-        answer: dict[str, Any] = await ask(member.nkey.public, {"found": hub.token, "files": files})
+        answer = await ask(member.nkey.public, {"found": hub.token, "files": files})
     if answer.get("code") == "published":
         root = draft.roles["root"]
         card = NetworkCard(
@@ -99,3 +140,27 @@ async def _sent(args: argparse.Namespace, member: Member, draft: Draft) -> dict[
         if not args.json:
             terminal.say(f"The network's card is {args.card}: give it to everyone who joins.")
     return answer
+
+
+def _board(args: argparse.Namespace) -> int:
+    member = opened(args)
+
+    async def look() -> list[dict[str, Any]]:
+        async with member.session() as session:
+            if args.drop:
+                await board.drop(session, args.drop)
+            await session.refresh()
+            return await board.proposals(session, member.trust.files())
+
+    found = asyncio.run(look())
+    if args.json:
+        terminal.emit({"proposals": found})
+        return 0
+    if not found:
+        terminal.say("Nothing waits on the board.")
+    for item in found:
+        lacking = max(item["missing"].values(), default=0)
+        wants = f"needs {lacking} more" if lacking else "can be published"
+        terminal.say(f"{item['name']}  version {item['version']}  {item['at']}  {item['state']}, {wants}")
+        terminal.say(f"    signed by {', '.join(item['signed_by']) or 'nobody'}")
+    return 0

@@ -101,7 +101,7 @@ def test_the_templates_allow_the_names_that_the_subjects_module_spells() -> None
     both = {subjects.reports_submit(NKEY), subjects.trust_get(NKEY)}
     assert own("monitor") == both
     assert own("office") == both | feed
-    assert own("coordinator") == {subjects.trust_get(NKEY), subjects.publish_metadata(NKEY)}
+    assert own("coordinator") == {f(NKEY) for f in (subjects.trust_get, subjects.publish_metadata, subjects.board_ask)}
     assert own("joiner") == {subjects.CREDENTIAL_REQUESTS}
 
 

@@ -1,0 +1,104 @@
+"""The board: where coordinators find each other's proposals, so that none has to be carried from desk to desk.
+
+A proposal is a draft with at least one coordinator's signature. It counts for nothing here, and the hub can change
+none: who takes it from the board checks it as if it came by courier. What it would bring into force is no secret from
+the hub, which serves the documents once they hold.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from nats.aio.client import Client
+
+from kengele_schemas import metadata, subjects
+from kengele_schemas.encoding import dumps, loads
+from kengele_schemas.errors import KengeleError, Malformed, Refused
+from kengele_schemas.metadata import Draft
+
+from . import jetstream
+
+MAX_REQUEST: Final = 900 * 1024
+MAX_PROPOSALS: Final = 200
+_PROPOSAL: Final = "proposal"
+
+
+@dataclass
+class Board:
+    """Proposals by their id, kept in the broker for thirty days."""
+
+    nc: Client
+    _changing: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def answer(self, request: bytes) -> dict[str, Any]:
+        """The answer to a coordinator: ``list``, ``get``, ``put`` or ``drop``.
+
+        Raises:
+            Malformed, Refused, Untrusted: what is wrong with the request or the draft.
+        """
+        document = loads(request, max_bytes=MAX_REQUEST)
+        if not isinstance(document, dict):
+            raise Malformed("malformed", "This is no request to the board.")
+        what, name = document.get("do"), document.get("name")
+        if what == "list":
+            return {"code": "listed", "proposals": [self._told(*item) for item in await self._all()]}
+        if what == "put":
+            return await self._put(_draft(document.get("draft")))
+        if not isinstance(name, str):
+            raise Malformed("malformed", "This is no request to the board.")
+        if what == "get":
+            _, draft = await self._find(name)
+            return {"code": "found", "draft": draft.encode().decode("utf-8")}
+        if what == "drop":
+            await self._find(name)
+            await jetstream.purge(self.nc, subjects.BOARD, subjects.board_item(_PROPOSAL, name))
+            return {"code": "dropped"}
+        raise Malformed("malformed", "This is no request to the board.")
+
+    async def _put(self, draft: Draft) -> dict[str, Any]:
+        if not metadata.signed_by(draft):
+            raise Refused("too-few-signatures", "A proposal is signed by whoever makes it.", "Sign it first.")
+        name = metadata.draft_id(draft)
+        async with self._changing:
+            known = {item[0]: item[2] for item in await self._all()}
+            if name in known:
+                draft = metadata.merge(known[name], draft)
+            elif len(known) >= MAX_PROPOSALS:
+                raise Refused("board-full", "Too many proposals are on the board.", "Take some off it: board drop")
+            body = dumps(
+                {"at": datetime.now(UTC).isoformat(timespec="seconds"), "draft": draft.encode().decode("utf-8")}
+            )
+            await jetstream.publish_batch(self.nc, [(subjects.board_item(_PROPOSAL, name), body, {})])
+        return {"code": "kept", "name": name, "missing": metadata.missing(draft)}
+
+    async def _find(self, name: str) -> tuple[str, Draft]:
+        for known, at, draft in await self._all():
+            if known == name:
+                return at, draft
+        raise Refused("no-such-proposal", "There is no such proposal on the board.", "See: kengele coordinator board")
+
+    async def _all(self) -> list[tuple[str, str, Draft]]:
+        """Name, time and draft of each proposal, the oldest first."""
+        found = []
+        async for stored in jetstream.read_all(self.nc, subjects.BOARD):
+            try:
+                document = loads(stored.data, max_bytes=2 * MAX_REQUEST)
+                found.append((stored.subject.rpartition(".")[2], str(document["at"]), _draft(document["draft"])))
+            except (KengeleError, KeyError, TypeError):
+                continue
+        return found
+
+    @staticmethod
+    def _told(name: str, at: str, draft: Draft) -> dict[str, Any]:
+        return {"name": name, "at": at, "version": draft.version, "signed_by": metadata.signed_by(draft)}
+
+
+def _draft(text: Any) -> Draft:
+    if not isinstance(text, str):
+        raise Malformed("bad-draft", "This is not a draft of roster or policy.", "Ask for the file again.")
+    draft = Draft.decode(text.encode("utf-8"))
+    metadata.missing(draft)
+    return draft
