@@ -215,10 +215,14 @@ class Hub:
         """One more worker on ``broker``; its cache is in ``home``."""
         home.mkdir(exist_ok=True)
         nc = await broker.access.connect()
-        ledger = Ledger(nc, keys.hub_key, LOG, home / "ledger.cache")
-        await ledger.load()
-        authority = Authority(keys, nc, broker.access, ledger, hashlib.sha256(TOKEN).digest())
-        await authority.load()
+        try:
+            ledger = Ledger(nc, keys.hub_key, LOG, home / "ledger.cache")
+            await ledger.load()
+            authority = Authority(keys, nc, broker.access, ledger, hashlib.sha256(TOKEN).digest())
+            await authority.load()
+        except BaseException:
+            await nc.close()
+            raise
         worker = Worker(keys, nc, ledger, authority)
         delivery = Delivery(nc, ledger, keys.hub_key, lambda: authority.standing)
         return cls(home, broker, keys, nc, roster, ledger, authority, worker, delivery)

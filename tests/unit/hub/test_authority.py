@@ -1,0 +1,448 @@
+"""What the coordinators signed, as the hub keeps it, serves it and acts on it. Against a real broker."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import shutil
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime, timedelta, tzinfo
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+from structlog.testing import capture_logs
+
+from kengele_hub import access as access_module
+from kengele_hub import authority as authority_module
+from kengele_hub import credentials, jetstream
+from kengele_hub.errors import Unavailable
+from kengele_hub.ledger import split
+from kengele_schemas import metadata, subjects
+from kengele_schemas.encoding import b64u, dumps, loads
+from kengele_schemas.errors import KengeleError, Malformed, Refused, Untrusted
+from kengele_schemas.nkeys import KeyPair
+from kengele_schemas.trust import TrustStore
+from kengele_testing.hub import TOKEN, Hub, running_hub
+
+pytestmark = pytest.mark.full
+ROOT = "metadata/1.root.json"
+TIMESTAMP = "metadata/timestamp.json"
+Files = Mapping[str, bytes]
+
+
+def run(tmp_path: Path, claim: Callable[[Hub], Awaitable[None]], **options: Any) -> None:
+    """Holds ``claim`` against a hub, founded unless it is said otherwise."""
+
+    async def against_a_hub() -> None:
+        async with running_hub(tmp_path, **options) as hub, asyncio.timeout(60):
+            await claim(hub)
+
+    asyncio.run(against_a_hub())
+
+
+class Clock(datetime):
+    """The hub's clock, ``ahead`` of the machine's."""
+
+    ahead = timedelta(0)
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> Self:
+        return cls.fromtimestamp((datetime.now(UTC) + cls.ahead).timestamp(), tz)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> type[Clock]:
+    monkeypatch.setattr(authority_module, "datetime", Clock)
+    monkeypatch.setattr(Clock, "ahead", timedelta(0))
+    return Clock
+
+
+def encoded(files: Files) -> bytes:
+    """``files`` as a coordinator sends them."""
+    return dumps({path: b64u(data) for path, data in files.items()})
+
+
+async def kept(hub: Hub) -> dict[str, bytes]:
+    """The trust files as they stand in the broker."""
+    return {subjects.trust_path(stored.subject): stored.data for stored in await hub.stored(subjects.TRUST)}
+
+
+def seen_by_a_coordinator(files: Files, directory: Path, now: datetime | None = None) -> Any:
+    """What a client that starts from nothing makes of ``files``."""
+    return TrustStore(directory, files[ROOT]).refresh(files.get, "coordinator", now or datetime.now(UTC))
+
+
+# --- founding ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_network_is_founded_once_and_by_who_has_the_token(tmp_path: Path) -> None:
+    async def claim(hub: Hub) -> None:
+        first, other = hub.roster.first(), hub.roster.first(hub.roster.with_rules(version=5))
+        for token in ("", "!", b64u(bytes(16)), b64u(TOKEN)[:-1], b64u(hashlib.sha256(TOKEN).digest()), "é"):
+            with pytest.raises(Refused) as caught:
+                await hub.authority.found(token, first)
+            assert caught.value.code == "not-admitted"
+        assert hub.authority.standing is None
+        assert await hub.stored(subjects.TRUST) == []
+
+        assert await hub.authority.found(b64u(TOKEN), first) == 1
+        before = dict(hub.authority.files)
+        for again in (first, other):
+            with pytest.raises(Refused) as caught:
+                await hub.authority.found(b64u(TOKEN), again)
+            assert caught.value.code == "not-admitted"
+        assert hub.authority.files == before == await kept(hub)
+
+    run(tmp_path, claim, found=False)
+
+
+def test_a_joiner_founds_over_the_bus_and_is_answered_like_a_stranger_when_it_is_too_late(tmp_path: Path) -> None:
+    async def claim(hub: Hub) -> None:
+        files = {path: b64u(data) for path, data in hub.roster.first().items()}
+        nkey = KeyPair.generate("user").public
+
+        async def ask(document: Any) -> Any:
+            answer = await hub.nc.request(subjects.join_credentials(nkey), dumps(document), timeout=10)
+            return loads(answer.data, max_bytes=8192)
+
+        async with hub.running("worker"):
+            for token in (7, None, "wrong", [b64u(TOKEN)]):
+                assert (await ask({"found": token, "files": files}))["code"] == "not-admitted"
+            for wrong in (None, [], {"metadata/1.root.json": 7}, {"../x": ""}, {ROOT: "!"}):
+                assert (await ask({"found": b64u(TOKEN), "files": wrong}))["code"] == "malformed"
+            assert await ask({"found": b64u(TOKEN), "files": files}) == {"code": "published", "version": 1}
+            late = await ask({"found": b64u(TOKEN), "files": files})
+            assert late == await ask({})
+            assert late["code"] == "not-admitted"
+
+    run(tmp_path, claim, found=False)
+
+
+
+
+def test_before_the_founding_there_is_nothing_to_publish_to_nor_to_be_served(tmp_path: Path) -> None:
+    async def claim(hub: Hub) -> None:
+        with pytest.raises(Refused):
+            await hub.authority.publish(hub.roster.first())
+        for answer in (hub.authority.answer_publish, hub.authority.answer_join):
+            with pytest.raises(Refused) as caught:
+                await answer(hub.roster.nkeys["aigul"], b"{}")
+            assert caught.value.code == "not-admitted"
+        assert hub.authority.serve(hub.roster.nkeys["aigul"], dumps({"path": ROOT})) == b""
+
+    run(tmp_path, claim, found=False)
+
+
+# --- publishing -------------------------------------------------------------------------------------------------------
+
+
+def test_a_new_version_is_stored_holds_at_once_and_is_a_leaf(tmp_path: Path) -> None:
+    async def claim(hub: Hub) -> None:
+        assert await hub.publish(hub.roster.with_rules(without="to-council")) == 2
+        standing = hub.authority.standing
+        assert standing is not None
+        assert (standing.trusted.version, standing.trusted.policy.version) == (2, 2)
+        assert [rule.id for rule in standing.trusted.policy.rules] == ["to-unrcca"]
+        assert await kept(hub) == {**await kept(hub), **hub.authority.files}
+        assert seen_by_a_coordinator(hub.authority.files, tmp_path / "client").policy.version == 2
+        entries = await hub.stored(subjects.LEDGER)
+        assert [entry.subject for entry in entries] == ["ledger.trust.1", "ledger.trust.2"]
+        leaf, body = split(entries[1].data)
+        said = loads(leaf, max_bytes=4096)
+        assert (said["kind"], said["version"], body) == ("trust", 2, b"")
+        digests = {path: b64u(hashlib.sha256(data).digest()) for path, data in sorted(hub.authority.files.items())}
+        assert said["files"] == b64u(hashlib.sha256(dumps(digests)).digest())
+        assert set(said) == {"v", "kind", "salt", "version", "files", "at"}
+
+    run(tmp_path, claim)
+
+
+def test_only_a_coordinators_connection_publishes(tmp_path: Path) -> None:
+    async def claim(hub: Hub) -> None:
+        draft = encoded(hub.roster.next(hub.authority.files, hub.roster.with_rules()))
+        hub.roster.nkeys["stranger"] = KeyPair.generate("user").public
+        for name in ("osh", "unrcca", "stranger"):
+            with pytest.raises(Refused) as caught:
+                await hub.authority.answer_publish(hub.roster.nkeys[name], draft)
+            assert caught.value.code == "not-admitted"
+        answer = await hub.authority.answer_publish(hub.roster.nkeys["aigul"], draft)
+        assert answer == {"code": "published", "version": 2}
+        revoked = [{"nkey": hub.roster.nkeys["aigul"], "at": 1}]
+        await hub.publish(hub.roster.changed("connections.json", revoked=revoked))
+        draft = encoded(hub.roster.next(hub.authority.files, hub.roster.with_rules(version=3)))
+        with pytest.raises(Refused):
+            await hub.authority.answer_publish(hub.roster.nkeys["aigul"], draft)
+
+    run(tmp_path, claim)
+
+
+def test_what_does_not_follow_what_is_in_force_is_refused_and_changes_nothing(tmp_path: Path) -> None:
+    async def claim(hub: Hub) -> None:
+        roster = hub.roster
+        first = dict(hub.authority.files)
+        second = roster.next(first, roster.with_rules())
+        await hub.authority.publish(second)
+        now = dict(hub.authority.files)
+        third = roster.next(now, roster.with_rules(version=3))
+        policy = next(path for path in third if path.endswith("policy.json"))
+        listing = "metadata/3.targets.json"
+        longer = json.loads(third[listing])
+        longer["signed"]["expires"] = "2099-01-01T00:00:00Z"
+        jumped = roster.next({**now, **third}, roster.with_rules(version=4))
+        cases: dict[str, tuple[Files, str]] = {
+            "the version before": (first, "old-version"),
+            "a version too far on": (jumped, "old-version"),
+            "nothing": ({}, "old-version"),
+            "documents without a list of them": ({policy: third[policy]}, "old-version"),
+            "a list without its document": (
+                {path: data for path, data in third.items() if path != policy},
+                "bad-draft",
+            ),
+            "a file besides": ({**third, "targets/x.json": b"{}"}, "not-needed"),
+            "one signature": (roster.next(now, roster.with_rules(version=3), by=(0,)), "too-few-signatures"),
+            "the hub's own part": (
+                {**third, TIMESTAMP: now[TIMESTAMP], "metadata/9.snapshot.json": b"{}"},
+                "old-version",
+            ),
+            "a document changed after signing": ({**third, policy: third[policy] + b" "}, "mix-and-match"),
+            "a list changed after signing": ({**third, listing: dumps(longer)}, "too-few-signatures"),
+            "other rules under the same number": (
+                roster.next(now, roster.with_rules(without="to-council")),
+                "old-version",
+            ),
+            "a rule for an area there is not": (
+                roster.next(now, roster.with_rules(3, rules=[RULE | {"areas": ["XX"]}])),
+                "bad-rule",
+            ),
+        }
+        ledger = hub.ledger.size
+        for sentence, (files, code) in cases.items():
+            with pytest.raises(KengeleError) as caught:
+                await hub.authority.publish(files)
+            assert caught.value.code == code, sentence
+            assert hub.authority.files == now, sentence
+        assert hub.authority.standing is not None
+        assert hub.authority.standing.trusted.policy.version == 2
+        assert hub.ledger.size == ledger
+        assert await hub.authority.publish(third) == 3
+
+    run(tmp_path, claim)
+
+
+RULE = {
+    "id": "one",
+    "grant": ["summary"],
+    "to": ["office:unrcca"],
+    "areas": ["KG"],
+    "categories": ["*"],
+    "tlp_up_to": "AMBER",
+    "expires": "2199-12-31",
+    "reason": "test",
+}
+
+
+def test_what_is_no_list_of_files_is_refused_as_malformed(tmp_path: Path) -> None:
+    async def claim(hub: Hub) -> None:
+        aigul = hub.roster.nkeys["aigul"]
+        for data in (b"", b"{", b"[]", b"null", b'{"a":1}', b'{"../a":""}', b'{"a":"!"}', b'{"a":"","a":""}'):
+            with pytest.raises(Malformed):
+                await hub.authority.answer_publish(aigul, data)
+        with pytest.raises(Malformed) as caught:
+            await hub.authority.answer_publish(aigul, b" " * (authority_module.MAX_REQUEST + 1))
+        assert caught.value.code == "oversized"
+
+    run(tmp_path, claim)
+
+
+def test_of_two_versions_that_come_at_once_one_holds(tmp_path: Path) -> None:
+    async def claim(hub: Hub) -> None:
+        drafts = [
+            hub.roster.next(hub.authority.files, hub.roster.with_rules(without=one))
+            for one in ("to-council", "to-unrcca")
+        ]
+        results = await asyncio.gather(*map(hub.authority.publish, drafts), return_exceptions=True)
+        assert sorted(str(getattr(result, "code", result)) for result in results) == ["2", "old-version"]
+        assert hub.authority.files == {path: (await kept(hub))[path] for path in hub.authority.files}
+
+    run(tmp_path, claim)
+
+
+def test_a_version_that_was_not_stored_does_not_hold_and_can_be_sent_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def claim(hub: Hub) -> None:
+        publish = jetstream.publish_batch
+        for number, stored in ((2, False), (3, True)):
+
+            async def unconfirmed(*args: Any, stored: bool = stored, **options: Any) -> int:
+                if stored:
+                    await publish(*args, **options)
+                raise Unavailable("broker-unavailable", "The broker did not confirm.")
+
+            draft = hub.roster.next(hub.authority.files, hub.roster.with_rules(version=number))
+            before = hub.authority.standing, dict(hub.authority.files)
+            with monkeypatch.context() as patched:
+                patched.setattr(jetstream, "publish_batch", unconfirmed)
+                with pytest.raises(Unavailable):
+                    await hub.authority.publish(draft)
+            assert (hub.authority.standing, hub.authority.files) == before
+            assert await hub.authority.publish(draft) == number
+            async with hub.another(f"after-{number}") as again:
+                assert again.authority.files.keys() >= hub.authority.files.keys()
+                assert again.authority.standing is not None
+                assert again.authority.standing.trusted.version == number
+
+    run(tmp_path, claim)
+
+
+
+
+# --- what follows from a version --------------------------------------------------------------------------------------
+
+
+def test_an_office_that_comes_has_a_feed_and_one_that_goes_has_none_and_no_way_in(tmp_path: Path) -> None:
+    async def claim(hub: Hub) -> None:
+        assert await hub.feed("unrcca") == []
+        hub.roster.nkeys["second"] = KeyPair.generate("user").public
+        rows = hub.roster.documents()["connections.json"]["connections"]
+        more = [*rows, {"nkey": hub.roster.nkeys["second"], "role": "office", "member": "council"}]
+        with pytest.raises(Refused):
+            await hub.feed("second")
+        await hub.publish(hub.roster.changed("connections.json", connections=more))
+        assert await hub.feed("second") == []
+        gone = [{"nkey": hub.roster.nkeys[name], "at": 1} for name in ("unrcca", "osh")]
+        await hub.publish(hub.roster.changed("connections.json", connections=more, revoked=gone))
+        with pytest.raises(Refused):
+            await hub.feed("unrcca")
+        assert await hub.feed("second") == []
+        assert await hub.broker.access.revoked() == {row["nkey"] for row in gone}
+
+    run(tmp_path, claim)
+
+
+def test_what_was_revoked_is_kept_out_again_after_a_restart_on_a_broker_that_forgot(tmp_path: Path) -> None:
+    async def claim(hub: Hub) -> None:
+        nkey = hub.roster.nkeys["osh"]
+        await hub.publish(hub.roster.changed("connections.json", revoked=[{"nkey": nkey, "at": 1}]))
+        forgetful = hub.broker.access
+        async with forgetful._system() as system:
+            claims = credentials.nodes_account(hub.keys.accounts, [], now=int(datetime.now(UTC).timestamp()) + 1)
+            await access_module._update(system, claims)
+        assert await forgetful.revoked() == set()
+        async with hub.another():
+            assert await forgetful.revoked() == {nkey}
+
+    run(tmp_path, claim)
+
+
+def test_each_role_is_served_what_it_may_see_and_nobody_else_anything(tmp_path: Path) -> None:
+    async def claim(hub: Hub) -> None:
+        elsewhere = {"monitors/SD-KH.json": {"v": 1, "area": "SD-KH", "monitors": []}}
+        await hub.publish(elsewhere)
+        hub.roster.nkeys["stranger"] = KeyPair.generate("user").public
+        everyone = {"osh", "unrcca", "aigul"}
+        kinds: list[tuple[Callable[[str], bool], set[str]]] = [
+            (lambda path: path.endswith(".connections.json"), {"aigul"}),
+            (
+                lambda path: "monitors-KG." in path or ("monitors/" in path and path.endswith(".KG.json")),
+                {"unrcca", "aigul"},
+            ),
+            (lambda path: "monitors-SD-KH." in path or path.endswith(".SD-KH.json"), {"aigul"}),
+            (lambda path: True, everyone),
+        ]
+        counted = [0] * len(kinds)
+        for path, data in hub.authority.files.items():
+            kind = next(number for number, (holds, _) in enumerate(kinds) if holds(path))
+            counted[kind] += 1
+            request = dumps({"path": path})
+            served = {name for name in (*everyone, "stranger") if hub.authority.serve(hub.roster.nkeys[name], request)}
+            assert served == kinds[kind][1], path
+            assert hub.authority.serve(hub.roster.nkeys["aigul"], request) == data
+        assert counted[:3] == [1, 2, 2]
+        revoked = [{"nkey": hub.roster.nkeys["unrcca"], "at": 1}]
+        await hub.publish(hub.roster.changed("connections.json", revoked=revoked))
+        assert hub.authority.serve(hub.roster.nkeys["unrcca"], dumps({"path": ROOT})) == b""
+
+    run(tmp_path, claim)
+
+
+def test_a_request_that_names_no_file_of_the_networks_gets_nothing(tmp_path: Path) -> None:
+    async def claim(hub: Hub) -> None:
+        aigul = hub.roster.nkeys["aigul"]
+        for path in (
+            "",
+            "metadata/9.root.json",
+            "../keys.json",
+            "keys.json",
+            "metadata/../metadata/1.root.json",
+            "x" * 900,
+        ):
+            assert hub.authority.serve(aigul, dumps({"path": path})) == b""
+        for data in (b"", b"{", b"[]", b"7", b'"path"', b'{"path":7}', b'{"path":null}', b"{}", b" " * 2000):
+            assert hub.authority.serve(aigul, data) == b""
+        assert hub.authority.serve(aigul, dumps({"path": ROOT}))
+
+    run(tmp_path, claim)
+
+
+# --- time and restarts ------------------------------------------------------------------------------------------------
+
+
+def test_after_a_restart_the_same_is_in_force(tmp_path: Path) -> None:
+    async def claim(hub: Hub) -> None:
+        await hub.publish(hub.roster.with_rules(without="to-council"))
+        async with hub.another() as again:
+            assert again.authority.files.items() >= hub.authority.files.items()
+            assert again.authority.standing is not None
+            assert hub.authority.standing is not None
+            assert again.authority.standing.roles == hub.authority.standing.roles
+            assert again.authority.standing.desks == hub.authority.standing.desks
+            assert again.authority.standing.trusted.version == 2
+            assert await again.publish(hub.roster.with_rules(version=3)) == 3
+
+    run(tmp_path, claim)
+
+
+def test_a_lost_directory_of_trust_is_made_anew_from_the_broker(tmp_path: Path) -> None:
+    async def claim(hub: Hub) -> None:
+        shutil.rmtree(hub.keys.home / "trust")
+        async with hub.another() as again:
+            assert again.authority.standing is not None
+            assert again.authority.standing.trusted.fresh
+
+    run(tmp_path, claim)
+
+
+def test_the_hubs_part_is_signed_anew_in_time_and_not_before(tmp_path: Path, clock: type[Clock]) -> None:
+    async def claim(hub: Hub) -> None:
+        def versions() -> tuple[int, str]:
+            stamp = json.loads(hub.authority.files[TIMESTAMP])["signed"]["version"]
+            return stamp, metadata.newest(hub.authority.files, "snapshot")
+
+        assert versions() == (1, "metadata/1.snapshot.json")
+        for ahead, expected in (
+            (timedelta(hours=11), (1, "metadata/1.snapshot.json")),
+            (timedelta(hours=13), (2, "metadata/1.snapshot.json")),
+            (timedelta(days=5), (3, "metadata/2.snapshot.json")),
+        ):
+            clock.ahead = ahead
+            await hub.authority.load()
+            assert versions() == expected
+            assert seen_by_a_coordinator(hub.authority.files, tmp_path / f"client-{ahead}", clock.now(UTC)).fresh
+
+    run(tmp_path, claim)
+
+
+
+
+def test_trust_files_without_their_first_root_are_damage(tmp_path: Path) -> None:
+    async def claim(hub: Hub) -> None:
+        await hub.nc.jetstream().purge_stream(subjects.TRUST, subject=subjects.trust_file(ROOT))
+        with pytest.raises(KengeleError) as caught:
+            async with hub.another():
+                pass
+        assert caught.value.exit_code == 7
+
+    run(tmp_path, claim)
