@@ -253,9 +253,9 @@ def not_admitted() -> Refused:
 
 def _held_until(files: Files) -> datetime:
     """The last second in which every signature on ``files`` held."""
-    metadata_files = (data for path, data in files.items() if path.startswith(METADATA))
-    ends = [Metadata[Any].from_bytes(data).signed.expires for data in metadata_files]
-    return min(ends).replace(tzinfo=UTC) - timedelta(seconds=1)
+    signed = (Metadata[Any].from_bytes(data).signed for path, data in files.items() if path.startswith(METADATA))
+    end: datetime = min(one.expires for one in signed)
+    return end.replace(tzinfo=UTC) - timedelta(seconds=1)
 
 
 def _files(document: Any) -> dict[str, bytes]:

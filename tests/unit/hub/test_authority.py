@@ -120,6 +120,33 @@ def test_a_joiner_founds_over_the_bus_and_is_answered_like_a_stranger_when_it_is
     run(tmp_path, claim, found=False)
 
 
+def test_a_founding_that_does_not_hold_leaves_nothing_and_the_token_good(tmp_path: Path) -> None:
+    async def claim(hub: Hub) -> None:
+        roster = hub.roster
+        foreign = roster.changed(
+            "network.json", **{**roster.documents()["network.json"], "hub_key": b64u(bytes(roster.monitor.verify_key))}
+        )
+        good = roster.first()
+        lacking = {path: data for path, data in good.items() if not path.endswith("policy.json")}
+        cases: list[tuple[Files, str]] = [
+            (roster.first(by=(0,)), "too-few-signatures"),
+            (roster.first(foreign), "another-hub"),
+            (lacking, "bad-draft"),
+            ({}, "bad-draft"),
+            ({ROOT: b"garbage"}, "bad-signature"),
+        ]
+        for files, code in cases:
+            with pytest.raises(KengeleError) as caught:
+                await hub.authority.found(b64u(TOKEN), files)
+            assert caught.value.code == code
+            assert hub.authority.standing is None
+            assert hub.authority.files == {}
+            assert await hub.stored(subjects.TRUST) == []
+        assert await hub.authority.found(b64u(TOKEN), good) == 1
+        assert hub.authority.standing is not None
+        assert hub.authority.standing.trusted.network.hub_key == b64u(bytes(hub.keys.hub_key.verify_key))
+
+    run(tmp_path, claim, found=False)
 
 
 def test_before_the_founding_there_is_nothing_to_publish_to_nor_to_be_served(tmp_path: Path) -> None:
@@ -297,6 +324,30 @@ def test_a_version_that_was_not_stored_does_not_hold_and_can_be_sent_again(
     run(tmp_path, claim)
 
 
+def test_new_rules_hold_though_the_broker_does_not_take_the_revocations_and_a_repetition_finishes_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def claim(hub: Hub) -> None:
+        async def away(_: Any) -> None:
+            raise Unavailable("broker-unavailable", "The broker does not answer.")
+
+        nkey = hub.roster.nkeys["unrcca"]
+        revoked = hub.roster.changed("connections.json", revoked=[{"nkey": nkey, "at": 1}])
+        draft = hub.roster.next(hub.authority.files, revoked)
+        with monkeypatch.context() as patched:
+            patched.setattr(hub.authority.access, "revoke", away)
+            with pytest.raises(Unavailable):
+                await hub.authority.publish(draft)
+        assert hub.authority.standing is not None
+        assert nkey not in hub.authority.standing.roles
+        assert await hub.authority.publish(draft) == 2
+        assert await hub.broker.access.revoked() == {nkey}
+        with pytest.raises(Refused):  # its feed is gone
+            await hub.feed("unrcca")
+        assert [entry.subject for entry in await hub.stored(subjects.LEDGER)] == ["ledger.trust.1", "ledger.trust.2"]
+        assert await hub.authority.publish(draft) == 2
+
+    run(tmp_path, claim)
 
 
 # --- what follows from a version --------------------------------------------------------------------------------------
@@ -435,6 +486,32 @@ def test_the_hubs_part_is_signed_anew_in_time_and_not_before(tmp_path: Path, clo
     run(tmp_path, claim)
 
 
+@pytest.mark.parametrize("lost", [False, True])
+def test_after_a_long_stop_the_last_word_holds_until_the_coordinators_sign_anew(
+    tmp_path: Path, clock: type[Clock], lost: bool
+) -> None:
+    async def claim(hub: Hub) -> None:
+        await hub.publish(hub.roster.with_rules(without="to-council"))
+        clock.ahead = timedelta(days=40)
+        if lost:
+            shutil.rmtree(hub.keys.home / "trust")
+        with capture_logs() as logs:
+            async with hub.another() as again:
+                assert again.authority.standing is not None
+                assert again.authority.standing.trusted.version == 2
+                assert again.authority.standing.trusted.targets_expire < clock.now(UTC)
+                assert "trust-expired" in [entry["event"] for entry in logs]
+                (answer,) = await again.take(("osh", hub.roster.sealed(pol=2)))
+                assert answer["code"] == "accepted"
+                with pytest.raises(Untrusted) as caught:
+                    seen_by_a_coordinator(again.authority.files, tmp_path / "client", clock.now(UTC))
+                assert caught.value.code == "frozen"
+                anew = hub.roster.next(again.authority.files, {}, now=clock.now(UTC))
+                assert await again.authority.publish(anew) == 3
+                assert again.authority.standing.trusted.targets_expire > clock.now(UTC)
+                assert seen_by_a_coordinator(again.authority.files, tmp_path / "client", clock.now(UTC)).fresh
+
+    run(tmp_path, claim)
 
 
 def test_trust_files_without_their_first_root_are_damage(tmp_path: Path) -> None:
