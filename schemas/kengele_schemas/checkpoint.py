@@ -23,10 +23,12 @@ from .keys import verify_signature
 from .merkle import HASH, MAX_PROOF, verify_inclusion
 
 PROOF: Final = "c2sp.org/tlog-proof@v1"
-MAX_TEXT: Final = 16 * 1024
+MAX_TEXT: Final = 64 * 1024
+"""Characters of a note or a proof: room for the cosignatures of 200 offices."""
+SIGNATURE: Final = "\u2014 "
+"""How each line with a signature begins."""
 _ED25519: Final = b"\x01"
 _NUMBER: Final = re.compile(r"0|[1-9][0-9]{0,17}", re.ASCII)
-_SIGNATURE: Final = "\u2014 "
 
 
 class Checkpoint(NamedTuple):
@@ -56,9 +58,9 @@ def key_id(name: str, key: bytes) -> bytes:
 
 def sign_checkpoint(origin: str, size: int, root: bytes, key: SigningKey) -> str:
     """The checkpoint as a signed note."""
-    body = f"{origin}\n{size}\n{base64.b64encode(root).decode()}\n"
+    body = f"{origin}\n{size}\n{encode(root)}\n"
     signature = key_id(origin, bytes(key.verify_key)) + key.sign(body.encode()).signature
-    return f"{body}\n{_SIGNATURE}{origin} {base64.b64encode(signature).decode()}\n"
+    return f"{body}\n{SIGNATURE}{origin} {encode(signature)}\n"
 
 
 def verify_checkpoint(text: str, origin: str, key: bytes) -> Checkpoint:
@@ -67,30 +69,38 @@ def verify_checkpoint(text: str, origin: str, key: bytes) -> Checkpoint:
     Raises:
         Untrusted: ``bad-proof``.
     """
-    body, found, signatures = text.partition("\n\n")
+    signed = signed_text(text)
+    body, _, signatures = text.partition("\n\n")
     lines = body.split("\n")
-    if len(text) > MAX_TEXT or not found or len(lines) < 3 or lines[0] != origin or not _NUMBER.fullmatch(lines[1]):
+    if len(lines) < 3 or lines[0] != origin or not _NUMBER.fullmatch(lines[1]):
         raise _bad()
-    root = _decode(lines[2])
+    root = decode(lines[2])
     if len(root) != HASH:
         raise _bad()
-    try:
-        signed = f"{body}\n".encode()
-    except UnicodeEncodeError:
-        raise _bad() from None
     for line in signatures.split("\n"):
-        name, _, encoded = line.removeprefix(_SIGNATURE).rpartition(" ")
-        if not line.startswith(_SIGNATURE) or name != origin:
+        name, _, encoded = line.removeprefix(SIGNATURE).rpartition(" ")
+        if not line.startswith(SIGNATURE) or name != origin:
             continue
-        signature = _decode(encoded)
+        signature = decode(encoded)
         if signature[:4] == key_id(origin, key) and verify_signature(key, signed, signature[4:]):
             return Checkpoint(origin, int(lines[1]), root)
     raise _bad()
 
 
+def signed_text(text: str) -> bytes:
+    """The bytes of a note that its signatures are over, the last newline included. Raises Untrusted, ``bad-proof``."""
+    body, found, _ = text.partition("\n\n")
+    if len(text) > MAX_TEXT or not found:
+        raise _bad()
+    try:
+        return f"{body}\n".encode()
+    except UnicodeEncodeError:
+        raise _bad() from None
+
+
 def write_proof(index: int, path: Sequence[bytes], checkpoint: str) -> str:
     """The proof as text (tlog-proof)."""
-    hashes = "".join(f"{base64.b64encode(step).decode()}\n" for step in path)
+    hashes = "".join(f"{encode(step)}\n" for step in path)
     return f"{PROOF}\nindex {index}\n{hashes}\n{checkpoint}"
 
 
@@ -101,7 +111,7 @@ def read_proof(text: str) -> Proof:
     if len(text) > MAX_TEXT or not found or lines[0] != PROOF or len(lines) < 2:
         raise _bad()
     word, _, number = lines[1].partition(" ")
-    path = tuple(_decode(line) for line in lines[2:])
+    path = tuple(decode(line) for line in lines[2:])
     if word != "index" or not _NUMBER.fullmatch(number) or len(path) > MAX_PROOF:
         raise _bad()
     if any(len(step) != HASH for step in path):
@@ -121,11 +131,17 @@ def verify_proof(text: str, leaf: bytes, origin: str, key: bytes) -> tuple[int, 
     return proof.at, checkpoint
 
 
-def _decode(text: str) -> bytes:
+def encode(data: bytes) -> str:
+    """``data`` in the base64 of signed notes, which has padding (RFC 4648 §4)."""
+    return base64.b64encode(data).decode("ascii")
+
+
+def decode(text: str) -> bytes:
+    """What :func:`encode` wrote, in its one spelling. Raises Untrusted, ``bad-proof``."""
     try:
         data = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
         raise _bad() from None
-    if base64.b64encode(data).decode() != text:
+    if encode(data) != text:
         raise _bad()
     return data

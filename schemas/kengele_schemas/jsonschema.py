@@ -13,7 +13,7 @@ from typing import Final
 
 from pydantic import BaseModel
 
-from . import areas, cards, policy, receipt, report, roster
+from . import areas, cards, leaves, policy, receipt, report, roster
 
 MODELS: Final[dict[str, type[BaseModel]]] = {
     "header": report.Header,
@@ -26,6 +26,8 @@ MODELS: Final[dict[str, type[BaseModel]]] = {
     "policy": policy.PolicyFile,
     "areas": areas.AreasFile,
     "leaf": receipt.Leaf,
+    "leaf-narrowed": leaves.NarrowedLeaf,
+    "leaf-trust": leaves.TrustLeaf,
     "hub-card": cards.HubCard,
     "network-card": cards.NetworkCard,
     "coordinator-card": cards.CoordinatorCard,

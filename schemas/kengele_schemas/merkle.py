@@ -59,6 +59,13 @@ class Tree:
         size = self._bounded(size)
         return self._range(0, size) if size else EMPTY
 
+    def hashes(self, level: int, start: int, end: int) -> bytes:
+        """The hashes ``start`` to ``end`` of complete subtrees of 2**``level`` leaves, joined. Raises ValueError."""
+        row = self._levels[level] if level < len(self._levels) else b""
+        if not 0 <= start < end <= len(row) // HASH:
+            raise ValueError("the tree is not that large")
+        return bytes(row[start * HASH : end * HASH])
+
     def inclusion(self, index: int, size: int | None = None) -> list[bytes]:
         """The audit path of the leaf at ``index`` in the first ``size`` leaves (RFC 9162 §2.1.3.1), lowest first."""
         size = self._bounded(size)

@@ -68,31 +68,31 @@ RETRY_AFTER: Final = {"storage-full": 60, "hub-unavailable": 5, "policy-unknown"
 _Octets = bytes  # a leaf has a field of that name
 Bits = Annotated[int, Field(ge=0, le=ALL_BITS)]
 RuleId = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
+Salt = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{21}[AQgw]$")]
+Moment = Annotated[str, Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$")]
+"""A second of UTC."""
+Decisions = Annotated[
+    tuple[
+        Annotated[tuple[OfficeId, Bits, Bits, Annotated[tuple[RuleId, ...], Items, Field(max_length=10_000)]], Items],
+        ...,
+    ],
+    Items,
+    Field(max_length=200),
+]
+"""An office, the compartments released to it, those withheld, and the ids of the rules that decided; for each."""
 
 
 class Leaf(Model):
-    """What the audit log says of one report: who is given what, under which rules. Salted; no content.
-
-    A decision is an office, the compartments released to it, those withheld, and the ids of the rules that decided.
-    """
+    """What the audit log says of one report: who is given what, under which rules. Salted; no content."""
 
     v: Literal[1] = 1
     kind: Literal["report"] = "report"
-    salt: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{21}[AQgw]$")]
+    salt: Salt
     digest: Bytes32
     bytes: Bytes32
     policy: Annotated[int, Field(ge=0, le=2**53)]
-    at: Annotated[str, Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$")]
-    decisions: Annotated[
-        tuple[
-            Annotated[
-                tuple[OfficeId, Bits, Bits, Annotated[tuple[RuleId, ...], Items, Field(max_length=10_000)]], Items
-            ],
-            ...,
-        ],
-        Items,
-        Field(max_length=200),
-    ]
+    at: Moment
+    decisions: Decisions
 
     def canonical(self) -> _Octets:
         """The leaf's one byte string: what is hashed into the log."""

@@ -153,7 +153,7 @@ REFUSED: list[tuple[str, str]] = [
     ("a signature cut short", note(BODY, f"{GOOD[:-6]}\n")),
     ("an extension that was not signed", note(EXTENDED, GOOD)),
     ("a signed text that goes on after a blank line", note(f"{BODY}\nmore\n", signature_line(f"{BODY}\nmore\n"))),
-    ("more than is read", note(BODY, *[signature_line(BODY, "witness.example/1", OTHER)] * 150, GOOD)),
+    ("more than is read", note(BODY, *[signature_line(BODY, "witness.example/1", OTHER)] * 700, GOOD)),
 ]
 
 
