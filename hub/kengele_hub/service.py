@@ -15,7 +15,6 @@ import structlog
 from nats.aio.client import Client
 
 from kengele_schemas.encoding import unb64u
-from kengele_schemas.errors import KengeleError
 
 from . import jetstream, ops
 from .access import Access
@@ -32,6 +31,8 @@ from .worker import Worker
 _log = structlog.get_logger(__name__)
 _RETRY: Final = 2.0
 _LOOK: Final = 1.0
+_ENDING: Final = 20.0
+"""Seconds that a hub is given to end in order before it is told once more."""
 _AWAY: Final = 60.0
 """Seconds after which a line that does not come back is made anew."""
 
@@ -60,7 +61,7 @@ async def run(keys: HubKeys, settings: Settings, started: Callable[[Running], An
     Args:
         keys: from the hub's home.
         settings: likewise.
-        started: is called once, when requests are answered.
+        started: is called when requests are answered, and again where they are answered anew.
 
     Raises:
         Unavailable: the broker does not start, or an external one does not answer.
@@ -70,27 +71,37 @@ async def run(keys: HubKeys, settings: Settings, started: Callable[[Running], An
     for number in (signal.SIGTERM, signal.SIGINT):
         with suppress(NotImplementedError, RuntimeError):
             loop.add_signal_handler(number, stop.set)
+    living = asyncio.create_task(_live(keys, settings, started))
+    told = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait((living, told), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        told.cancel()
+        # Again and again: asyncio.wait_for may lose a cancellation that comes with what it waits for.
+        while not living.done():
+            living.cancel()
+            await asyncio.wait((living,), timeout=_ENDING)
+    if not living.cancelled():
+        living.result()
+
+
+async def _live(keys: HubKeys, settings: Settings, started: Callable[[Running], Any] | None) -> None:
     async with AsyncExitStack() as stack:
         access, websocket = await _broker(stack, keys, settings)
-        await _serve(keys, settings, access, websocket, stop, started)
-        while not stop.is_set():
+        await _serve(keys, settings, access, websocket, started)
+        while True:
             _log.warning("hub-begins-anew")
             await asyncio.sleep(_RETRY)
             try:
-                await _serve(keys, settings, access, websocket, stop, started)
+                await _serve(keys, settings, access, websocket, started)
             except Unavailable as error:
                 _log.warning("broker-away", code=error.code)
 
 
 async def _serve(
-    keys: HubKeys,
-    settings: Settings,
-    access: Access,
-    websocket: str,
-    stop: asyncio.Event,
-    started: Callable[[Running], Any] | None,
+    keys: HubKeys, settings: Settings, access: Access, websocket: str, started: Callable[[Running], Any] | None
 ) -> None:
-    """Answers requests until ``stop``, or until the line to the broker or one of the parts has ended for good."""
+    """Answers requests until the line to the broker or one of the parts has ended for good."""
     async with AsyncExitStack() as stack:
         nc = await access.connect("hub-worker")
         stack.push_async_callback(_close, nc)
@@ -103,7 +114,7 @@ async def _serve(
         delivery = Delivery(nc, ledger, keys.hub_key, lambda: authority.standing)
         await worker.listen()
         await nc.flush()
-        works = (worker.run(), delivery.run(), authority.keep_fresh(), _lost(nc), stop.wait())
+        works = (worker.run(), delivery.run(), authority.keep_fresh(), _lost(nc))
         tasks: list[asyncio.Task[Any]] = [asyncio.create_task(work) for work in works]
         page = ops.Page(lambda: _state(nc.is_connected, authority, ledger, worker, delivery))
         ops_url = await stack.enter_async_context(page.serving(settings.ops_port))
@@ -179,8 +190,3 @@ def _state(connected: bool, authority: Authority, ledger: Ledger, worker: Worker
         "receipts": dict(sorted(worker.counts.receipts.items())),
         "delivered": delivery.delivered,
     }
-
-
-def explain(error: BaseException) -> str:
-    """An error for a log: its code or its type, never its text."""
-    return error.code if isinstance(error, KengeleError) else type(error).__name__

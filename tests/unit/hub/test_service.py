@@ -98,6 +98,25 @@ def test_a_part_that_fails_is_begun_anew_and_told_by_its_errors_type(
     asyncio.run(scenario())
 
 
+def test_a_hub_that_waits_for_its_broker_ends_when_it_is_told_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        waiting = asyncio.Event()
+
+        async def unanswered(_: Access) -> None:
+            waiting.set()
+            await asyncio.Event().wait()
+
+        monkeypatch.setattr(Access, "push_accounts", unanswered)
+        settings = Settings(external="nats://127.0.0.1:1", token_hash="A" * 43)
+        hub = asyncio.create_task(run(HubKeys.create(tmp_path / "hub"), settings))
+        await waiting.wait()
+        os.kill(os.getpid(), signal.SIGTERM)
+        async with asyncio.timeout(10):
+            await hub
+
+    asyncio.run(scenario())
 
 
 def test_an_external_broker_that_comes_late_is_waited_for(tmp_path: Path) -> None:
