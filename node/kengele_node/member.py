@@ -24,7 +24,7 @@ from nacl.signing import SigningKey
 from kengele_schemas import subjects
 from kengele_schemas.cards import Joiner, NetworkCard, read_card
 from kengele_schemas.encoding import b64u, dumps, loads, unb64u
-from kengele_schemas.errors import Damaged, Malformed, Refused, Unreachable
+from kengele_schemas.errors import Damaged, Malformed, Refused
 from kengele_schemas.keys import OpeningKey, monitor_id, new_signing_key
 from kengele_schemas.nkeys import KeyPair
 from kengele_schemas.trust import Scope, Trusted, TrustStore
@@ -198,10 +198,7 @@ class Session:
             request = self.link.request(subject, dumps({"path": path}))
             return asyncio.run_coroutine_threadsafe(request, loop).result(_ANSWER) or None
 
-        try:
-            return await asyncio.to_thread(self._verified, fetch)
-        except TimeoutError:
-            raise Unreachable("unreachable", "The hub does not answer.", "Try again when there is a line.") from None
+        return await asyncio.to_thread(self._verified, fetch)
 
     def _verified(self, fetch: Any) -> Trusted:
         member = self.member

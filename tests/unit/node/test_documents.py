@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from nacl.signing import SigningKey
 
-from kengele_node.coordinator.documents import admit, adopt, describe, first, list_area, remove
+from kengele_node.coordinator.documents import admit, adopt, describe, first, list_area, remove, restore, suspend
 from kengele_schemas.areas import Areas, AreasFile
 from kengele_schemas.cards import CoordinatorCard, HubCard, Joiner, JoinRequest
 from kengele_schemas.encoding import b64u
@@ -288,6 +288,43 @@ class TestRemoval:
         after = gone(let_in(founded("KG"), office()), "unrcca")
         with pytest.raises(Refused):
             remove(after, "unrcca", 1)
+
+
+class TestSuspension:
+    def test_keeps_a_member_in_and_gives_it_nothing_until_it_is_restored(self) -> None:
+        one = monitor()
+        before = let_in(founded("KG"), office(), office("cso"), one)
+        for member, path in ((one.member, "monitors/KG.json"), ("cso", "offices.json")):
+            assert set(suspend(before, member)) == {path}
+            after = {**before, **suspend(before, member)}
+            found = trusted(after)
+            assert found.offices.active == (("cso", "unrcca") if member != "cso" else ("unrcca",))
+            assert found.monitors[one.member].status == ("suspended" if member == one.member else "active")
+            back = {**after, **restore(after, member)}
+            assert trusted(back).offices.active == ("cso", "unrcca")
+            assert trusted(back).monitors[one.member].status == "active"
+
+    def test_is_told_before_it_is_signed(self) -> None:
+        before = let_in(founded("KG"), office())
+        assert describe(before, suspend(before, "unrcca")) == ["Office unrcca: changes in status."]
+
+    @pytest.mark.parametrize("work", [suspend, restore])
+    def test_does_not_bring_back_who_was_removed_nor_find_who_is_not_there(
+        self, work: Callable[[Mapping[str, Any], str], dict[str, Any]]
+    ) -> None:
+        one = monitor()
+        after = gone(gone(let_in(founded("KG"), office(), one), one.member), "unrcca")
+        for member in (one.member, "unrcca", "nobody", COORDINATORS[0].id):
+            with pytest.raises(Refused) as caught:
+                work(after, member)
+            assert caught.value.code == "no-such-member"
+
+    def test_is_not_undone_where_there_is_none(self) -> None:
+        before = let_in(founded("KG"), office())
+        with pytest.raises(Refused):
+            restore(before, "unrcca")
+        with pytest.raises(Refused):
+            suspend({**before, **suspend(before, "unrcca")}, "unrcca")
 
 
 class TestRules:

@@ -262,6 +262,7 @@ class TestASession:
         ("what", "answer", "error"),
         [
             ("refuses", dumps({"code": "not-admitted", "sentence": "No."}), NotAdmitted),
+            ("gives some and does not admit", dumps({"code": "later", "jwt": "own-jwt"}), NotAdmitted),
             ("gives none", dumps({"code": "admitted"}), NotAdmitted),
             ("gives what is none", dumps({"code": "admitted", "jwt": 7}), NotAdmitted),
             ("gives what cannot be one", dumps({"code": "admitted", "jwt": "\u00e9" + CANARY}), NotAdmitted),

@@ -347,6 +347,7 @@ def test_an_answer_that_does_not_hold_removes_nothing(
     told = told_by(honest)
     run(honest.run(until_empty=True))
     assert told == [("waiting", "bad-receipt")] * 2 + [("accepted", "accepted")]
+    assert [high for _, high in clock.bounds] == [1, 2]
 
 
 @settings(max_examples=150, deadline=None)
