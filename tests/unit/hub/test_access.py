@@ -6,6 +6,7 @@ import asyncio
 import shutil
 import subprocess
 import sysconfig
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -136,10 +137,14 @@ def test_an_external_broker_runs_from_what_was_exported(tmp_path: Path) -> None:
     command = [program, "-c", "kengele.conf", "-a", "127.0.0.1", "-p", "-1", "--ports_file_dir", str(tmp_path)]
 
     async def run(pid: int) -> None:
+        ports: dict[str, list[str]] = {}
         async with asyncio.timeout(20):
-            while not (found := list(tmp_path.glob(f"*_{pid}.ports"))):
+            while not ports:
                 await asyncio.sleep(0.01)
-        access = Access(keys, loads(found[0].read_bytes(), max_bytes=4096)["nats"][0])
+                for path in tmp_path.glob(f"*_{pid}.ports"):
+                    with suppress(Malformed):  # not written to its end yet
+                        ports = loads(path.read_bytes(), max_bytes=4096)
+        access = Access(keys, ports["nats"][0])
         async with member_credentials(keys, "monitor").link(access.url) as link:
             await link.wait_connected(10)
         await access.push_accounts()
