@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -42,7 +43,7 @@ def test_a_program_there_is_not_is_an_error_and_no_silence() -> None:
 
 PARENT = """
 import os, subprocess, sys
-child = subprocess.Popen([*sys.argv[1:5], str(os.getpid()), "/bin/sh", "-c", "echo $$; exec sleep 60"])
+child = subprocess.Popen([*sys.argv[1:5], str(os.getpid()), "/bin/sh", "-c", "echo $$; exec sleep 600"])
 child.wait()
 """
 
@@ -50,13 +51,17 @@ child.wait()
 @linux
 @pytest.mark.full
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_when_the_parent_is_killed_the_program_ends(tmp_path: Path, number: signal.Signals) -> None:
+def test_when_the_parent_is_killed_the_program_ends(number: signal.Signals) -> None:
     # The child holds the pipe's other end: it is closed when the last of both has gone.
     with subprocess.Popen((sys.executable, "-c", PARENT, *SCRIPT), stdout=subprocess.PIPE) as parent:
         assert parent.stdout is not None
         child = int(parent.stdout.readline())
         assert child != parent.pid
         parent.send_signal(number)
+        ended, _, _ = select.select((parent.stdout,), (), (), 20)
+        if not ended:
+            os.kill(child, signal.SIGKILL)
+        assert ended
         assert parent.stdout.read() == b""
         assert parent.wait(30) == -number
 
