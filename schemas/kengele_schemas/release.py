@@ -4,15 +4,17 @@
     >>> compiled.release(header, today)["unrcca"]
     Decision(bits=7, rules=('unrcca-central-asia',))
 
-Rules are kept under the areas they name, so a header meets only those of its own area and of what lies above it: the
-cost of a decision does not grow with rules for elsewhere.
+For each area the rules over it are numbered, and integers say bit by bit which of them speak of a category, a severity
+or a marking. A header is decided by a few ANDs, and what the rules that are left release is remembered by their bits:
+the cost of a decision does not grow with rules for elsewhere.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from difflib import get_close_matches
+from functools import lru_cache
 from typing import Final, NamedTuple, Protocol
 
 from . import taxonomy
@@ -25,7 +27,7 @@ from .roster import Offices
 from .tlp import rank
 
 _MEMO: Final = 50_000
-"""Decisions remembered; the domain of headers is finite and networks live in a small part of it."""
+"""Releases remembered; different ones are few, however many headers there are."""
 
 
 class Facts(Protocol):
@@ -69,6 +71,58 @@ class _Rule(NamedTuple):
     expires: date
 
 
+class _Cell:
+    """The rules over one area on one day. In all integers here bit ``i`` stands for the ``i``-th of them."""
+
+    def __init__(self, rules: Sequence[_Rule]) -> None:
+        self.rules = rules
+        self.released: dict[int, dict[str, Decision]] = {}
+        self._grants = _bits(rule.grant for rule in rules)
+        self._forbids = _bits(not rule.grant for rule in rules)
+        # Tuples, and one table of places in them for all cells: they fit the processor's cache where dicts would not.
+        self._slots = _slots()
+        self._by_category = tuple(
+            _bits(rule.categories is None or code in rule.categories for rule in rules) for code in (*self._slots, "")
+        )
+        self._by_severity = tuple(
+            _bits(rule.severities[0] <= severity <= rule.severities[1] for rule in rules) for severity in range(6)
+        )
+        self._by_rank = tuple(_bits(rule.ranks[0] <= level <= rule.ranks[1] for rule in rules) for level in range(5))
+        named = frozenset[str]().union(*(rule.to for rule in rules))
+        self._by_office = [(office, _bits(office in rule.to for rule in rules)) for office in sorted(named)]
+        self._decisions: dict[tuple[str, int], Decision | None] = {}
+
+    def speaking(self, header: Facts) -> int:
+        """The rules that speak of ``header``. A grant must cover all its categories, a forbid any one."""
+        by_category, slots, categories = self._by_category, self._slots, header.categories
+        if len(categories) == 1:
+            found = by_category[slots.get(categories[0], -1)]
+        else:
+            every, some = self._grants, by_category[-1]
+            for category in categories:
+                covering = by_category[slots.get(category, -1)]
+                every &= covering
+                some |= covering
+            found = every | some & self._forbids
+        return found & self._by_severity[header.severity] & self._by_rank[rank(header.tlp)]
+
+    def release(self, speaking: int) -> dict[str, Decision]:
+        """What the rules in ``speaking`` release together."""
+        released = {}
+        for office, own in self._by_office:
+            if bits := speaking & own:
+                key = office, bits
+                if key not in self._decisions:
+                    self._decisions[key] = _decision(self.of(bits))
+                if decision := self._decisions[key]:
+                    released[office] = decision
+        return released
+
+    def of(self, bits: int) -> list[_Rule]:
+        """The rules in ``bits``."""
+        return [self.rules[number] for number in _numbers(bits)]
+
+
 class Compiled:
     """Policies made ready. All rules of all files hold together; only active offices are given anything."""
 
@@ -77,82 +131,96 @@ class Compiled:
         self._areas = areas
         self._active = offices.active
         active = frozenset(offices.active)
-        self._by_area: dict[str, list[_Rule]] = {}
-        self._memo: dict[tuple[str, tuple[str, ...], int, str], dict[str, Decision]] = {}
-        self._day: date | None = None
+        self._rules: list[_Rule] = []
+        self._by_area: dict[str, list[int]] = {}
         seen: set[str] = set()
         for rule in (rule for policy in policies for rule in policy.rules):
             if rule.id in seen:
                 raise BadRule(rule.id, "id", "has the id of another rule", "Give each rule an id of its own.")
             seen.add(rule.id)
             check_rule(rule, offices, areas)
-            row = _compile(rule, offices, active)
             for area in rule.areas:
-                self._by_area.setdefault(area, []).append(row)
+                self._by_area.setdefault(area, []).append(len(self._rules))
+            self._rules.append(_compile(rule, offices, active))
+        self._forget(date.min)
 
     def release(self, header: Facts, today: date) -> dict[str, Decision]:
         """What each office may read of a report with this ``header``; offices that may read nothing are left out.
 
         The result is shared: do not change it.
         """
-        if today != self._day:
-            self._memo.clear()
-            self._day = today
-        key = (header.area, tuple(header.categories), header.severity, header.tlp)
-        found = self._memo.get(key)
+        cell = self._over(header.area, today)
+        speaking = cell.speaking(header)
+        found = cell.released.get(speaking)
         if found is None:
-            if len(self._memo) >= _MEMO:
-                self._memo.clear()
-            found = self._memo[key] = self._release(header, today)
+            self._held += 1
+            if self._held > _MEMO:
+                self._forget(today)
+            found = cell.released[speaking] = cell.release(speaking)
         return found
-
-    def _release(self, header: Facts, today: date) -> dict[str, Decision]:
-        granted: dict[str, int] = {}
-        forbidden: dict[str, int] = {}
-        matching = self._matching(header, today)
-        for rule in matching:
-            into = granted if rule.grant else forbidden
-            for office in rule.to:
-                into[office] = into.get(office, 0) | rule.bits
-        released = {office: bits & ~forbidden.get(office, 0) for office, bits in granted.items()}
-        deciding: dict[str, list[str]] = {office: [] for office in sorted(granted) if released[office]}
-        for rule in matching:
-            for office in rule.to:
-                if office in deciding and rule.bits & (released if rule.grant else granted)[office]:
-                    deciding[office].append(rule.id)
-        return {
-            office: Decision(released[office] | HANDLING_BIT, tuple(sorted(rules)))
-            for office, rules in deciding.items()
-        }
 
     def explain(self, header: Facts, today: date) -> dict[str, dict[str, Verdict]]:
         """For every active office and every compartment, whether it is released and which rules decided."""
-        matching = self._matching(header, today)
+        cell = self._over(header.area, today)
+        matching = cell.of(cell.speaking(header))
         return {office: {name: _verdict(matching, office, name) for name in GRANTABLE} for office in self._active}
 
-    def _matching(self, header: Facts, today: date) -> list[_Rule]:
-        """The rules that speak of ``header``, each once. A grant must cover all its categories, a forbid any one."""
-        areas: Iterable[str] = (EVERYWHERE,)
-        if self._areas.known(header.area):
-            areas = (EVERYWHERE, *self._areas.ancestors(header.area))
-        level = rank(header.tlp)
-        categories = header.categories
-        found: dict[str, _Rule] = {}  # by id, as a rule may name several areas that the header's lies in
-        for area in areas:
-            for rule in self._by_area.get(area, ()):
-                if (
-                    rule.expires >= today
-                    and rule.severities[0] <= header.severity <= rule.severities[1]
-                    and rule.ranks[0] <= level <= rule.ranks[1]
-                    and (rule.categories is None or _covers(rule, categories))
-                ):
-                    found[rule.id] = rule
-        return list(found.values())
+    def _forget(self, day: date) -> None:
+        self._day = day
+        self._held = 0
+        self._cells: dict[str, _Cell] = {}
+        self._alike: dict[tuple[int, ...], _Cell] = {}
+
+    def _over(self, area: str, today: date) -> _Cell:
+        """The rules over ``area``; over one that is not known, those for everywhere."""
+        if today != self._day:
+            self._forget(today)
+        cell = self._cells.get(area)
+        if cell is not None:
+            return cell
+        known = self._areas.known(area)
+        named = (EVERYWHERE, *self._areas.ancestors(area)) if known else (EVERYWHERE,)
+        numbers = {number for code in named for number in self._by_area.get(code, ())}
+        alive = tuple(sorted(number for number in numbers if self._rules[number].expires >= today))
+        # Most areas have no rule of their own: they share the cell, and what it remembers.
+        cell = self._alike.get(alive)
+        if cell is None:
+            cell = self._alike[alive] = _Cell([self._rules[number] for number in alive])
+        if known:
+            self._cells[area] = cell
+        return cell
 
 
-def _covers(rule: _Rule, categories: Iterable[str]) -> bool:
-    covered = (category in (rule.categories or ()) for category in categories)
-    return all(covered) if rule.grant else any(covered)
+@lru_cache(maxsize=1)
+def _slots() -> dict[str, int]:
+    """The place of each category that a report may name; one that is not known has the last."""
+    return {code: place for place, code in enumerate(taxonomy.leaves())}
+
+
+def _bits(truths: Iterable[bool]) -> int:
+    return sum(1 << number for number, true in enumerate(truths) if true)
+
+
+def _numbers(bits: int) -> Iterator[int]:
+    while bits:
+        lowest = bits & -bits
+        yield lowest.bit_length() - 1
+        bits ^= lowest
+
+
+def _decision(rules: Sequence[_Rule]) -> Decision | None:
+    """What ``rules``, which all speak of one header and one office, come to."""
+    granted = forbidden = 0
+    for rule in rules:
+        if rule.grant:
+            granted |= rule.bits
+        else:
+            forbidden |= rule.bits
+    released = granted & ~forbidden
+    if not released:
+        return None
+    deciding = (rule.id for rule in rules if rule.bits & (released if rule.grant else granted))
+    return Decision(released | HANDLING_BIT, tuple(sorted(deciding)))
 
 
 def _verdict(matching: Iterable[_Rule], office: str, compartment: str) -> Verdict:

@@ -12,23 +12,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from datetime import date
 from typing import Any
 
-import yaml
 from nacl.signing import SigningKey
 
-from kengele_node.demo import story
-from kengele_schemas.areas import Areas
+from bench import policies
 from kengele_schemas.compartments import bitmap
-from kengele_schemas.encoding import b64u
 from kengele_schemas.envelope import TENSION_REPORT, check_whole, parse, strip, verify
 from kengele_schemas.keys import HYBRID, X25519, OpeningKey, monitor_id
-from kengele_schemas.policy import PolicyFile
-from kengele_schemas.policy_text import from_yaml
-from kengele_schemas.release import Compiled
-from kengele_schemas.report import Header
-from kengele_schemas.roster import Office, Offices, OfficesFile
 from kengele_schemas.sealing import Reader, open_envelope, seal
 from kengele_testing.base import installed_bytes
 
@@ -90,26 +81,6 @@ def sealing() -> dict[str, Any]:
     return {**{name: round(statistics.median(rates)) for name, rates in found.items()}, **sizes}
 
 
-def releasing() -> dict[str, Any]:
-    listed = yaml.safe_load(story.data("offices.yaml").read_text("utf-8"))
-    key, sign = OpeningKey.generate(X25519).public, SigningKey.generate().verify_key
-    offices = Offices(
-        OfficesFile(
-            offices=tuple(
-                Office.model_validate({**row, "keys": [key.document()], "sign": b64u(bytes(sign))})
-                for row in listed["offices"]
-            ),
-            groups={name: tuple(members) for name, members in listed["groups"].items()},
-        )
-    )
-    rules = from_yaml(story.data("policy.yaml").read_text("utf-8"))
-    compiled = Compiled([PolicyFile(version=1, rules=rules)], offices, Areas.world())
-    header = Header.model_validate({**CLAIMS, "categories": ("rumour",), "day": date(2026, 11, 1)})
-    today = date(2026, 11, 1)
-    uncached = statistics.median(rate(lambda: compiled._release(header, today)) for _ in range(ROUNDS))
-    return {"release_remembered": round(rate(lambda: compiled.release(header, today))), "release": round(uncached)}
-
-
 def node() -> dict[str, Any]:
     """Start and memory of a node's process, beside an empty Python; memory as Linux counts it."""
     script = (
@@ -141,7 +112,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Measure the pure parts.")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
-    found = {**sealing(), **releasing(), **node()}
+    found = {**sealing(), **policies.measured(), **node()}
     found["ratio_seal_hybrid_to_x25519"] = round(found[f"seal_{HYBRID}"] / found[f"seal_{X25519}"], 2)
     if args.json:
         print(json.dumps(found))

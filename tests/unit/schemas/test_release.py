@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
@@ -197,6 +198,23 @@ def test_rules_for_elsewhere_are_not_looked_at() -> None:
     Counting.asked = 0
     assert rules.release(HEADER._replace(area=codes[7]), TODAY)["hq"].rules == ("g7",)
     assert Counting.asked == 1
+
+
+def test_what_is_remembered_is_bounded_and_forgetting_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kengele_schemas.release._MEMO", 3)
+    rules = [grant(f"g{i}", min_severity=i, areas=["AA", "CC"], to=["office:hq", "office:cso"]) for i in range(1, 6)]
+    remembering = compiled(*rules)
+    for _ in range(2):
+        for area, severity in itertools.product(("AA-1", "CC-1", "RIVER", "NOWHERE"), range(1, 6)):
+            header = HEADER._replace(area=area, severity=severity)
+            assert remembering.release(header, TODAY) == compiled(*rules).release(header, TODAY)
+            assert remembering._held <= 3
+
+
+def test_areas_under_the_same_rules_share_what_is_remembered() -> None:
+    rules = compiled(grant(areas=["NORTH"]), grant("river", areas=["RIVER"]))
+    areas = ("AA", "AA-1", "BB", "BB-1", "AA-2", "CC-1", "CC", "WORLD")
+    assert len({id(rules.release(HEADER._replace(area=area), TODAY)) for area in areas}) == 4
 
 
 SEEDS = st.integers(0, 2**32)
