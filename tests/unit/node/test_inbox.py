@@ -217,7 +217,7 @@ _happenings = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(_happenings)
 def test_gaps_are_what_a_naive_list_of_numbers_says(
     tmp_path_factory: pytest.TempPathFactory, happenings: Sequence[tuple[str, Any]]

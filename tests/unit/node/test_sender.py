@@ -765,7 +765,7 @@ _MISHAPS: dict[str, Answering | Exception] = {
 }
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     st.lists(st.tuples(st.lists(st.sampled_from(sorted(_MISHAPS)), max_size=6), st.booleans()), min_size=1, max_size=5),
     st.integers(1, 4),
