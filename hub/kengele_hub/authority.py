@@ -35,6 +35,7 @@ from .intake import Standing
 from .ledger import Entry, Ledger
 
 MAX_REQUEST: Final = 1024 * 1024
+MAX_JOIN: Final = 1024
 _RENEW: Final = timedelta(hours=12)
 _log = structlog.get_logger(__name__)
 
@@ -117,7 +118,10 @@ class Authority:
 
     async def _publish(self, current: Files | None, incoming: Files) -> int:
         now = datetime.now(UTC)
-        accepted = metadata.accept(current, incoming, self.keys.snapshot_key, self.keys.timestamp_key, now)
+        # In a thread, as one coordinator alone may send what takes long to be refused, again and again.
+        accepted = await asyncio.to_thread(
+            metadata.accept, current, incoming, self.keys.snapshot_key, self.keys.timestamp_key, now
+        )
         if current is None:
             network = metadata.document_of(accepted, "network.json")
             if network["hub_key"] != b64u(bytes(self.keys.hub_key.verify_key)):
@@ -235,6 +239,9 @@ class Authority:
 
     async def answer_join(self, nkey: str, request: bytes) -> dict[str, Any]:
         """The answer to who is not in yet: credentials for a key that the roster names, or the founding."""
+        if self.files and len(request) > MAX_JOIN:
+            # Anybody with the network's card may ask: what is large can only be a founding, and is not even read.
+            raise not_admitted()
         document = loads(request, max_bytes=MAX_REQUEST)
         if isinstance(document, dict) and "found" in document:
             token = document["found"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -33,9 +33,16 @@ from .ledger import Entry, Ledger
 
 MAX_WAITING: Final = 2000
 """Reports in memory that wait for intake; more are told to come later."""
+MAX_EACH: Final = 64
+"""Of those, one sender's: four times as many as a node has under way. More get no answer at all, because to refuse them
+would cost the hub more than to send them costs whoever floods it; a node sends again what was not answered."""
+MAX_REQUESTS: Final = 4
+"""Other requests that one sender may have under way; likewise."""
 MAX_BATCH: Final = 250
 _BATCH_BYTES: Final = 8 * 1024 * 1024
 _QUEUE: Final = "hub"
+_NOT_KEPT: Final = frozenset({"unknown-monitor", "over-quota", "policy-unknown", "storage-full", "hub-unavailable"})
+"""Refusals of what comes again by itself, and of what is nobody's report."""
 _log = structlog.get_logger(__name__)
 
 
@@ -55,6 +62,7 @@ class Worker:
     def __init__(self, keys: HubKeys, nc: Client, ledger: Ledger, authority: Authority) -> None:
         self._keys, self._nc, self._ledger, self._authority = keys, nc, ledger, authority
         self._waiting: asyncio.Queue[Msg] = asyncio.Queue(MAX_WAITING)
+        self._each: dict[str, int] = {}
         self._quota: Quota | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self.counts = Counts({})
@@ -75,6 +83,8 @@ class Worker:
             while len(batch) < MAX_BATCH and size < _BATCH_BYTES and not self._waiting.empty():
                 batch.append(self._waiting.get_nowait())
                 size += len(batch[-1].data)
+            for message in batch:
+                self._leave(message.subject)
             try:
                 await self.take(batch)
             except Exception as error:
@@ -93,6 +103,7 @@ class Worker:
             self._quota = Quota(standing.trusted.network.reports_per_hour)
         new: list[tuple[Msg, Examined]] = []
         repeats: list[tuple[Msg, Examined]] = []
+        refusals: list[tuple[Msg, Examined]] = []
         ids: dict[str, bytes] = {}
         now = datetime.now(UTC)
         for message in batch:
@@ -104,7 +115,7 @@ class Worker:
                 _log.error("report-not-examined", error=type(error).__name__)
                 found = Examined("hub-unavailable", _digest(message.data))
             if found.code != ACCEPTED or found.header is None:
-                await self._refuse(message, found)
+                refusals.append((message, found))
             elif found.header.id in ids or self._ledger.place_of(found.header.id) is not None:
                 repeats.append((message, found))
             else:
@@ -113,6 +124,10 @@ class Worker:
         await self._store(new, repeats)
         for message, found in repeats:
             await self._again(message, found)
+        # Last, so that nobody's report waits for what is done with another's.
+        await self._set_aside([(message, found.code) for message, found in refusals if found.code not in _NOT_KEPT])
+        for message, found in refusals:
+            await self._answer(message, found)
 
     async def _store(self, new: list[tuple[Msg, Examined]], repeats: list[tuple[Msg, Examined]]) -> None:
         while new:
@@ -167,20 +182,28 @@ class Worker:
         await self._respond(message, receipt)
 
     async def _refuse(self, message: Msg, found: Examined) -> None:
+        if found.code not in _NOT_KEPT:
+            await self._set_aside([(message, found.code)])
+        await self._answer(message, found)
+
+    async def _answer(self, message: Msg, found: Examined) -> None:
         self.counts.count(found.code)
         report_id = found.header.id if found.header else None
         digest = found.envelope.digest if found.envelope else None
         receipt = refused(
             found.code, report_id, digest, found.bytes_digest, retry_after=found.retry_after, key=self._keys.hub_key
         )
-        if found.code not in ("hub-unavailable", "storage-full", "over-quota", "policy-unknown"):
-            await self._set_aside(message, found.code)
         await self._respond(message, receipt)
 
-    async def _set_aside(self, message: Msg, code: str) -> None:
+    async def _set_aside(self, refusals: Sequence[tuple[Msg, str]]) -> None:
+        kept: list[jetstream.Message] = []
+        for message, code in refusals:
+            with suppress(KengeleError):  # a name that is no key has no place to be kept
+                kept.append((subjects.refused(subjects.sender(message.subject)), message.data, {"Kengele-Code": code}))
+        if not kept:
+            return
         try:
-            subject = subjects.refused(subjects.sender(message.subject))
-            await jetstream.publish_batch(self._nc, [(subject, message.data, {"Kengele-Code": code})])
+            await jetstream.publish_batch(self._nc, kept)
         except KengeleError as error:
             _log.warning("refused-not-kept", code=error.code)
 
@@ -190,10 +213,23 @@ class Worker:
                 await self._nc.publish(message.reply, data)
 
     async def _submitted(self, message: Msg) -> None:
+        if self._each.get(message.subject, 0) >= MAX_EACH:
+            return
         try:
             self._waiting.put_nowait(message)
+            self._enter(message.subject)
         except asyncio.QueueFull:
             await self._refuse(message, Examined("hub-unavailable", _digest(message.data)))
+
+    def _enter(self, subject: str) -> None:
+        self._each[subject] = self._each.get(subject, 0) + 1
+
+    def _leave(self, subject: str) -> None:
+        left = self._each.get(subject, 1) - 1
+        if left:
+            self._each[subject] = left
+        else:
+            self._each.pop(subject, None)
 
     async def _trust_asked(self, message: Msg) -> None:
         try:
@@ -216,9 +252,13 @@ class Worker:
             await self._respond(message, dumps(reply))
 
         async def start(message: Msg) -> None:
+            if self._each.get(message.subject, 0) >= MAX_REQUESTS:
+                return
+            self._enter(message.subject)
             task = asyncio.create_task(handle(message))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+            task.add_done_callback(lambda _: self._leave(message.subject))
 
         return start
 

@@ -231,6 +231,7 @@ def test_what_waits_is_taken_in_batches_that_are_bounded(tmp_path: Path, monkeyp
                 whole.set()
 
         monkeypatch.setattr(hub.worker, "take", take)
+        monkeypatch.setattr(worker_module, "MAX_EACH", 600)
         for _ in range(600):
             await hub.worker._submitted(hub.message("osh", b"x"))
         running = asyncio.create_task(hub.worker.run())
