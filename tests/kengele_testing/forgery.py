@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final
 
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
@@ -79,10 +79,12 @@ def ctr_of(ct: Mapping[str, Any], w: Sequence[Sequence[Any]]) -> str:
     return b64u(hashlib.sha256(lp(*(str(part).encode() for part in parts))).digest())
 
 
-def wrapped(core: bytes, keys: Mapping[str, bytes], *, office: str = OFFICE, counter: int = 7) -> list[str]:
-    """A wrap for :data:`KEY` that grants every compartment."""
-    plain = bytes([0x7F]) + counter.to_bytes(8, "big") + b"".join(keys.values())
-    return [office, X25519, b64u(KEY.public.seal(plain, lp(b"kengele-wrap-v1", office.encode(), core)))]
+def wrapped(core: bytes, keys: Mapping[str, bytes], granted: Collection[str]) -> list[str]:
+    """The office's wrap, with the seventh number."""
+    bits = sum(1 << number for number, name in enumerate(FLOORS) if name in granted)
+    slots = b"".join(keys[name] if name in granted else bytes(32) for name in FLOORS)
+    plain = bytes([bits]) + (7).to_bytes(8, "big") + slots
+    return [OFFICE, X25519, b64u(KEY.public.seal(plain, lp(b"kengele-wrap-v1", OFFICE.encode(), core)))]
 
 
 def envelope(
@@ -91,17 +93,17 @@ def envelope(
     claims: Mapping[str, Any] = CLAIMS,
     sd: Sequence[Any] | None = None,
     plain: Mapping[str, bytes] | None = None,
+    granted: Collection[str] | None = None,
     parts: Callable[[dict[str, Any], list[Any]], None] = lambda _ct, _w: None,
     payload: Callable[[bytes], bytes] = bytes,
-    protected: str = PROTECTED,
-    author: SigningKey = AUTHOR,
 ) -> bytes:
-    """One envelope, signed by ``author``.
+    """One envelope, signed.
 
     Args:
         disclosures: by compartment, the bytes that stand for ``[salt, name, value]``; the others are absent.
         sd: the digests in place of the right ones.
         plain: by compartment, the padded text in place of the right one.
+        granted: what the wrap gives in place of all that is there.
         parts: changes ciphertexts and wraps before they are signed.
         payload: gives the payload that is signed for the right one.
     """
@@ -114,10 +116,10 @@ def envelope(
         name: b64u(ChaCha20Poly1305(keys[name]).encrypt(bytes(12), text, lp(b"kengele-ct-v1", name.encode(), core)))
         for name, text in texts.items()
     }
-    w: list[Any] = [wrapped(core, keys)]
+    w: list[Any] = [wrapped(core, keys, disclosures.keys() if granted is None else granted)]
     parts(ct, w)
     body = {**claims, "_sd": digests, "_sd_alg": "sha-256", "ctr": ctr_of(ct, w)}
-    return signed(b64u(payload(json.dumps(body, separators=(",", ":")).encode())), ct, w, protected, author)
+    return signed(b64u(payload(json.dumps(body, separators=(",", ":")).encode())), ct, w)
 
 
 def signed(
@@ -127,6 +129,7 @@ def signed(
     protected: str = PROTECTED,
     author: SigningKey = AUTHOR,
 ) -> bytes:
+    """The envelope of these parts, under ``author``'s signature."""
     signature = b64u(author.sign(f"{protected}.{payload}".encode()).signature)
     outer = {"protected": protected, "payload": payload, "signature": signature, "header": {"ct": ct, "w": w}}
     return json.dumps(outer, separators=(",", ":")).encode()
