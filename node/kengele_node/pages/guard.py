@@ -1,8 +1,8 @@
 """What stands before every page: who may ask, and what a browser may do with the answer.
 
 The pages act with a member's key, so they answer only a browser that came in by the start address. Its token becomes a
-cookie that no other site's page can send along (SameSite=Strict); a page of another site that gets its own name resolved
-to 127.0.0.1 is turned away by its Host header; a form carries a token of its own.
+cookie that no other site's page can send along (SameSite=Strict); a page of another site whose name is made to mean
+127.0.0.1 is turned away by its Host header; a form carries a token of its own.
 Sources: RFC 6265bis §4.1.2.7, W3C Content Security Policy 3, OWASP "Cross-Site Request Forgery Prevention".
 """
 

@@ -1,0 +1,78 @@
+"""Approvals: proposals that wait for signatures, each with what it changes, to be signed and brought into force."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from aiohttp import web
+
+from kengele_node.coordinator import board
+from kengele_node.coordinator import documents as papers
+from kengele_node.member import encode_files, now
+from kengele_schemas import metadata, subjects
+from kengele_schemas.errors import KengeleError, Malformed
+from kengele_schemas.metadata import Draft
+
+from .pages import PAGES, VIEW
+from .view import InForce, View
+
+
+def add_routes(app: web.Application) -> None:
+    """Adds ``/approvals``."""
+    app.router.add_get("/approvals", _approvals)
+    app.router.add_post("/approvals", _decide)
+
+
+async def _approvals(request: web.Request) -> web.Response:
+    view = request.app[VIEW]
+    held = await view.in_force(anew=True)
+    found = [await _shown(view, held, row) for row in await board.proposals(view.session, held.files)]
+    return request.app[PAGES].show(
+        request,
+        "approvals",
+        proposals=found[::-1],
+        own=view.own,
+        held=held,
+        made=request.query.get("made", ""),
+        published="published" in request.query,
+    )
+
+
+async def _shown(view: View, held: InForce, row: dict[str, Any]) -> dict[str, Any]:
+    """``row`` of the board with the changes it would make; a draft that does not hold shows none, and why."""
+    if row["state"] not in ("open", "overtaken"):
+        return {**row, "changes": []}
+    draft = await board.get(view.session, row["name"])
+    return {**row, **checked(draft, held, row["state"])}
+
+
+def checked(draft: Draft, held: InForce, state: str) -> dict[str, Any]:
+    """The changes of ``draft`` in plain sentences, after it was made anew from its documents and came out the same."""
+    after = {path: json.loads(data) for path, data in draft.documents.items()}
+    if state == "open":
+        try:
+            metadata.check(draft, held.files, now())
+        except KengeleError as error:
+            return {"state": error.code, "changes": []}
+    return {"changes": papers.describe(held.documents, after)}
+
+
+async def _decide(request: web.Request) -> web.Response:
+    view, form = request.app[VIEW], await request.post()
+    name, what = str(form.get("name", "")), str(form.get("what", ""))
+    if what == "drop":
+        await board.drop(view.session, name)
+        raise web.HTTPSeeOther("/approvals")
+    draft = await board.get(view.session, name)
+    held = await view.in_force(anew=True)
+    metadata.check(draft, held.files, now())
+    if what == "sign":
+        await board.put(view.session, metadata.sign(draft, view.member.key))
+        raise web.HTTPSeeOther("/approvals")
+    if what == "publish":
+        await view.session.ask(subjects.publish_metadata(view.member.nkey.public), encode_files(draft.files()))
+        await board.drop(view.session, name)
+        await view.in_force(anew=True)
+        raise web.HTTPSeeOther("/approvals?published=1")
+    raise Malformed("malformed", "The form does not say what is to be done.", "Load the page anew.")
