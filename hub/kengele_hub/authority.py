@@ -21,8 +21,9 @@ from nats.aio.client import Client
 from tuf.api.metadata import Metadata
 
 from kengele_schemas import metadata, subjects
-from kengele_schemas.encoding import b64u, dumps, loads, unb64u
+from kengele_schemas.encoding import b64u, loads, unb64u
 from kengele_schemas.errors import Damaged, KengeleError, Malformed, Refused
+from kengele_schemas.leaves import Issue, trust_leaves
 from kengele_schemas.metadata import Files
 from kengele_schemas.trust import METADATA, Trusted, TrustStore
 
@@ -68,13 +69,11 @@ class Authority:
     async def load(self) -> None:
         """Reads the files from the broker and brings members and feeds in line. Raises Unavailable, Untrusted."""
         async with self._changing:
-            self.files = {
-                subjects.trust_path(stored.subject): stored.data
-                async for stored in jetstream.read_all(self.nc, subjects.TRUST)
-            }
+            self.files = await self._stored()
             if self.files:
                 await self._renew()
                 await self._apply()
+                await self._make_up()
 
     async def keep_fresh(self) -> None:
         """Signs the timestamp anew in time, for ever."""
@@ -85,6 +84,7 @@ class Authority:
                     if self.files:
                         await self._renew()
                         await self._apply()
+                        await self._make_up()
             except KengeleError as error:
                 _log.warning("trust-not-renewed", code=error.code)
 
@@ -193,20 +193,40 @@ class Authority:
             await jetstream.remove_feed(self.nc, nkey)
             self._feeds.discard(nkey)
 
-    async def _log(self, version: int) -> None:
-        digests = {path: b64u(hashlib.sha256(data).digest()) for path, data in sorted(self.files.items())}
-        leaf = {
-            "v": 1,
-            "kind": "trust",
-            "salt": b64u(secrets.token_bytes(16)),
-            "version": version,
-            "files": b64u(hashlib.sha256(dumps(digests)).digest()),
-            "at": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        }
+    async def _make_up(self) -> None:
+        """Writes the leaf of what is in force, if a crash or a full disk came in between when it was published."""
         try:
-            await self.ledger.append([Entry(subjects.ledger_trust(version), dumps(leaf))])
+            if self.standing is not None:
+                await self._log(self.standing.trusted.version)
+        except KengeleError as error:
+            _log.warning("trust-version-not-logged", code=error.code)
+
+    async def _log(self, version: int) -> None:
+        if await jetstream.last(self.nc, subjects.LEDGER, subjects.ledger_trust(version)) is not None:
+            return
+        made = trust_leaves(
+            Issue(
+                version,
+                hashlib.sha256(self.files[metadata.newest(self.files, "root")]).digest(),
+                metadata.document_digests(self.files),
+            ),
+            _documents(metadata.as_of(await self._stored(), version - 1)),
+            _documents(self.files),
+            at=datetime.now(UTC),
+            salt=secrets.token_bytes,
+        )
+        entries = [Entry(subjects.ledger_trust(version, leaf.part), leaf.canonical()) for leaf in made]
+        try:
+            await self.ledger.append(entries)
         except Conflict:
             _log.info("trust-version-logged-before")
+
+    async def _stored(self) -> dict[str, bytes]:
+        """All files that the broker has, those of earlier versions besides."""
+        return {
+            subjects.trust_path(stored.subject): stored.data
+            async for stored in jetstream.read_all(self.nc, subjects.TRUST)
+        }
 
     def serve(self, nkey: str, request: bytes) -> bytes:
         """The trust file that ``nkey`` asks for, empty if there is none or it is not for this member."""
@@ -256,6 +276,10 @@ class Authority:
 def not_admitted() -> Refused:
     """One refusal for whoever is not let in, whatever the reason."""
     return Refused("not-admitted", "This key is not in the network's roster.", "Ask a coordinator; then try again.")
+
+
+def _documents(files: Files) -> dict[str, Any]:
+    return {path: metadata.document_of(files, path) for path in metadata.document_paths(files)} if files else {}
 
 
 def _held_until(files: Files) -> datetime:

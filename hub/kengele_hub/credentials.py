@@ -170,11 +170,11 @@ def publish_permissions(role: Role, hub_account: str) -> list[str]:
         f"$JS.ACK.FEED_{_MEMBER}.{_MEMBER}.>",
         f"$JS.ACK._.{account_hash(hub_account)}.FEED_{_MEMBER}.{_MEMBER}.>",
     ]
-    report, trust = f"reports.{_MEMBER}.submit", f"trust.{_MEMBER}.get"
+    report, trust, audit = f"reports.{_MEMBER}.submit", f"trust.{_MEMBER}.get", f"audit.{_MEMBER}.get"
     allowed: dict[Role, list[str]] = {
         "monitor": [report, trust],
-        "office": [report, trust, *feed],
-        "coordinator": [trust, f"publish.{_MEMBER}.metadata", f"board.{_MEMBER}.ask"],
+        "office": [report, trust, *feed, audit, f"audit.{_MEMBER}.cosign"],
+        "coordinator": [trust, f"publish.{_MEMBER}.metadata", f"board.{_MEMBER}.ask", audit],
         "joiner": [subjects.CREDENTIAL_REQUESTS],
     }
     return allowed[role]

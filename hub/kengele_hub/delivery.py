@@ -23,9 +23,10 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from kengele_schemas import subjects
-from kengele_schemas.encoding import b64u, dumps
+from kengele_schemas.encoding import b64u
 from kengele_schemas.envelope import parse
 from kengele_schemas.errors import KengeleError
+from kengele_schemas.leaves import NarrowedLeaf
 from kengele_schemas.marker import sign_marker
 from kengele_schemas.receipt import Leaf, read_leaf
 from kengele_schemas.report import Header, parse_header
@@ -187,16 +188,12 @@ class Delivery:
 
     async def _log_narrowed(self, header: Header, leaf: Leaf, outcome: Outcome, standing: Standing) -> None:
         policy = standing.trusted.policy.version
-        body = dumps(
-            {
-                "v": 1,
-                "kind": "narrowed",
-                "salt": b64u(secrets.token_bytes(16)),
-                "digest": leaf.digest,
-                "policy": policy,
-                "at": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-                "decisions": outcome.narrowed,
-            }
-        )
+        body = NarrowedLeaf(
+            salt=b64u(secrets.token_bytes(16)),
+            digest=leaf.digest,
+            policy=policy,
+            at=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            decisions=outcome.narrowed,
+        ).canonical()
         with suppress(Conflict):
             await self._ledger.append([Entry(subjects.ledger_entry("narrowed", f"{header.id}-{policy}"), body)])

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import base64
 import secrets
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
@@ -86,6 +86,13 @@ async def ensure_streams(nc: Client, *, replicas: int = 1, ledger_max_bytes: int
         [subjects.BOARD_ITEMS],
         replicas,
         {"max_msgs_per_subject": 1, "max_bytes": 256 * 1024**2, "max_age": 30 * 24 * HOUR * _NANOSECONDS},
+    )
+    await _ensure_stream(
+        nc,
+        subjects.AUDIT,
+        [subjects.AUDITED],
+        replicas,
+        {"max_msgs_per_subject": 1, "max_bytes": 1024**3, "max_age": 100 * 24 * HOUR * _NANOSECONDS},
     )
     await _ensure_stream(
         nc,
@@ -220,13 +227,17 @@ async def purge(nc: Client, stream: str, subject: str) -> None:
     await _api(nc, f"STREAM.PURGE.{subjects.token(stream)}", {"filter": subject}, or_none=_NOT_FOUND)
 
 
-async def read_all(nc: Client, stream: str, start: int = 1, *, timeout: float = 10) -> AsyncIterator[Stored]:
+async def read_all(
+    nc: Client, stream: str, start: int = 1, *, only: str = "", limit: int = 0, timeout: float = 10
+) -> AsyncGenerator[Stored, None]:
     """Every message that stands in ``stream`` now, from sequence ``start`` on, in order.
 
     Args:
         nc: a connection in the account ``HUB``.
         stream: which must exist.
         start: the first sequence to read.
+        only: the subjects to read; all if empty.
+        limit: how many at most; all if 0.
         timeout: seconds without a message after which it is given up.
 
     Raises:
@@ -241,9 +252,12 @@ async def read_all(nc: Client, stream: str, start: int = 1, *, timeout: float = 
         "mem_storage": True,
         "inactive_threshold": 60 * _NANOSECONDS,
     }
+    if only:
+        config["filter_subject"] = only
     document = {"stream_name": stream, "config": config, "action": "create"}
-    made = await _api(nc, f"CONSUMER.CREATE.{subjects.token(stream)}.{name}", document)
+    made = await _api(nc, f"CONSUMER.CREATE.{subjects.token(stream)}.{name}" + (f".{only}" if only else ""), document)
     pending = int((made or {}).get("num_pending", 0))
+    pending = min(pending, limit or pending)
     inbox = nc.new_inbox()
     subscription = await nc.subscribe(inbox)
     try:

@@ -14,7 +14,7 @@ import asyncio
 import struct
 import zlib
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -26,6 +26,7 @@ from kengele_schemas import merkle, subjects
 from kengele_schemas.checkpoint import sign_checkpoint, write_proof
 from kengele_schemas.encoding import unb64u
 from kengele_schemas.errors import Damaged, Malformed
+from kengele_schemas.tiles import Tile, hashes
 
 from . import jetstream
 from .errors import Conflict, Unavailable
@@ -117,6 +118,11 @@ class Ledger:
                 return list(range(first, self._tree.size))
             raise Unavailable("ledger-busy", "Others write to the ledger all the time.", "Try again.")
 
+    async def refresh(self) -> None:
+        """Reads what others have written meanwhile. Raises Unavailable, Damaged."""
+        async with self._writing:
+            await self._catch_up()
+
     def place_of(self, report_id: str) -> int | None:
         """The index of the report with this id, as far as this process has read."""
         return self._reports.get(unb64u(report_id))
@@ -137,6 +143,32 @@ class Ledger:
         """Proofs that the entries at ``indices`` are in the tree (C2SP tlog-proof), all under one checkpoint."""
         checkpoint, size = self.checkpoint(), self._tree.size
         return [write_proof(index, self._tree.inclusion(index, size), checkpoint) for index in indices]
+
+    def consistency(self, old: int, new: int) -> list[bytes]:
+        """The proof that the first ``old`` entries begin the first ``new``; ``old`` ≤ ``new`` ≤ :attr:`size`."""
+        return self._tree.consistency(old, new)
+
+    def tile(self, tile: Tile) -> bytes:
+        """A tile of the tree's hashes. Raises Malformed if there is none."""
+        return hashes(self._tree, tile)
+
+    async def leaves(self, start: int, end: int, max_bytes: int) -> list[bytes]:
+        """The leaves from ``start`` up to ``end``, or fewer: one, and what else fits into ``max_bytes``.
+
+        Raises:
+            Unavailable, Damaged.
+        """
+        found: list[bytes] = []
+        size = 0
+        reading = jetstream.read_all(self._nc, subjects.LEDGER, start + 1, limit=end - start)
+        async with aclosing(reading):
+            async for stored in reading:
+                leaf, _ = split(stored.data)
+                size += len(leaf)
+                if found and size > max_bytes:
+                    break
+                found.append(leaf)
+        return found
 
     def _taken(self, entries: Sequence[Entry]) -> bool:
         ids = (entry.subject.removeprefix(_REPORT) for entry in entries if entry.subject.startswith(_REPORT))

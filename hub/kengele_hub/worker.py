@@ -25,6 +25,7 @@ from kengele_schemas.errors import KengeleError
 from kengele_schemas.receipt import accepted, refused
 
 from . import jetstream
+from .audit import Audit
 from .authority import Authority
 from .errors import Conflict, StorageFull, Unavailable
 from .home import HubKeys
@@ -65,15 +66,21 @@ class Worker:
         self._each: dict[str, int] = {}
         self._quota: Quota | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self.audit = Audit(nc, ledger, lambda: authority.standing)
         self.counts = Counts({})
 
     async def listen(self) -> None:
         """Subscribes to all requests. Call :meth:`run` besides."""
         await self._nc.subscribe(subjects.SUBMISSIONS, queue=_QUEUE, cb=self._submitted)
         await self._nc.subscribe(subjects.TRUST_REQUESTS, queue=_QUEUE, cb=self._trust_asked)
-        await self._nc.subscribe(subjects.METADATA_REQUESTS, queue=_QUEUE, cb=self._service("answer_publish"))
-        await self._nc.subscribe(subjects.BOARD_REQUESTS, queue=_QUEUE, cb=self._service("answer_board"))
-        await self._nc.subscribe(subjects.CREDENTIAL_REQUESTS, queue=_QUEUE, cb=self._service("answer_join"))
+        for subject, answer in (
+            (subjects.METADATA_REQUESTS, self._authority.answer_publish),
+            (subjects.BOARD_REQUESTS, self._authority.answer_board),
+            (subjects.CREDENTIAL_REQUESTS, self._authority.answer_join),
+            (subjects.AUDIT_REQUESTS, self.audit.answer_get),
+            (subjects.COSIGN_REQUESTS, self.audit.answer_cosign),
+        ):
+            await self._nc.subscribe(subject, queue=_QUEUE, cb=self._service(answer))
 
     async def run(self) -> None:
         """Takes in reports, for ever."""
@@ -237,9 +244,10 @@ class Worker:
         except KengeleError:
             await self._respond(message, b"")
 
-    def _service(self, name: str) -> Callable[[Msg], Awaitable[None]]:
+    def _service(
+        self, answer: Callable[[str, bytes], Coroutine[Any, Any, dict[str, Any]]]
+    ) -> Callable[[Msg], Awaitable[None]]:
         """A handler that lets a long request not hold up the others."""
-        answer: Callable[[str, bytes], Coroutine[Any, Any, dict[str, Any]]] = getattr(self._authority, name)
 
         async def handle(message: Msg) -> None:
             try:

@@ -363,12 +363,31 @@ def newest(files: Files, role: str) -> str:
 
 def document_of(files: Files, path: str) -> Any:
     """The JSON value of the document at ``path`` in its newest version, None if there is none."""
-    role = _TARGETS if "/" not in path else _role_of(path)
     try:
-        info = _signed(files[newest(files, role)], Targets).targets[path]
+        info = _listing(files, path).targets[path]
         return loads(files[_hashed(path, info.hashes["sha256"])], max_bytes=MAX_DRAFT, max_depth=12)
     except KeyError:
         return None
+
+
+def document_digests(files: Files) -> dict[str, bytes]:
+    """SHA-256 of each document there is, by its path, as its signers listed it."""
+    return {path: bytes.fromhex(_listing(files, path).targets[path].hashes["sha256"]) for path in document_paths(files)}
+
+
+def as_of(files: Files, version: int) -> dict[str, bytes]:
+    """What of ``files``, which may be of several versions, made up ``version``; empty if that cannot be told any more.
+
+    A version's last snapshot names the metadata that belong to it.
+    """
+    snapshots = {number: path for path in files for number, name in _versions([path]) if name == _SNAPSHOT}
+    for number in sorted(snapshots, reverse=True):
+        meta = _signed(files[snapshots[number]], Snapshot).meta
+        if meta[f"{_TARGETS}.json"].version == version:
+            listed = {f"{METADATA}{info.version}.{name}" for name, info in meta.items()}
+            held = {path: data for path, data in files.items() if path in listed or path.startswith(TARGETS)}
+            return held if listed <= held.keys() else {}
+    return {}
 
 
 def document_paths(files: Files) -> list[str]:
@@ -376,6 +395,12 @@ def document_paths(files: Files) -> list[str]:
     targets = _signed(files[newest(files, _TARGETS)], Targets)
     roles = targets.delegations.roles if targets.delegations and targets.delegations.roles else {}
     return sorted([*targets.targets, *(path for role in roles.values() for path in role.paths or ())])
+
+
+def _listing(files: Files, path: str) -> Targets:
+    """The newest list that names the document at ``path``. Raises KeyError."""
+    listed: Targets = _signed(files[newest(files, _TARGETS if "/" not in path else _role_of(path))], Targets)
+    return listed
 
 
 def target_path(path: str, data: bytes) -> str:

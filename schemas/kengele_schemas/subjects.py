@@ -21,6 +21,7 @@ LEDGER: Final = "LEDGER"
 TRUST: Final = "TRUST"
 REFUSED: Final = "REFUSED"
 BOARD: Final = "BOARD"
+AUDIT: Final = "AUDIT"
 
 SUBMISSIONS: Final = "reports.*.submit"
 """What the hub listens on for reports; likewise those below for their requests."""
@@ -28,13 +29,25 @@ TRUST_REQUESTS: Final = "trust.*.get"
 METADATA_REQUESTS: Final = "publish.*.metadata"
 CREDENTIAL_REQUESTS: Final = "join.*.credentials"
 BOARD_REQUESTS: Final = "board.*.ask"
-SERVICES: Final = (SUBMISSIONS, TRUST_REQUESTS, METADATA_REQUESTS, CREDENTIAL_REQUESTS, BOARD_REQUESTS)
+AUDIT_REQUESTS: Final = "audit.*.get"
+COSIGN_REQUESTS: Final = "audit.*.cosign"
+SERVICES: Final = (
+    SUBMISSIONS,
+    TRUST_REQUESTS,
+    METADATA_REQUESTS,
+    CREDENTIAL_REQUESTS,
+    BOARD_REQUESTS,
+    AUDIT_REQUESTS,
+    COSIGN_REQUESTS,
+)
 
 LEDGER_ALL: Final = "ledger.>"
 LEDGER_REPORTS: Final = "ledger.report.*"
 TRUST_FILES: Final = "trustfile.*"
 REFUSALS: Final = "refused.*"
 BOARD_ITEMS: Final = "boarditem.*.*"
+AUDITED: Final = "audited.>"
+AUDITED_CHECKPOINTS: Final = "audited.checkpoint.*"
 
 MAX_PATH: Final = 128
 """Characters of a trust file's path."""
@@ -75,6 +88,16 @@ def publish_metadata(nkey: str) -> str:
 def board_ask(nkey: str) -> str:
     """Request of a coordinator: what is on the board, or to put something there."""
     return f"board.{member(nkey)}.ask"
+
+
+def audit_get(nkey: str) -> str:
+    """Request of an office or a coordinator: something of the hub's log."""
+    return f"audit.{member(nkey)}.get"
+
+
+def audit_cosign(nkey: str) -> str:
+    """Request of an office: its cosignature under a checkpoint of the hub's log."""
+    return f"audit.{member(nkey)}.cosign"
 
 
 def join_credentials(nkey: str) -> str:
@@ -143,14 +166,29 @@ def ledger_report(report_id: str) -> str:
     return ledger_entry("report", report_id)
 
 
-def ledger_trust(version: int) -> str:
-    """Where a version of the trust metadata stands in the ledger."""
-    return ledger_entry("trust", str(version))
+def ledger_trust(version: int, part: int = 1) -> str:
+    """Where a version of the trust metadata stands in the ledger, and its further parts."""
+    return ledger_entry("trust", f"{version}-{part}" if part > 1 else str(version))
 
 
 def refused(nkey: str) -> str:
     """Where what a member sent in vain is kept aside."""
     return f"refused.{member(nkey)}"
+
+
+def audited_checkpoint(moment: int) -> str:
+    """Where the checkpoint that witnesses were shown in a moment is kept."""
+    return f"audited.checkpoint.{moment:d}"
+
+
+def audited_size(size: int) -> str:
+    """Where the same checkpoint is found by its size."""
+    return f"audited.size.{size:d}"
+
+
+def audited_cosignature(size: int, office: str = "") -> str:
+    """Where an office's cosignature under the checkpoint of ``size`` is kept; a pattern for all of them if empty."""
+    return f"audited.cosignature.{size:d}.{token(office) if office else '*'}"
 
 
 def board_item(kind: str, name: str) -> str:

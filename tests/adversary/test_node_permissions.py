@@ -143,6 +143,10 @@ FORBIDDEN: dict[str, Name] = {
     "publish a report as another": lambda me, other, _: subjects.reports_submit(other),
     "ask for trust files as another": lambda me, other, _: subjects.trust_get(other),
     "publish metadata as another": lambda me, other, _: subjects.publish_metadata(other),
+    "look at the log as another": lambda me, other, _: subjects.audit_get(other),
+    "cosign the log as another": lambda me, other, _: subjects.audit_cosign(other),
+    "publish into the witnessed checkpoints": lambda me, other, _: subjects.audited_checkpoint(1),
+    "publish into another's cosignatures": lambda me, other, _: subjects.audited_cosignature(1, "other"),
     "publish reports under a wildcard": lambda me, other, _: "reports.*.submit",
     "publish reports under a full wildcard": lambda me, other, _: "reports.>",
     "publish under a longer subject of its own": lambda me, other, _: subjects.reports_submit(me) + ".x",
@@ -244,6 +248,8 @@ NOT_EVEN_ITS_OWN: dict[Role, list[Name]] = {
         lambda me, other, _: subjects.join_credentials(me),
         lambda me, other, _: subjects.feed_next(me),
         lambda me, other, _: f"$JS.ACK.FEED_{me}.{me}.1.1.1.1.0",
+        lambda me, other, _: subjects.audit_get(me),
+        lambda me, other, _: subjects.audit_cosign(me),
     ],
     "office": [
         lambda me, other, _: subjects.publish_metadata(me),
@@ -254,8 +260,11 @@ NOT_EVEN_ITS_OWN: dict[Role, list[Name]] = {
         lambda me, other, _: subjects.join_credentials(me),
         lambda me, other, _: subjects.feed_next(me),
         lambda me, other, _: f"$JS.ACK.FEED_{me}.{me}.1.1.1.1.0",
+        lambda me, other, _: subjects.audit_cosign(me),
     ],
     "joiner": [
+        lambda me, other, _: subjects.audit_get(me),
+        lambda me, other, _: subjects.audit_cosign(me),
         lambda me, other, _: subjects.reports_submit(me),
         lambda me, other, _: subjects.trust_get(me),
         lambda me, other, _: subjects.publish_metadata(me),
@@ -288,8 +297,8 @@ def test_a_member_does_nothing_but_what_its_role_is_for(tmp_path: Path, role: Ro
 def test_each_role_is_heard_with_what_it_is_for(tmp_path: Path) -> None:
     duties: dict[Role, list[Callable[[str], str]]] = {
         "monitor": [subjects.reports_submit, subjects.trust_get],
-        "office": [subjects.reports_submit, subjects.trust_get],
-        "coordinator": [subjects.trust_get, subjects.publish_metadata],
+        "office": [subjects.reports_submit, subjects.trust_get, subjects.audit_get, subjects.audit_cosign],
+        "coordinator": [subjects.trust_get, subjects.publish_metadata, subjects.audit_get],
         "joiner": [subjects.join_credentials],
     }
 

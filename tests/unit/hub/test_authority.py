@@ -20,11 +20,12 @@ from kengele_hub import credentials, jetstream
 from kengele_hub.errors import Unavailable
 from kengele_hub.ledger import split
 from kengele_schemas import metadata, subjects
-from kengele_schemas.encoding import b64u, dumps, loads
+from kengele_schemas.encoding import b64u, canonical, dumps, loads
 from kengele_schemas.errors import KengeleError, Malformed, Refused, Untrusted
+from kengele_schemas.leaves import TrustLeaf, members, read_entry, replay
 from kengele_schemas.nkeys import KeyPair
 from kengele_schemas.trust import TrustStore
-from kengele_testing.hub import TOKEN, Hub, running_hub
+from kengele_testing.hub import TOKEN, Hub, Roster, running_hub
 
 pytestmark = pytest.mark.full
 ROOT = "metadata/1.root.json"
@@ -162,6 +163,25 @@ def test_before_the_founding_there_is_nothing_to_publish_to_nor_to_be_served(tmp
     run(tmp_path, claim, found=False)
 
 
+def documents_of(roster: Roster) -> dict[str, bytes]:
+    return {path: canonical(value) for path, value in roster.documents().items()}
+
+
+async def replayed(hub: Hub) -> dict[Any, str]:
+    """What all leaves of the log come to."""
+    standing: dict[Any, str] = {}
+    for stored in await hub.stored(subjects.LEDGER):
+        leaf = read_entry(split(stored.data)[0])
+        if isinstance(leaf, TrustLeaf):
+            replay(standing, leaf)
+    return standing
+
+
+def in_force(hub: Hub) -> dict[Any, str]:
+    files = hub.authority.files
+    return members({path: metadata.document_of(files, path) for path in metadata.document_paths(files)})
+
+
 # --- publishing -------------------------------------------------------------------------------------------------------
 
 
@@ -177,11 +197,49 @@ def test_a_new_version_is_stored_holds_at_once_and_is_a_leaf(tmp_path: Path) -> 
         entries = await hub.stored(subjects.LEDGER)
         assert [entry.subject for entry in entries] == ["ledger.trust.1", "ledger.trust.2"]
         leaf, body = split(entries[1].data)
-        said = loads(leaf, max_bytes=4096)
-        assert (said["kind"], said["version"], body) == ("trust", 2, b"")
-        digests = {path: b64u(hashlib.sha256(data).digest()) for path, data in sorted(hub.authority.files.items())}
-        assert said["files"] == b64u(hashlib.sha256(dumps(digests)).digest())
-        assert set(said) == {"v", "kind", "salt", "version", "files", "at"}
+        said = read_entry(leaf)
+        assert isinstance(said, TrustLeaf)
+        assert (said.version, said.policy, said.part, said.parts, body) == (2, 2, 1, 1, b"")
+        documents = {path: canonical(value) for path, value in hub.roster.with_rules(without="to-council").items()}
+        for path, data in {**documents_of(hub.roster), **documents}.items():
+            assert said.documents[path] == b64u(hashlib.sha256(data).digest())
+        assert said.root == b64u(hashlib.sha256(hub.authority.files[ROOT]).digest())
+        assert said.changes == (("rule", "to-council", "removed"),)
+
+    run(tmp_path, claim)
+
+
+def test_all_changes_in_the_log_come_to_who_belongs_to_the_network_and_what_holds(tmp_path: Path) -> None:
+    async def claim(hub: Hub) -> None:
+        assert await replayed(hub) == in_force(hub)
+        await hub.publish(hub.roster.with_monitor("osh", status="suspended"))
+        await hub.publish(hub.roster.with_office("council", status="revoked"))
+        async with hub.another() as restarted:
+            await restarted.publish(hub.roster.with_rules(without="to-council"))
+            assert await replayed(hub) == in_force(restarted)
+            assert (await replayed(hub))["monitor", hub.roster.kid("osh")] == "suspended"
+
+    run(tmp_path, claim)
+
+
+def test_a_version_that_a_crash_kept_out_of_the_log_is_written_there_at_the_next_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def claim(hub: Hub) -> None:
+        async def crash(_: object) -> list[int]:
+            raise Unavailable("broker-unavailable", "Gone.")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(hub.ledger, "append", crash)
+            with pytest.raises(Unavailable):
+                await hub.publish(hub.roster.with_rules(without="to-council"))
+        assert len(await hub.stored(subjects.LEDGER)) == 1
+        async with hub.another() as restarted:
+            entries = await hub.stored(subjects.LEDGER)
+            assert [entry.subject for entry in entries] == ["ledger.trust.1", "ledger.trust.2"]
+            assert await replayed(hub) == in_force(restarted)
+        async with hub.another("once more"):
+            assert len(await hub.stored(subjects.LEDGER)) == 2
 
     run(tmp_path, claim)
 

@@ -100,8 +100,10 @@ def test_the_templates_allow_the_names_that_the_subjects_module_spells() -> None
     }
     both = {subjects.reports_submit(NKEY), subjects.trust_get(NKEY)}
     assert own("monitor") == both
-    assert own("office") == both | feed
-    assert own("coordinator") == {f(NKEY) for f in (subjects.trust_get, subjects.publish_metadata, subjects.board_ask)}
+    witness = {subjects.audit_get(NKEY), subjects.audit_cosign(NKEY)}
+    assert own("office") == both | feed | witness
+    desk = (subjects.trust_get, subjects.publish_metadata, subjects.board_ask, subjects.audit_get)
+    assert own("coordinator") == {name(NKEY) for name in desk}
     assert own("joiner") == {subjects.CREDENTIAL_REQUESTS}
 
 

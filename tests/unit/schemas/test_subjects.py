@@ -18,6 +18,8 @@ OF_A_MEMBER: list[Callable[[str], str]] = [
     subjects.trust_get,
     subjects.publish_metadata,
     subjects.join_credentials,
+    subjects.audit_get,
+    subjects.audit_cosign,
     subjects.inbox_prefix,
     subjects.feed_stream,
     subjects.feed_consumer,
@@ -31,6 +33,7 @@ OF_A_TOKEN: list[Callable[[str], str]] = [
     lambda name: subjects.ledger_entry("report", name),
     lambda name: subjects.ledger_entry(name, "1"),
     lambda name: subjects.feed_subject(NKEY, name or "."),
+    lambda name: subjects.audited_cosignature(1, name or "."),
     lambda name: subjects.consumer_next(name, "worker"),
     lambda name: subjects.consumer_next("LEDGER", name),
 ]
@@ -47,7 +50,11 @@ def test_names_are_spelled_as_the_broker_is_configured() -> None:
     assert subjects.feed_subject(NKEY) == f"feed.{NKEY}"
     assert subjects.feed_subject(NKEY, "abc") == f"feed.{NKEY}.abc"
     assert subjects.ledger_report("abc") == "ledger.report.abc"
-    assert subjects.ledger_trust(7) == "ledger.trust.7"
+    assert (subjects.ledger_trust(7), subjects.ledger_trust(7, 2)) == ("ledger.trust.7", "ledger.trust.7-2")
+    assert subjects.audit_get(NKEY) == f"audit.{NKEY}.get"
+    assert subjects.audit_cosign(NKEY) == f"audit.{NKEY}.cosign"
+    assert subjects.audited_cosignature(9) == "audited.cosignature.9.*"
+    assert subjects.audited_cosignature(9, "unrcca") == "audited.cosignature.9.unrcca"
 
 
 @pytest.mark.parametrize("name", OF_A_MEMBER)
@@ -79,7 +86,14 @@ def test_a_token_never_adds_a_level_whatever_the_text(text: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    [subjects.reports_submit, subjects.trust_get, subjects.publish_metadata, subjects.join_credentials],
+    [
+        subjects.reports_submit,
+        subjects.trust_get,
+        subjects.publish_metadata,
+        subjects.join_credentials,
+        subjects.audit_get,
+        subjects.audit_cosign,
+    ],
 )
 def test_the_sender_is_read_from_the_subject(name: Callable[[str], str]) -> None:
     assert subjects.sender(name(NKEY)) == NKEY
