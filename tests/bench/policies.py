@@ -18,6 +18,8 @@ from typing import Any, Final
 from kengele_schemas import taxonomy
 from kengele_schemas.areas import Areas
 from kengele_schemas.compartments import GRANTABLE
+from kengele_schemas.diff import diff
+from kengele_schemas.domain import Side
 from kengele_schemas.policy import PolicyFile, Rule
 from kengele_schemas.release import Compiled
 from kengele_schemas.roster import Offices
@@ -117,4 +119,16 @@ def measured() -> dict[str, Any]:
     few = headers(18_000, UNITS[:10])
     for count in (10, 100, 1_000, 10_000):
         found[f"release_elsewhere_{count}"] = round(cold(apart[:count], few))
+    some = list(rules(1_000))
+    for number in rng.sample(range(len(some)), 50):
+        some[number] = rule(rng, f"changed-{number}", rng.sample(COUNTRIES, 2))
+    found["diff_50_of_1000_seconds"] = seconds(rules(1_000), some)
+    found["diff_all_of_1000_seconds"] = seconds(rules(1_000), rules(1_000, seed=4))
     return found
+
+
+def seconds(old: Sequence[Rule], new: Sequence[Rule]) -> float:
+    """What the exact difference takes, with all names still to be resolved."""
+    started = time.process_time()
+    diff(Side.of(old, ROSTER, WORLD), Side.of(new, ROSTER, WORLD), TODAY)
+    return round(time.process_time() - started, 2)
