@@ -436,7 +436,11 @@ def _lists(paths: Iterable[str], scope: Scope, office: str, documents: Mapping[s
     if found is None:
         return []
     policies = [_document(data, PolicyFile) for path, data in documents.items() if path.startswith(POLICY)]
-    own, areas = concern(found, policies, offices), _areas(documents["areas.json"])
+    areas = _areas(documents["areas.json"])
+    try:
+        own = concern(found, policies, offices)
+    except KeyError:
+        return []  # a rule is for nobody there is, and as such it is refused when all are put together
     return [path for path in lists if overlap(area_of(path)[1], own, areas)]
 
 
@@ -478,7 +482,7 @@ def assemble(documents: Mapping[str, bytes], *, version: int, fresh: bool, expir
                 monitors[monitor.kid] = monitor
         else:
             regional[area] = _document(data, PolicyFile)
-            check_regional_policy(regional[area].rules, area, areas)
+            check_regional_policy((*regional[area].rules, *regional[area].assertions), area, areas)
     network = _document(documents["network.json"], Network)
     if offices.get(network.custodian) is None and offices.document.offices:
         raise Malformed("bad-offices", "The custodian is not among the offices.", "Name one that is.")

@@ -550,6 +550,22 @@ def test_a_slow_refresh_does_not_undo_a_faster_one(
         store.refresh(fetch, "office", NOW, "unrcca")
     assert caught.value.code == "rolled-back"
     assert kept(store) == 2
+    assert len(sets(tmp_path)) == 2
+
+
+def test_a_refresh_that_is_broken_off_at_its_last_step_leaves_the_new_set(
+    store: TrustStore, tmp_path: Path, second: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adopt = TrustStore._adopt
+
+    def interrupted(self: TrustStore, *args: Any) -> bool:
+        adopt(self, *args)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(TrustStore, "_adopt", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        store.refresh(second.get, "office", NOW, "unrcca")
+    assert kept(store) == 2
 
 
 def test_who_reads_offline_reads_one_set_though_another_takes_its_place(
@@ -707,6 +723,17 @@ def test_signed_documents_that_do_not_fit_leave_what_was_kept(store: TrustStore,
     assert caught.value.code == "foreign-area"
     assert kept(store) == 1
     assert store.offline("office", NOW, "unrcca").monitors.keys() == {KIDS["KG-O"]}
+
+
+@pytest.mark.parametrize(("scope", "name"), [("monitor", ""), ("office", "unrcca"), ("hub", "")])
+def test_a_rule_for_an_office_that_is_not_there_is_told_to_all_alike(
+    tmp_path: Path, paper: Paper, first: Files, scope: Any, name: str
+) -> None:
+    rules = {"policy.json": policy({**RULE, "to": ["office:unrccb"]}, version=2)}
+    served = vouched(paper, {**first, **paper.signed(metadata.edit(first, rules, NOW)).files()})
+    with pytest.raises(Malformed) as caught:
+        TrustStore(tmp_path, first[ROOT]).refresh(served.get, scope, NOW, name)
+    assert caught.value.code == "bad-rule"
 
 
 @pytest.mark.parametrize(
