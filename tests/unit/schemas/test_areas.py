@@ -59,7 +59,7 @@ def circular(edges: list[tuple[int, int, bool]]) -> bool:
     return bool(left)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(EDGES)
 def test_a_circle_of_parents_and_replacements_is_refused_and_nothing_else_is(
     edges: list[tuple[int, int, bool]],
@@ -72,7 +72,7 @@ def test_a_circle_of_parents_and_replacements_is_refused_and_nothing_else_is(
     assert caught.value.code == "bad-areas"
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(EDGES.map(lambda edges: [(max(a, b), min(a, b), kind) for a, b, kind in edges if a != b]))
 def test_what_covers_an_area_covers_all_that_lies_in_it_and_all_that_took_its_place(
     edges: list[tuple[int, int, bool]],
@@ -281,7 +281,7 @@ def test_a_name_that_two_units_bear_finds_neither_and_an_old_one_stands_back() -
     assert Areas(AreasFile(areas=tuple(rows))).find("CO", "Same") == "B1"
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.text(max_size=80), st.text(max_size=80))
 def test_no_name_however_odd_stops_the_search(country: str, unit: str) -> None:
     assert WORLD.find(country, unit) in {None, *CODES}

@@ -285,7 +285,7 @@ PARTS = st.fixed_dictionaries(
 SD = st.lists(st.text(max_size=2), max_size=3)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(PARTS, SD, PARTS, SD)
 def test_two_reports_have_one_core_only_if_all_that_it_binds_is_the_same(
     one: dict[str, Any], one_sd: list[str], two: dict[str, Any], two_sd: list[str]
@@ -310,7 +310,7 @@ def test_claims_are_handed_on_without_what_the_format_itself_put_there() -> None
         read_payload(TENSION_REPORT, parse(WHOLE).payload + "=")
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_an_envelope_with_anything_in_the_place_of_a_part_is_refused(data: st.DataObject) -> None:
     values = st.one_of(st.none(), st.booleans(), st.integers(), st.text(max_size=4), st.just([]), st.just({}))

@@ -110,7 +110,7 @@ def test_a_line_is_one_line(ending: str) -> None:
         LINE.validate_python(f"a{ending}b")
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.text(st.characters(codec="utf-8"), max_size=12))
 def test_a_text_that_was_taken_is_taken_again_unchanged(written: str) -> None:
     try:

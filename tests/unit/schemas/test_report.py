@@ -327,7 +327,7 @@ def test_no_error_repeats_a_word_of_the_report(path: tuple[Any, ...]) -> None:
         assert CANARY not in told, put
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     st.sampled_from([(), *places(FULL)]),
     st.recursive(

@@ -159,7 +159,7 @@ GRANTS = st.dictionaries(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.dictionaries(st.sampled_from(REPORT_COMPARTMENTS), VALUES), GRANTS, st.randoms())
 def test_each_office_reads_what_it_was_granted_to_the_letter_and_nobody_else_anything(
     contents: dict[str, Any], grants: dict[str, tuple[int, int | None]], dice: Any
