@@ -1,4 +1,4 @@
-"""``kengele office``: init, follow, show, rules."""
+"""``kengele office``: init, follow, show, witness, rules."""
 
 from __future__ import annotations
 
@@ -6,25 +6,29 @@ import argparse
 import asyncio
 import re
 from collections.abc import Callable
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 from kengele_node import rules, terminal
-from kengele_node.member import Member
+from kengele_node.member import Member, Session, now
 from kengele_node.vault import occupied
 from kengele_schemas import tlp
 from kengele_schemas.cards import JoinRequest, NetworkCard, read_card
 from kengele_schemas.encoding import unb64u
 from kengele_schemas.envelope import parse
-from kengele_schemas.errors import Malformed, Refused
+from kengele_schemas.errors import Malformed, Refused, Unreachable
 from kengele_schemas.keys import HYBRID, X25519, OpeningKey
 from kengele_schemas.sealing import open_envelope, reassemble
 
 from .desk import Desk, Received
 from .inbox import Arrival, Aside, Inbox, Item, Lost
+from .witness import PACE, Memory, Seen, Witness, open_memory
 
 _STORE: Final = "inbox.db"
+_STALE: Final = 7 * 24 * 3600.0
+"""Seconds after which it is told that a witness has not been heard of."""
 _OFFICE: Final = re.compile(r"[a-z][a-z0-9-]{1,31}", re.ASCII)
 
 
@@ -63,6 +67,14 @@ def build(parser: argparse.ArgumentParser) -> None:
     show.add_argument("--limit", type=int, default=50, help="reports in the list, newest first (default: 50)")
     show.add_argument("--sd-jwt", action="store_true", help="with --id: as a plain SD-JWT that others can verify")
     show.add_argument("--problems", action="store_true", help="what was set aside, and numbers that are missing")
+    watch = _action(
+        actions,
+        "witness",
+        "check that the hub's log continues what this desk saw of it, and cosign it",
+        "kengele office witness --once",
+        _witness,
+    )
+    watch.add_argument("--once", action="store_true", help="look once; ends with 6 if the log does not hold")
     shown = _action(
         actions,
         "rules",
@@ -127,17 +139,68 @@ def _follow(args: argparse.Namespace) -> int:
 
 
 async def _serve(args: argparse.Namespace, member: Member) -> int:
-    inbox = open_inbox(member)
+    inbox, memory = open_inbox(member), open_memory(member.home, member.vault.rows("witness"))
     try:
         async with member.session(15) as session:
             desk = Desk(session, inbox, member.id, member.opening_keys, member.nkey.public)
             desk.told = lambda item: _told(args, item)
+            desk.watch = _witness_of(session, memory).watch
             if not args.once:
                 terminal.note("The desk follows its feed; Ctrl-C ends it.")
             await desk.follow(until_empty=args.once)
     finally:
         inbox.close()
+        memory.close()
     return 0
+
+
+def _witness(args: argparse.Namespace) -> int:
+    member = _open(args)
+    with occupied(args.home, "kengele office witness"):
+        return asyncio.run(_watch(args, member))
+
+
+async def _watch(args: argparse.Namespace, member: Member) -> int:
+    with closing(open_memory(member.home, member.vault.rows("witness"))) as memory:
+        async with member.session(15) as session:
+            watching = _witness_of(session, memory)
+            if not args.once:
+                terminal.note("The desk witnesses the hub's log; Ctrl-C ends it.")
+                while True:
+                    with suppress(Unreachable):
+                        await watching.watch(await session.refresh())
+                    await asyncio.sleep(PACE)
+            trusted = await session.refresh()
+            seen = await watching.look(trusted)
+    size = int(seen.note.split("\n")[1])
+    if args.json:
+        terminal.emit({"size": size, "checkpoint": seen.note, "shared": seen.shared})
+        return 0
+    terminal.say(f"The log has {size} entries and continues what this desk saw; cosigned.")
+    for office in trusted.offices.active:
+        if office != member.id:
+            terminal.say(_shared(office, seen))
+    return 0
+
+
+def _witness_of(session: Session, memory: Memory) -> Witness:
+    member = session.member
+    watching = Witness(session, memory, member.id, member.key, member.nkey.public)
+    watching.told = lambda error: terminal.note(
+        f"The hub's log could not be witnessed ({error.code}). {error.sentence} {error.mend}"
+    )
+    return watching
+
+
+def _shared(office: str, seen: Seen) -> str:
+    at = seen.shared.get(office)
+    if at is None:
+        return f"{office} has never cosigned the log that this desk sees."
+    return f"{office} cosigned the same log, last on {_moment(at)}."
+
+
+def _moment(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="minutes").removesuffix("+00:00") + "Z"
 
 
 def _told(args: argparse.Namespace, item: Received) -> None:
@@ -170,7 +233,7 @@ def _show(args: argparse.Namespace) -> int:
     inbox = open_inbox(member)
     try:
         if args.problems:
-            return _problems(args, inbox)
+            return _problems(args, inbox, member)
         found = inbox.find(args.id) if args.id else inbox.items(args.limit)
         if args.id and not found:
             raise Refused("not-here", "This desk does not hold that report.", "See: kengele office show")
@@ -209,7 +272,9 @@ def _sd_jwt(item: Item, member: Member) -> str:
     return reassemble(envelope, opened)
 
 
-def _problems(args: argparse.Namespace, inbox: Inbox) -> int:
+def _problems(args: argparse.Namespace, inbox: Inbox, member: Member) -> int:
+    with closing(open_memory(member.home, member.vault.rows("witness"))) as memory:
+        evidence, seen = memory.evidence(), memory.last()
     asides = [
         {"number": aside.number, "code": "damaged" if isinstance(aside, Lost) else aside.code}
         for aside in inbox.asides()
@@ -220,13 +285,34 @@ def _problems(args: argparse.Namespace, inbox: Inbox) -> int:
             author: {"missing": [list(span) for span in gap.missing], "unexplained": gap.unexplained}
             for author, gap in gaps.items()
         }
-        terminal.emit({"set_aside": asides, "gaps": missing})
+        log = {
+            "evidence": [one._asdict() for one in evidence],
+            "witnessed": seen.at or None,
+            "shared": seen.shared,
+        }
+        terminal.emit({"set_aside": asides, "gaps": missing, "log": log})
         return 0
+    for one in evidence:
+        terminal.say(f"On {_moment(one.at)} the hub showed a log that does not hold: {one.code}. Both checkpoints:")
+        terminal.say(f"{one.before}\n{one.after}")
+    if seen.at and seen.at < now().timestamp() - _STALE:
+        terminal.say(f"The hub's log was last witnessed on {_moment(seen.at)}.")
+    strangers = _apart(member, seen)
+    for office in strangers:
+        terminal.say(_shared(office, seen))
     for aside in asides:
         terminal.say(f"Set aside as item {aside['number']}: {aside['code']}")
     for author, gap in gaps.items():
         if gap.unexplained:
             terminal.say(f"From {author}: {gap.unexplained} reports are missing that were numbered for this office.")
-    if not asides and not gaps:
+    if not asides and not gaps and not evidence and not strangers:
         terminal.say("Nothing was set aside and nothing is missing.")
     return 0
+
+
+def _apart(member: Member, seen: Seen) -> list[str]:
+    """Offices that have cosigned nothing of what this desk sees for long: they may be off, or shown another log."""
+    since = now().timestamp() - _STALE
+    if not 0 < seen.since < since:
+        return []
+    return [id for id in member.offline().offices.active if id != member.id and seen.shared.get(id, 0) < since]

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, date, datetime
 from typing import Final, Protocol
 
@@ -100,6 +100,8 @@ class Desk:
 
     told: Callable[[Received], None]
     """Called with each item that is new, once it is stored."""
+    watch: Callable[[Trusted], Awaitable[None]]
+    """Called whenever the rules were looked at, at the start and then every quarter of an hour."""
     trusted: Trusted | None
     """The rules it goes by; fetched before anything is taken."""
 
@@ -116,6 +118,7 @@ class Desk:
         batch: int = BATCH,
     ) -> None:
         self.told = lambda _: None
+        self.watch = _not_watching
         self.trusted = None
         self._session = session
         self._inbox = inbox
@@ -160,6 +163,7 @@ class Desk:
         self.trusted = await self._session.refresh()
         self._rules_from = now
         self._reconsider(self.trusted)
+        await self.watch(self.trusted)
         return self.trusted
 
     async def _take(self, deliveries: Sequence[Delivery], known: Trusted) -> None:
@@ -195,6 +199,10 @@ class Desk:
                 item = self._judge(aside.data, known)
                 if isinstance(item, Arrival) and self._inbox.settle(aside, item):
                     self.told(item)
+
+
+async def _not_watching(_: Trusted) -> None:
+    pass
 
 
 def _may_hold_later(item: Received) -> bool:

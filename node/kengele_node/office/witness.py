@@ -1,0 +1,240 @@
+"""The office as a witness: it keeps the last checkpoint of the hub's log, and cosigns only what continues it.
+
+A hub that shows two offices different logs must keep them apart for ever: whoever sees a checkpoint of the other log
+refuses it, and has two statements signed by the hub that cannot both be true. Those are kept as evidence.
+
+    >>> seen = await Witness(session, memory, member.id, member.key, member.nkey.public).look(trusted)
+    >>> seen.shared
+    {'cewarn': 1800000000}
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, NamedTuple, Protocol
+
+from nacl.signing import SigningKey
+
+from kengele_node.rows import RowCipher, Store
+from kengele_schemas import subjects
+from kengele_schemas.checkpoint import Checkpoint, verify_checkpoint
+from kengele_schemas.cosignature import cosign, cosigner, read_cosignatures
+from kengele_schemas.encoding import dumps, loads, unb64u
+from kengele_schemas.errors import KengeleError, Malformed, Refused, Unreachable, Untrusted
+from kengele_schemas.trust import Trusted
+from kengele_schemas.witness import witness
+
+PACE: Final = 900.0
+"""Seconds between two looks."""
+_SCHEMA: Final = """
+CREATE TABLE seen (number INTEGER PRIMARY KEY CHECK (number = 1), body BLOB NOT NULL);
+CREATE TABLE evidence (name BLOB PRIMARY KEY, at REAL NOT NULL, body BLOB NOT NULL) WITHOUT ROWID
+"""
+_MAX_BODY: Final = 1 << 20
+_NO_PROOF: Final = frozenset({"not-in-log", "malformed"})
+"""How a hub says that it has no proof, and not that it cannot answer just now."""
+
+
+class Session(Protocol):
+    """What a witness needs of a :class:`~kengele_node.member.Session`."""
+
+    async def ask(self, subject: str, document: Any) -> dict[str, Any]: ...
+
+
+class Seen(NamedTuple):
+    """A checkpoint (a note) that was taken at a time, and when other offices last cosigned one that this one took.
+
+    ``since`` is when this office began to witness; times are Unix seconds.
+    """
+
+    note: str
+    at: float
+    since: float
+    shared: dict[str, int]
+
+
+class Evidence(NamedTuple):
+    """Two checkpoints, as the hub signed them, of which the second does not continue the first; ``at`` Unix seconds."""
+
+    code: str
+    before: str
+    after: str
+    at: float
+
+
+class Memory:
+    """What a witness has seen, on its disk and encrypted.
+
+    Raises:
+        Damaged, Refused: as :class:`~kengele_node.rows.Store`, here and from every method.
+    """
+
+    def __init__(self, path: Path, rows: RowCipher) -> None:
+        self._store = Store(path, _SCHEMA)
+        self._rows = rows
+
+    def close(self) -> None:
+        self._store.close()
+
+    def last(self) -> Seen:
+        """What was taken last; an empty note if nothing ever was.
+
+        Raises:
+            Damaged: it cannot be read back; a witness that forgot must not sign.
+        """
+        with self._store.reading() as connection:
+            row = connection.execute("SELECT body FROM seen").fetchone()
+        return Seen(**loads(self._rows.open("seen", row[0]), max_bytes=_MAX_BODY)) if row else Seen("", 0, 0, {})
+
+    def keep(self, before: Seen, seen: Seen) -> None:
+        """Puts ``seen`` in the place of ``before``. Raises Refused, ``storage-busy``, if that is not the last."""
+        with self._store.transaction() as connection:
+            if self.last().note != before.note:
+                raise Refused("storage-busy", "Another program witnesses for this office.", "Try again.")
+            sealed = self._rows.seal("seen", dumps(seen._asdict()))
+            connection.execute("INSERT OR REPLACE INTO seen VALUES (1, ?)", (sealed,))
+
+    def accuse(self, evidence: Evidence) -> bool:
+        """Keeps ``evidence``; whether it is new."""
+        body = dumps(evidence._asdict())
+        # Signatures may be added from look to look; what the hub said is the same.
+        said = (note.partition("\n\n")[0] for note in (evidence.before, evidence.after))
+        name = self._rows.blind("\0".join(said))
+        with self._store.transaction() as connection:
+            row = (name, evidence.at, self._rows.seal("evidence", body))
+            return connection.execute("INSERT OR IGNORE INTO evidence VALUES (?, ?, ?)", row).rowcount == 1
+
+    def evidence(self) -> list[Evidence]:
+        """All of it, the oldest first."""
+        with self._store.reading() as connection:
+            rows = connection.execute("SELECT body FROM evidence ORDER BY at").fetchall()
+        found = (loads(self._rows.open("evidence", body), max_bytes=_MAX_BODY) for (body,) in rows)
+        return [Evidence(**one) for one in found]
+
+
+def open_memory(home: Path, rows: RowCipher) -> Memory:
+    """The memory of the witness at home in ``home``."""
+    return Memory(home / "witness.db", rows)
+
+
+class Witness:
+    """Looks at the log for one office.
+
+    Args:
+        session: the line.
+        memory: what it has seen.
+        office: whose witness it is.
+        key: the office's signing key.
+        nkey: the office's.
+        clock: Unix seconds.
+    """
+
+    told: Callable[[KengeleError], None]
+    """Called by :meth:`watch` with what is wrong, each time that it is found so."""
+
+    def __init__(
+        self,
+        session: Session,
+        memory: Memory,
+        office: str,
+        key: SigningKey,
+        nkey: str,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.told = lambda _: None
+        self._session, self._memory, self._office, self._key, self._nkey = session, memory, office, key, nkey
+        self._clock = clock
+        self._looked = float("-inf")
+
+    async def watch(self, trusted: Trusted) -> None:
+        """Looks if the last look is long enough ago. What is wrong is told, and stops nobody's reading.
+
+        Raises:
+            Damaged: the disk takes no more, or the memory is damaged.
+        """
+        if 0 <= self._clock() - self._looked < PACE:
+            return
+        try:
+            await self.look(trusted)
+        except Unreachable:
+            return
+        except (Untrusted, Malformed, Refused) as error:
+            self.told(error)
+        self._looked = self._clock()
+
+    async def look(self, trusted: Trusted) -> Seen:
+        """Takes the hub's checkpoint and cosigns it.
+
+        Raises:
+            Untrusted: ``log-forked``, ``log-rolled-back``: kept as evidence; ``bad-proof``, ``bad-cosignature``.
+            Unreachable: no line.
+            Refused: the hub does not answer.
+            Malformed: its answer is none.
+        """
+        log, hub_key = trusted.network.log, unb64u(trusted.network.hub_key)
+        before = self._memory.last()
+        last = verify_checkpoint(before.note, log, hub_key) if before.note.startswith(f"{log}\n") else None
+        note = await self._note("witnessed")
+        new = verify_checkpoint(note, log, hub_key)
+        try:
+            witness(last, new, await self._proof(last, new))
+        except Untrusted as error:
+            self._memory.accuse(Evidence(error.code, before.note, note, self._clock()))
+            raise
+        # Most offices come after this one: who cosigned the checkpoint before is seen only now.
+        notes = [note] if last is None or last.size == new.size else [note, await self._earlier(last)]
+        shared = dict(before.shared)
+        for one in notes:
+            shared |= self._others(one, trusted)
+        now = self._clock()
+        seen = Seen(note, now, before.since or now, shared)
+        # On the disk before it is signed: a witness that forgets could sign the other log next time.
+        self._memory.keep(before, seen)
+        line = cosign(note, cosigner(log, self._office), int(now), self._key)
+        await self._session.ask(subjects.audit_cosign(self._nkey), {"size": new.size, "line": line})
+        return seen
+
+    async def _note(self, which: str | int) -> str:
+        answer = await self._session.ask(subjects.audit_get(self._nkey), {"checkpoint": which})
+        note = answer.get("note")
+        if not isinstance(note, str):
+            raise _no_answer()
+        return note
+
+    async def _earlier(self, last: Checkpoint) -> str:
+        """``last`` with the cosignatures that it has by now; only that: a forged one would count for nothing."""
+        try:
+            return await self._note(last.size)
+        except Refused:
+            # What was cosigned long ago may be kept no longer.
+            return ""
+
+    async def _proof(self, last: Checkpoint | None, new: Checkpoint) -> list[bytes]:
+        if last is None or not 0 < last.size < new.size:
+            return []
+        try:
+            answer = await self._session.ask(subjects.audit_get(self._nkey), {"consistency": [last.size, new.size]})
+        except Refused as error:
+            if error.code in _NO_PROOF:
+                return []
+            raise
+        hashes = answer.get("hashes")
+        if not isinstance(hashes, list) or not all(isinstance(one, str) for one in hashes):
+            raise _no_answer()
+        return [unb64u(one) for one in hashes]
+
+    def _others(self, note: str, trusted: Trusted) -> dict[str, int]:
+        """Who else of the active offices cosigned ``note``, and when."""
+        log, hub_key = trusted.network.log, unb64u(trusted.network.hub_key)
+        if not note or verify_checkpoint(note, log, hub_key).origin != log:
+            return {}
+        rows = (row for row in trusted.offices.document.offices if row.status == "active" and row.id != self._office)
+        keys = {cosigner(log, row.id): unb64u(row.sign) for row in rows}
+        return {name.removeprefix(f"{log}/"): at for name, at in read_cosignatures(note, keys).items()}
+
+
+def _no_answer() -> Malformed:
+    return Malformed("malformed", "The hub's answer about its log is not one.", "Update this program, or the hub.")
