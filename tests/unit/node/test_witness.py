@@ -166,7 +166,7 @@ def test_another_log_is_refused_kept_as_evidence_and_not_cosigned(
     assert found.after.startswith(hub.note())
     assert [size for size, line in hub.cosigned if "unrcca" in line] == [9]
     # The log as it was is taken again, and what was found stays found.
-    hub.size, hub.tree = 12, TREE
+    hub.size, hub.tree, hub.cosigned = 12, TREE, []
     desk.look()
     assert hub.cosigned[-1][0] == 12
     assert desk.memory.evidence() == [found]
