@@ -42,6 +42,10 @@ class Header(NamedTuple):
     tlp: str
     day: date
 
+    def __str__(self) -> str:
+        categories = ", ".join(self.categories)
+        return f"a report from {self.area} ({categories}, severity {self.severity}, {self.tlp}) on {self.day}"
+
     def document(self) -> dict[str, object]:
         """As JSON."""
         return {**self._asdict(), "categories": list(self.categories), "day": self.day.isoformat()}
@@ -136,6 +140,7 @@ class Domain:
         self._levels = [(level, self._speaking(*level)) for level in ALL_LEVELS]
         self._places = self._classes([table for _, table in places], tables)
         self._families: dict[int, Family] = {}
+        self.areas = frozenset(code for place in self._places for code in place.areas)
 
     def _speaking(self, severity: int, tlp: str) -> int:
         level = rank(tlp)

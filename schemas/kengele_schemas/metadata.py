@@ -16,7 +16,7 @@ import json
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,11 +28,23 @@ from tuf.api._payload import DelegatedRole, Delegations, MetaFile, Role, Root, S
 from tuf.api.exceptions import RepositoryError, UnsignedMetadataError
 from tuf.api.metadata import Metadata
 
+from . import assertions, widening
 from .areas import Areas
 from .cards import CoordinatorCard, coordinator_id
 from .encoding import b64u, canonical, loads, unb64u
 from .errors import Malformed, Refused, Untrusted
-from .trust import CONNECTIONS, METADATA, MONITORS, TARGETS, TrustStore, area_of, metadata_version, overlap
+from .trust import (
+    CONNECTIONS,
+    METADATA,
+    MONITORS,
+    TARGETS,
+    Trusted,
+    TrustStore,
+    area_of,
+    assemble,
+    metadata_version,
+    overlap,
+)
 
 Files = Mapping[str, bytes]
 """Trust files by the paths under which they are served."""
@@ -302,7 +314,8 @@ def accept(
     They are read as any client would read them before they are given back.
 
     Raises:
-        Refused: ``old-version``, ``not-needed``: not the next version, or it holds files that are not of it.
+        Refused: ``old-version``, ``not-needed``: not the next version, or it holds files that are not of it;
+            ``assertion-broken``; ``too-few-signatures``: for a widening the network asks for more.
         Untrusted, Malformed: as :meth:`~kengele_schemas.trust.TrustStore.refresh`; too few signatures above all.
     """
     try:
@@ -331,10 +344,33 @@ def accept(
         raise Malformed("bad-draft", "A file is missing from this version.", "Make the draft anew.") from None
     before, after = document_of(current, "policy.json") if current else None, document_of(made, "policy.json")
     with tempfile.TemporaryDirectory() as directory:
-        TrustStore(Path(directory), root).refresh(made.get, "hub", now)
+        trusted = TrustStore(Path(directory), root).refresh(made.get, "hub", now)
+    assertions.require([trusted.policy, *trusted.regional.values()], trusted.offices, trusted.areas, now.date())
+    _check_widening(current, made, trusted, now.date())
     if before is not None and before != after and after["version"] <= before["version"]:
         raise Refused("old-version", "The policy changed and its version did not go up.", "Raise it by one.")
     return made
+
+
+def _check_widening(current: Files | None, made: Files, trusted: Trusted, today: date) -> None:
+    asked = widening.signatures(documents_of(current), trusted, today) if current is not None else 0
+    listing = Metadata[Any].from_bytes(made[newest(made, _TARGETS)])
+    root = _signed(made[newest(made, _ROOT)], Root)
+    signed = root.get_verification_result(_TARGETS, listing.signed_bytes, listing.signatures).signed
+    if len(signed) < asked:
+        raise Refused(
+            "too-few-signatures",
+            f"Somebody gains by this, and the network asks for {asked} signatures then.",
+            "Give the draft to one more coordinator: kengele coordinator sign FILE",
+        )
+
+
+def documents_of(files: Files) -> Trusted:
+    """The documents in ``files`` as one set. They were verified when they came; no signature is looked at here."""
+    documents = {path: canonical(document_of(files, path)) for path in document_paths(files)}
+    expires = _signed(files[newest(files, _TARGETS)], Targets).expires
+    version = metadata_version(files[newest(files, _TARGETS)])
+    return assemble(documents, version=version, fresh=False, expires=expires)
 
 
 def refresh_timestamp(

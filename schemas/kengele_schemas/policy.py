@@ -14,6 +14,7 @@ A rule grants or forbids. Nothing is read without a grant, a forbid beats every 
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Final, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
@@ -107,16 +108,65 @@ class Rule(Model):
         return self.grant if self.grant is not None else self.forbid or ()
 
 
+_SENTENCE: Final = re.compile(
+    r"no ((?:office|group):[a-z][a-z0-9-]{1,31}(?:, (?:office|group):[a-z][a-z0-9-]{1,31}){0,19})"
+    r" may open (anything|[a-z]+(?:, [a-z]+){0,5})"
+)
+
+
+def _sentence(text: str) -> str:
+    found = _SENTENCE.fullmatch(text)
+    if found is None or not {*found[2].split(", ")} <= {"anything", *GRANTABLE}:
+        raise bad(
+            "is not a sentence that can be checked",
+            f"Write: no group:government may open source. Compartments are {', '.join(GRANTABLE)}, or anything.",
+        )
+    return text
+
+
+class Assertion(Model):
+    """A sentence that must stay true whatever the rules become: ``no group:government may open source``.
+
+    It speaks of every report of these areas, these markings, and any one of these categories, from the day on which
+    it is checked. A version of the rules that breaks it is refused, on which day ever it would come to be broken.
+    """
+
+    always: Annotated[str, Field(max_length=1000), AfterValidator(_sentence)]
+    areas: Scope = (EVERYWHERE,)
+    categories: Categories = (EVERYWHERE,)
+    tlp_up_to: Level | None = None
+    tlp_from: Level | None = None
+
+    @model_validator(mode="after")
+    def _some_marking(self) -> Self:
+        if self.tlp_up_to and self.tlp_from and not at_most(self.tlp_from, self.tlp_up_to):
+            raise bad("speaks of no marking", "tlp_from must not be more restrictive than tlp_up_to.")
+        return self
+
+    @property
+    def to(self) -> tuple[str, ...]:
+        """The offices and groups it is about."""
+        return tuple(self.always.removeprefix("no ").partition(" may open ")[0].split(", "))
+
+    @property
+    def compartments(self) -> tuple[str, ...]:
+        """What they may not open."""
+        named = self.always.partition(" may open ")[2]
+        return GRANTABLE if named == "anything" else tuple(named.split(", "))
+
+
 class PolicyFile(Model):
     """``policy.json`` or ``policy/<area>.json``: the rules in force.
 
-    ``refuse_below``: the hub takes no report sealed under an older version than this.
+    ``refuse_below``: the hub takes no report sealed under an older version than this. ``assertions`` hold for all
+    rules of all files together; whoever publishes a version that breaks one is refused.
     """
 
     v: Literal[1] = 1
     version: Annotated[int, Field(ge=1, le=2**53)]
     refuse_below: Annotated[int, Field(ge=0, le=2**53)] = 0
     rules: Annotated[tuple[Rule, ...], Items, Field(max_length=MAX_RULES)]
+    assertions: Annotated[tuple[Assertion, ...], Items, Field(max_length=200)] = ()
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -1,5 +1,7 @@
 """Rules as coordinators write them: a list in YAML, read strictly, with the line of every mistake.
 
+Among them may stand sentences that must stay true: ``- always: no group:government may open source``.
+
 Only the plain part of YAML is read: no anchors, aliases, tags, merges or second document. Nothing is guessed from how
 a word looks: in YAML 1.1 the country code NO is a truth value and 011 the number nine, here they are what is written.
 
@@ -12,16 +14,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple, cast
 
 import yaml
 
 from . import taxonomy
 from .areas import Areas
+from .assertions import BadAssertion, check_assertion
 from .compartments import GRANTABLE
 from .errors import Malformed
 from .fields import BadField, read
-from .policy import MAX_RULES, Rule
+from .policy import MAX_RULES, Assertion, Rule
 from .release import BadRule, check_rule
 from .roster import Offices
 from .tlp import LEVELS
@@ -51,8 +54,27 @@ class BadText(Malformed):
         super().__init__("bad-rule", f"Line {self.line}, column {self.column}: {problem}.", mend)
 
 
+class Written(NamedTuple):
+    """What a text says: its rules, its assertions, and where each rule's fields stand, by its id and the field's path.
+
+    A place is a line and a column, from 1; the path of the rule itself is empty.
+    """
+
+    rules: tuple[Rule, ...]
+    assertions: tuple[Assertion, ...]
+    places: dict[tuple[str, str], tuple[int, int]]
+
+
 def from_yaml(text: str, offices: Offices | None = None, areas: Areas | None = None) -> tuple[Rule, ...]:
-    """The rules in ``text``; with ``offices`` and ``areas`` also checked for names that do not exist.
+    """The rules in ``text``, which has no assertions. As :func:`policy_from_yaml` in all else."""
+    written = policy_from_yaml(text, offices, areas)
+    if written.assertions:
+        raise BadText(_mark(0, 0), "there are assertions, and here only rules are read", "Take out 'always'.")
+    return written.rules
+
+
+def policy_from_yaml(text: str, offices: Offices | None = None, areas: Areas | None = None) -> Written:
+    """What stands in ``text``; with ``offices`` and ``areas`` also checked for names that do not exist.
 
     Raises:
         Malformed: ``oversized``.
@@ -66,23 +88,39 @@ def from_yaml(text: str, offices: Offices | None = None, areas: Areas | None = N
     if len(node.value) > MAX_RULES:
         raise BadText(node.start_mark, f"there are more than {MAX_RULES} rules", "Split the policy by area.")
     rules: dict[str, Rule] = {}
+    assertions: list[Assertion] = []
+    places: dict[tuple[str, str], tuple[int, int]] = {}
     for entry in node.value:
-        rule, marks = _rule(entry)
-        if rule.id in rules:
+        found, marks = _entry(entry)
+        if isinstance(found, Assertion):
+            assertions.append(found)
+        elif found.id in rules:
             raise BadText(marks["id"], "another rule has this id", "Give each rule an id of its own.")
+        else:
+            rules[found.id] = found
+            places |= {(found.id, path): (mark.line + 1, mark.column + 1) for path, mark in marks.items()}
         if offices is not None and areas is not None:
-            try:
-                check_rule(rule, offices, areas)
-            except BadRule as error:
-                raise BadText(marks[error.path], f"the rule '{rule.id}' {error.problem}", error.mend) from None
-        rules[rule.id] = rule
-    return tuple(rules.values())
+            _check(found, marks, offices, areas)
+    return Written(tuple(rules.values()), tuple(assertions), places)
 
 
-def to_yaml(rules: Iterable[Rule]) -> str:
-    """``rules`` as text that :func:`from_yaml` reads back to the same. Comments of an earlier text are not kept."""
+def _check(found: Rule | Assertion, marks: dict[str, yaml.Mark], offices: Offices, areas: Areas) -> None:
+    try:
+        if isinstance(found, Rule):
+            check_rule(found, offices, areas)
+        else:
+            check_assertion(found, offices, areas)
+    except BadRule as error:
+        raise BadText(marks[error.path], f"the rule '{error.rule}' {error.problem}", error.mend) from None
+    except BadAssertion as error:
+        raise BadText(marks[error.path], f"the assertion {error.problem}", error.mend) from None
+
+
+def to_yaml(rules: Iterable[Rule], assertions: Iterable[Assertion] = ()) -> str:
+    """Text that :func:`policy_from_yaml` reads back to the same. Comments of an earlier text are not kept."""
+    listed: list[Rule | Assertion] = [*rules, *assertions]
     entries = [
-        yaml.dump([_plain(rule)], Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=4096) for rule in rules
+        yaml.dump([_plain(entry)], Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=4096) for entry in listed
     ]
     return "\n".join(entries) or "[]\n"
 
@@ -99,11 +137,12 @@ class _Dumper(yaml.SafeDumper):
 _Dumper.add_representer(_Flow, _Dumper.flow)
 
 
-def _plain(rule: Rule) -> dict[str, Any]:
+def _plain(entry: Rule | Assertion) -> dict[str, Any]:
+    grants = isinstance(entry, Rule) and entry.grant is not None
     written = {}
-    for name, field in Rule.model_fields.items():
-        value = getattr(rule, name)
-        if value != field.default or (rule.grant is not None and name in ("areas", "categories")):
+    for name, field in type(entry).model_fields.items():
+        value = getattr(entry, name)
+        if value != field.default or (grants and name in ("areas", "categories")):
             written[name] = _Flow(value) if isinstance(value, tuple) else value
     return written
 
@@ -148,21 +187,23 @@ def _mark(line: int, column: int) -> yaml.Mark:
     return yaml.Mark("", 0, line, column, None, 0)
 
 
-def _rule(entry: yaml.Node) -> tuple[Rule, dict[str, yaml.Mark]]:
-    """The rule, and where each of its fields stands by the path that errors give."""
+def _entry(entry: yaml.Node) -> tuple[Rule | Assertion, dict[str, yaml.Mark]]:
+    """The rule or assertion, and where each of its fields stands by the path that errors give."""
     if not isinstance(entry, yaml.MappingNode):
         raise BadText(entry.start_mark, "a rule is a list of 'name: value'", "Begin each rule with '- id:'.")
+    names = [key.value if isinstance(key, yaml.ScalarNode) else "" for key, _ in entry.value]
+    model: type[Rule] | type[Assertion] = Assertion if "always" in names else Rule
+    what = "a rule" if model is Rule else "an assertion"
     value: dict[str, Any] = {}
     marks: dict[str, yaml.Mark] = {"": entry.start_mark}
-    for key, node in entry.value:
-        name = key.value if isinstance(key, yaml.ScalarNode) else ""
-        if name not in Rule.model_fields:
-            raise BadText(key.start_mark, "a rule has no field of this name", _nearest(name, Rule.model_fields))
+    for name, (key, node) in zip(names, entry.value, strict=True):
+        if name not in model.model_fields:
+            raise BadText(key.start_mark, f"{what} has no field of this name", _nearest(name, model.model_fields))
         if name in value:
             raise BadText(key.start_mark, f"the field '{name}' stands twice in one rule", "Take one out.")
         value[name] = _value(name, node, marks)
     try:
-        return read(Rule, value), marks
+        return read(model, value), marks
     except BadField as error:
         path = error.paths[0]
         field, _, rest = path.partition("[")
@@ -172,9 +213,8 @@ def _rule(entry: yaml.Node) -> tuple[Rule, dict[str, yaml.Mark]]:
             mend = _nearest(word, _WORDS[field]) if isinstance(word, str) else mend
         if path in _LISTS and isinstance(value.get(path), str):
             mend = "Write it in brackets: [one, another]."
-        sentence = (
-            error.sentence.removesuffix(".").replace("The field", "the field").replace("The document", "the rule")
-        )
+        sentence = error.sentence.removesuffix(".").replace("The field", "the field")
+        sentence = sentence.replace("The document", "the rule" if model is Rule else "the assertion")
         raise BadText(marks.get(path, entry.start_mark), sentence, mend) from None
 
 

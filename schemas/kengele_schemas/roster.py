@@ -44,7 +44,8 @@ class Network(Model):
     """``network.json``: what holds for all.
 
     ``log`` is the origin of the hub's log; ``custodian`` the office that is sealed for when the rules known to a node
-    have run out; ``header_level`` how fine an area the hub may see (0 country, 1 admin-1).
+    have run out; ``header_level`` how fine an area the hub may see (0 country, 1 admin-1); ``widening_threshold`` how
+    many coordinators have to sign rules by which anybody gains anything, where that is more than sign the others.
     """
 
     v: Literal[1] = 1
@@ -55,6 +56,7 @@ class Network(Model):
     header_level: Annotated[int, Field(ge=0, le=2)] = 1
     max_future_days: Annotated[int, Field(ge=0, le=14)] = 1
     reports_per_hour: Annotated[int, Field(ge=1, le=1_000_000)] = 600
+    widening_threshold: Annotated[int, Field(ge=1, le=64)] | None = None
 
 
 class OfficeKey(Model):

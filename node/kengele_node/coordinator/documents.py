@@ -12,7 +12,7 @@ from typing import Any, Final
 from kengele_schemas.areas import Areas
 from kengele_schemas.cards import CoordinatorCard, HubCard, JoinRequest
 from kengele_schemas.errors import Malformed, Refused
-from kengele_schemas.policy import Rule
+from kengele_schemas.policy import Assertion, Rule
 from kengele_schemas.roster import Status
 
 Documents = Mapping[str, Any]
@@ -209,10 +209,17 @@ def _with_status(documents: Documents, member: str, status: Status) -> dict[str,
     return changed
 
 
-def adopt(documents: Documents, rules: Sequence[Rule], *, refuse_below: int | None = None) -> dict[str, Any]:
+def adopt(
+    documents: Documents,
+    rules: Sequence[Rule],
+    *,
+    assertions: Sequence[Assertion] | None = None,
+    refuse_below: int | None = None,
+) -> dict[str, Any]:
     """The documents with ``rules`` as the policy's next version.
 
     Args:
+        assertions: what must stay true from then on; what had to before if they are left out.
         refuse_below: from then on the hub takes nothing sealed under an older version.
     """
     policy = documents["policy.json"]
@@ -221,7 +228,10 @@ def adopt(documents: Documents, rules: Sequence[Rule], *, refuse_below: int | No
     if below > version:
         raise Malformed("bad-field", "No report could be sealed under that version.", "Name an earlier one.")
     written = [rule.model_dump(mode="json", exclude_none=True) for rule in rules]
-    return {"policy.json": {**policy, "version": version, "refuse_below": below, "rules": written}}
+    made = {**policy, "version": version, "refuse_below": below, "rules": written}
+    if assertions is not None:
+        made["assertions"] = [one.model_dump(mode="json", exclude_none=True) for one in assertions]
+    return {"policy.json": made}
 
 
 def _differing(before: Documents, after: Documents) -> dict[str, Any]:
@@ -265,16 +275,29 @@ def _rules(path: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[st
     below = new.get("refuse_below", 0)
     if below != old.get("refuse_below", 0):
         told.append(f"{path}: reports sealed under a version below {below} are refused.")
+    before, after = ([_assertion(one) for one in side.get("assertions", [])] for side in (old, new))
+    told += [f"It need no longer be that {sentence}." for sentence in before if sentence not in after]
+    told += [f"It must stay so from now on that {sentence}." for sentence in after if sentence not in before]
     return told + _entries("Rule", old.get("rules", []), new["rules"], "id", _says)
+
+
+def _assertion(assertion: Mapping[str, Any]) -> str:
+    rest = [name for name in assertion if name != "always" and assertion[name] != ["*"]]
+    bounds = [f"{name} {_shown(assertion[name])}" for name in rest]
+    return "; ".join([assertion["always"], *bounds])
 
 
 def _says(rule: Mapping[str, Any]) -> str:
     """What a rule says, its reason aside."""
     what, parts = ("Grants", rule["grant"]) if "grant" in rule else ("Forbids", rule["forbid"])
     rest = [name for name in rule if name not in ("id", "grant", "forbid", "to", "reason")]
-    bounds = [f"{name} {' '.join(rule[name]) if isinstance(rule[name], list) else rule[name]}" for name in rest]
+    bounds = [f"{name} {_shown(rule[name])}" for name in rest]
     said = f"{what} {', '.join(parts)} to {', '.join(rule['to'])}"
     return f" {'; '.join([said, *bounds])}."
+
+
+def _shown(value: object) -> str:
+    return " ".join(value) if isinstance(value, list) else str(value)
 
 
 def _groups(old: Mapping[str, Sequence[str]], new: Mapping[str, Sequence[str]]) -> list[str]:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from kengele_node import terminal
 from kengele_node.member import Member, now
-from kengele_schemas import metadata
+from kengele_schemas import assertions, metadata
 from kengele_schemas.errors import KengeleError
 from kengele_schemas.metadata import Draft
 from kengele_schemas.trust import assemble
@@ -63,8 +63,11 @@ async def _on_board(member: Member, draft: Draft) -> None:
 
 
 def check(made: Mapping[str, Any]) -> None:
-    """Raises what any member would find wrong with these documents."""
-    assemble({path: json.dumps(value).encode() for path, value in made.items()}, version=1, fresh=True, expires=now())
+    """Raises what any member would find wrong with these documents, and the hub where an assertion is broken."""
+    documents = {path: json.dumps(value).encode() for path, value in made.items()}
+    trusted = assemble(documents, version=1, fresh=True, expires=now())
+    policies = [trusted.policy, *trusted.regional.values()]
+    assertions.require(policies, trusted.offices, trusted.areas, now().date())
 
 
 def written(args: argparse.Namespace, draft: Draft, changes: Sequence[str]) -> int:

@@ -18,7 +18,7 @@ from kengele_schemas.areas import Areas, AreasFile
 from kengele_schemas.cards import JoinRequest, read_card
 from kengele_schemas.errors import Malformed, Refused
 from kengele_schemas.fields import read
-from kengele_schemas.policy_text import from_yaml
+from kengele_schemas.policy_text import policy_from_yaml
 
 from . import documents as papers
 from .drafting import action, add_draft, current, opened, propose
@@ -79,7 +79,8 @@ def settled(args: argparse.Namespace, made: Mapping[str, Any]) -> dict[str, Any]
     if args.groups:
         changed["offices.json"] = {**made["offices.json"], "groups": read_groups(args.groups.read_bytes())}
     if args.policy:
-        changed |= papers.adopt(made, from_yaml(args.policy.read_text("utf-8")))
+        written = policy_from_yaml(args.policy.read_text("utf-8"))
+        changed |= papers.adopt(made, written.rules, assertions=written.assertions)
     return changed
 
 
