@@ -322,6 +322,8 @@ def accept(
         files = {**(current or {}), **incoming}
         if current is None:
             root = incoming["metadata/1.root.json"]
+            if [name for _, name in _versions(incoming)].count(_ROOT) != 1:
+                raise Refused("not-needed", "A network's first version has one root.", "Found it anew.")
             Metadata[Root].from_bytes(root).verify_delegate(_ROOT, Metadata[Any].from_bytes(root))
         else:
             _check_next(current, incoming)

@@ -410,6 +410,13 @@ def test_a_first_version_is_number_one(paper: Paper, draft: Draft) -> None:
     assert caught.value.code == "old-version"
 
 
+def test_a_network_is_founded_with_one_root(paper: Paper, draft: Draft) -> None:
+    files = paper.signed(draft).files()
+    with pytest.raises(Refused) as caught:
+        metadata.accept(None, {**files, "metadata/5.root.json": files[ROOT]}, paper.snapshot, paper.timestamp, NOW)
+    assert caught.value.code == "not-needed"
+
+
 def test_a_first_root_that_too_few_have_signed_founds_nothing(paper: Paper, draft: Draft) -> None:
     signed = paper.signed(draft)
     files = {**signed.files(), ROOT: metadata.sign(draft, paper.coordinators[0]).roles["root"]}
