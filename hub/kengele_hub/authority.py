@@ -11,17 +11,19 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
+import nats.errors
 import structlog
 from nats.aio.client import Client
 from tuf.api.metadata import Metadata
 
 from kengele_schemas import metadata, subjects
-from kengele_schemas.encoding import b64u, loads, unb64u
+from kengele_schemas.encoding import b64u, dumps, loads, unb64u
 from kengele_schemas.errors import Damaged, KengeleError, Malformed, Refused
 from kengele_schemas.leaves import Issue, trust_leaves
 from kengele_schemas.metadata import Files
@@ -136,7 +138,19 @@ class Authority:
             raise Damaged("damaged", "The trust files cannot be read back.")
         version = self.standing.trusted.version
         await self._log(version)
+        with suppress(nats.errors.Error):
+            await self.nc.publish(subjects.NEWS, dumps(version))
         return version
+
+    async def heard(self, news: bytes) -> None:
+        """Takes over what another worker has published. Raises as :meth:`load`."""
+        async with self._changing:
+            known = self.standing.trusted.version if self.standing else 0
+            if loads(news, max_bytes=32) == known:
+                return
+            self.files = await self._stored()
+            if self.files:
+                await self._apply()
 
     async def _save(self, files: Files) -> None:
         changed: list[jetstream.Message] = [
@@ -202,24 +216,24 @@ class Authority:
             _log.warning("trust-version-not-logged", code=error.code)
 
     async def _log(self, version: int) -> None:
-        if await jetstream.last(self.nc, subjects.LEDGER, subjects.ledger_trust(version)) is not None:
+        first = version + 1
+        while first > 1 and not await self._logged(first - 1):
+            first -= 1
+        if first > version:
             return
-        made = trust_leaves(
-            Issue(
-                version,
-                hashlib.sha256(self.files[metadata.newest(self.files, "root")]).digest(),
-                metadata.document_digests(self.files),
-            ),
-            _documents(metadata.as_of(await self._stored(), version - 1)),
-            _documents(self.files),
-            at=datetime.now(UTC),
-            salt=secrets.token_bytes,
-        )
-        entries = [Entry(subjects.ledger_trust(version, leaf.part), leaf.canonical()) for leaf in made]
+        stored = await self._stored()
+        entries: list[Entry] = []
+        for number in range(first, version + 1):
+            files = metadata.as_of(stored, number)
+            if files:
+                entries += _entries(number, metadata.as_of(stored, number - 1), files)
         try:
             await self.ledger.append(entries)
         except Conflict:
             _log.info("trust-version-logged-before")
+
+    async def _logged(self, version: int) -> bool:
+        return await jetstream.last(self.nc, subjects.LEDGER, subjects.ledger_trust(version)) is not None
 
     async def _stored(self) -> dict[str, bytes]:
         """All files that the broker has, those of earlier versions besides."""
@@ -276,6 +290,17 @@ class Authority:
 def not_admitted() -> Refused:
     """One refusal for whoever is not let in, whatever the reason."""
     return Refused("not-admitted", "This key is not in the network's roster.", "Ask a coordinator; then try again.")
+
+
+def _entries(version: int, before: Files, files: Files) -> list[Entry]:
+    """The leaf of ``version``, in its parts."""
+    issue = Issue(
+        version,
+        hashlib.sha256(files[metadata.newest(files, "root")]).digest(),
+        metadata.document_digests(files),
+    )
+    made = trust_leaves(issue, _documents(before), _documents(files), at=datetime.now(UTC), salt=secrets.token_bytes)
+    return [Entry(subjects.ledger_trust(version, leaf.part), leaf.canonical()) for leaf in made]
 
 
 def _documents(files: Files) -> dict[str, Any]:

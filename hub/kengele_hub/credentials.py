@@ -128,10 +128,11 @@ _ACKNOWLEDGE: Final = "$JS.ACK.*.*.>"
 def _exchange(**extra: str) -> list[dict[str, Any]]:
     services = [(subject, "Singleton") for subject in subjects.SERVICES]
     services += [(_PULL, "Stream"), (_ACKNOWLEDGE, "Singleton")]
-    return [
+    exchanged = [
         {"name": subject, "subject": subject, "type": "service"} | (extra if extra else {"response_type": response})
         for subject, response in services
     ]
+    return [*exchanged, {"name": subjects.NEWS, "subject": subjects.NEWS, "type": "stream", **extra}]
 
 
 def hub_account(accounts: Accounts, *, now: int) -> str:
@@ -189,7 +190,7 @@ def account_hash(account: str) -> str:
 def _scope(accounts: Accounts, role: Role) -> dict[str, Any]:
     template = {
         "pub": {"allow": publish_permissions(role, accounts.hub.public)},
-        "sub": {"allow": [f"_INBOX_{_MEMBER}.>"]},
+        "sub": {"allow": [f"_INBOX_{_MEMBER}.>", *([] if role == "joiner" else [subjects.NEWS])]},
         "subs": MAX_SUBSCRIPTIONS,
         "data": _UNLIMITED,
         "payload": MAX_PAYLOAD,

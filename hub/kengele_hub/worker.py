@@ -73,6 +73,7 @@ class Worker:
         """Subscribes to all requests. Call :meth:`run` besides."""
         await self._nc.subscribe(subjects.SUBMISSIONS, queue=_QUEUE, cb=self._submitted)
         await self._nc.subscribe(subjects.TRUST_REQUESTS, queue=_QUEUE, cb=self._trust_asked)
+        await self._nc.subscribe(subjects.NEWS, cb=self._heard)
         for subject, answer in (
             (subjects.METADATA_REQUESTS, self._authority.answer_publish),
             (subjects.BOARD_REQUESTS, self._authority.answer_board),
@@ -237,6 +238,12 @@ class Worker:
             self._each[subject] = left
         else:
             self._each.pop(subject, None)
+
+    async def _heard(self, message: Msg) -> None:
+        try:
+            await self._authority.heard(message.data)
+        except KengeleError as error:
+            _log.warning("trust-not-taken-over", code=error.code)
 
     async def _trust_asked(self, message: Msg) -> None:
         try:

@@ -124,6 +124,7 @@ class Link:
         self._client: Client | None = None
         self._lost = asyncio.Event()
         self._connected = asyncio.Event()
+        self._news = asyncio.Event()
         self._denied = False
         self._leaving = False
         self._supervisor: asyncio.Task[None] | None = None
@@ -158,6 +159,15 @@ class Link:
                 await self._connected.wait()
         except TimeoutError:
             raise NotAdmitted if self._denied else _unreachable() from None
+
+    async def news(self) -> None:
+        """Returns when roster or policy may have changed: the hub said so, or it was away and is back."""
+        await self._news.wait()
+        self._news.clear()
+
+    def look_again(self) -> None:
+        """Makes :meth:`news` return: what it told of before was not had."""
+        self._news.set()
 
     async def request(self, subject: str, data: bytes, timeout: float = 10) -> bytes:
         """As :meth:`Bus.request`. Raises Refused, too, if ``data`` is more than the hub takes in one message."""
@@ -215,12 +225,17 @@ class Link:
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):
                 await client.connect(**self._options, closed_cb=closed)
+                await client.subscribe(subjects.NEWS, cb=self._heard)
         except Exception as error:  # a greeting that is none makes nats-py raise anything
             # "Authorization Violation", "User Authentication Expired", "User Authentication Revoked"
             self._denied |= isinstance(error, nats.errors.Error) and "auth" in str(error).lower()
             return False
         self._denied = False
+        self._news.set()
         return True
+
+    async def _heard(self, _: Msg) -> None:
+        self._news.set()
 
 
 async def _close(client: Client) -> None:

@@ -11,8 +11,9 @@ Everything secret is in the vault; the rest says no more than that this machine 
 from __future__ import annotations
 
 import asyncio
+import random
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,7 +25,7 @@ from nacl.signing import SigningKey
 from kengele_schemas import subjects
 from kengele_schemas.cards import Joiner, NetworkCard, read_card
 from kengele_schemas.encoding import b64u, dumps, loads, unb64u
-from kengele_schemas.errors import Damaged, Malformed, Refused
+from kengele_schemas.errors import Damaged, KengeleError, Malformed, Refused
 from kengele_schemas.keys import OpeningKey, monitor_id, new_signing_key
 from kengele_schemas.nkeys import KeyPair
 from kengele_schemas.trust import Scope, Trusted, TrustStore
@@ -39,6 +40,8 @@ _OPENING: Final = "open."
 _ANSWER: Final = 20.0
 """Seconds for the hub to answer one request of a refresh."""
 _MAX_ANSWER: Final = 512 * 1024
+_SPREAD: Final = 1.5
+"""Seconds over which members spread their asking for what has changed."""
 
 
 def now() -> datetime:
@@ -199,6 +202,27 @@ class Session:
             return asyncio.run_coroutine_threadsafe(request, loop).result(_ANSWER) or None
 
         return await asyncio.to_thread(self._verified, fetch)
+
+    @asynccontextmanager
+    async def kept_current(self, took: Callable[[Trusted], object]) -> AsyncIterator[None]:
+        """While the block runs, roster and policy are fetched anew whenever there is news of them; ``took`` is told."""
+        following = asyncio.create_task(self._follow(took))
+        try:
+            yield
+        finally:
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
+
+    async def _follow(self, took: Callable[[Trusted], object]) -> None:
+        # Members do not all ask in the same instant; who is refused or finds no line tries again.
+        while True:
+            await self.link.news()
+            await asyncio.sleep(random.uniform(0, _SPREAD))  # noqa: S311
+            try:
+                took(await self.refresh())
+            except KengeleError:
+                await asyncio.sleep(random.uniform(_SPREAD, 10 * _SPREAD))  # noqa: S311
+                self.link.look_again()
 
     def _verified(self, fetch: Any) -> Trusted:
         member = self.member

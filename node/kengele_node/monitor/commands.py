@@ -292,7 +292,8 @@ async def _serve(args: argparse.Namespace, member: Member) -> int:
                     sender = Sender(session, outbox, member.key, member.nkey.public)
                     sender.told = lambda entry: _told(args, entry)
                     terminal.note("The node runs; Ctrl-C ends it.")
-                    await sender.run()
+                    async with session.kept_current(sender.take_over):
+                        await sender.run()
             except KengeleError as error:
                 terminal.note(f"{error.sentence} Trying again in 15 s.")
                 await asyncio.sleep(15)

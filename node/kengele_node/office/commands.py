@@ -147,7 +147,8 @@ async def _serve(args: argparse.Namespace, member: Member) -> int:
             desk.watch = _witness_of(session, memory).watch
             if not args.once:
                 terminal.note("The desk follows its feed; Ctrl-C ends it.")
-            await desk.follow(until_empty=args.once)
+            async with session.kept_current(desk.take_over):
+                await desk.follow(until_empty=args.once)
     finally:
         inbox.close()
         memory.close()

@@ -155,16 +155,21 @@ class Desk:
             if until_empty and not deliveries:
                 return
 
+    def take_over(self, trusted: Trusted) -> None:
+        """Judges by ``trusted`` from now on, and gives what was set aside a second look by it."""
+        self.trusted = trusted
+        self._rules_from = asyncio.get_running_loop().time()
+        self._reconsider(trusted)
+
     async def _rules(self) -> Trusted:
         """The rules, not much older than the hub's. Where new ones come in, what was set aside gets a second look."""
         now = asyncio.get_running_loop().time()
         if self.trusted is not None and now - self._rules_from < _RULES_AGE:
             return self.trusted
-        self.trusted = await self._session.refresh()
-        self._rules_from = now
-        self._reconsider(self.trusted)
-        await self.watch(self.trusted)
-        return self.trusted
+        trusted = await self._session.refresh()
+        self.take_over(trusted)
+        await self.watch(trusted)
+        return trusted
 
     async def _take(self, deliveries: Sequence[Delivery], known: Trusted) -> None:
         if not deliveries:

@@ -70,9 +70,10 @@ def test_members_import_the_services_and_nothing_else() -> None:
     hub = credentials.decode(credentials.hub_account(ACCOUNTS, now=NOW))["nats"]
 
     names = {*subjects.SERVICES, "$JS.API.CONSUMER.MSG.NEXT.*.*", "$JS.ACK.*.*.>"}
-    assert {entry["subject"] for entry in nodes["imports"]} == names
-    assert {entry["subject"] for entry in hub["exports"]} == names
-    assert {(entry["type"], entry["account"]) for entry in nodes["imports"]} == {("service", ACCOUNTS.hub.public)}
+    for entries in (nodes["imports"], hub["exports"]):
+        assert {entry["subject"] for entry in entries if entry["type"] == "service"} == names
+        assert [entry["subject"] for entry in entries if entry["type"] != "service"] == [subjects.NEWS]
+    assert {entry["account"] for entry in nodes["imports"]} == {ACCOUNTS.hub.public}
 
 
 def test_each_role_has_its_own_scope_and_only_allow_lists() -> None:
@@ -82,7 +83,8 @@ def test_each_role_has_its_own_scope_and_only_allow_lists() -> None:
     for scope in scopes:
         template = scope["template"]
         assert set(template["pub"]) == set(template["sub"]) == {"allow"}
-        assert template["sub"]["allow"] == ["_INBOX_{{subject()}}.>"]
+        heard = [] if scope["role"] == "joiner" else [subjects.NEWS]
+        assert template["sub"]["allow"] == ["_INBOX_{{subject()}}.>", *heard]
         assert template["payload"] == credentials.MAX_PAYLOAD
         assert "resp" not in template
         assert "bearer_token" not in template

@@ -1,0 +1,94 @@
+"""New rules hold at the hub and on every member that is online within seconds, and nothing is routed by a mixture."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from kengele_node.coordinator import documents as papers
+from kengele_node.demo.network import Network
+from kengele_node.errors import NotAdmitted
+from kengele_node.member import Member
+from kengele_schemas import metadata, subjects
+from kengele_schemas.errors import Unreachable
+from kengele_schemas.fields import read
+from kengele_schemas.policy import PolicyFile, Rule
+from kengele_schemas.trust import Trusted
+from kengele_testing.network import small_network, until
+
+pytestmark = pytest.mark.full
+WITHIN = 5.0
+"""Seconds in which a new version is in force on members that are online; it is a promise to coordinators."""
+
+
+async def in_force(network: Network) -> tuple[Rule, ...]:
+    files = await network.files("aigul")
+    return read(PolicyFile, metadata.document_of(files, "policy.json")).rules
+
+
+def test_a_new_version_is_in_force_on_online_members_within_five_seconds(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with small_network(tmp_path) as network, AsyncExitStack() as stack:
+            seen: dict[str, int] = {}
+
+            async def follow(name: str, member: Member) -> None:
+                session = await stack.enter_async_context(member.session())
+
+                def took(trusted: Trusted) -> None:
+                    seen[name] = trusted.policy.version
+
+                await stack.enter_async_context(session.kept_current(took))
+
+            for name, member in {**network.monitors, **network.offices}.items():
+                await follow(name, member)
+            await until(lambda: len(seen) == len(network.monitors) + len(network.offices))
+            before = max(seen.values())
+            rules = (await in_force(network))[:3]
+            await network.publish(lambda files: papers.adopt(files, rules), ("aigul", "moussa"))
+            published = time.monotonic()
+            await until(lambda: set(seen.values()) == {before + 1})
+            assert time.monotonic() - published < WITHIN
+
+    asyncio.run(run())
+
+
+def test_who_was_away_when_the_rules_changed_has_them_when_the_line_is_back(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with small_network(tmp_path, ("osh",)) as network:
+            seen: list[int] = []
+            async with (
+                network.monitors["osh"].session() as session,
+                session.kept_current(lambda trusted: seen.append(trusted.policy.version)),
+            ):
+                await until(lambda: bool(seen))
+                network.hub.kill()
+                await until(lambda: not session.link.connected)
+                await network.hub.start()
+                rules = (await in_force(network))[:3]
+                await network.publish(lambda files: papers.adopt(files, rules), ("aigul", "moussa"))
+                await until(lambda: seen[-1] == seen[0] + 1, 60)
+
+    asyncio.run(run())
+
+
+def test_nobody_but_the_hub_tells_news_and_a_joiner_hears_none(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with small_network(tmp_path) as network:
+            osh, batken = network.monitors["osh"], network.monitors["batken"]
+            heard: list[int] = []
+            async with (
+                osh.session() as one,
+                batken.session() as other,
+                other.kept_current(lambda trusted: heard.append(trusted.version)),
+            ):
+                await until(lambda: len(heard) == 1)
+                with pytest.raises((Unreachable, NotAdmitted)):
+                    await one.link.request(subjects.NEWS, b"99", timeout=1)
+                await other.refresh()
+                assert len(heard) == 1
+
+    asyncio.run(run())
