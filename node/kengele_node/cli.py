@@ -20,6 +20,7 @@ _ROLES: Final = {
     "node": ("kengele_node.monitor.commands:build", "a monitor's node: write reports, keep and send them"),
     "office": ("kengele_node.office.commands:build", "an office's desk: follow its feed, read what it may"),
     "coordinator": ("kengele_node.coordinator.commands:build", "coordinators: members, rules, signatures"),
+    "audit": ("kengele_node.audit.commands:build", "auditors: verify the hub's log, search it, export it"),
     "verify": ("kengele_node.verify:build", "check a receipt, a report or a network card offline"),
     "demo": ("kengele_node.demo.commands:build", "run a whole network on this machine"),
 }

@@ -11,6 +11,8 @@ from typing import Any, Final
 
 from kengele_schemas import metadata
 from kengele_schemas.cards import CoordinatorCard, HubCard, JoinRequest, NetworkCard, read_card
+from kengele_schemas.checkpoint import read_proof
+from kengele_schemas.cosignature import cosigner, read_cosignatures
 from kengele_schemas.encoding import loads, unb64u
 from kengele_schemas.envelope import check_whole, parse, verify
 from kengele_schemas.errors import Malformed, Untrusted
@@ -86,7 +88,7 @@ def _card(data: bytes, value: dict[str, Any]) -> dict[str, Any]:
 
 
 def _receipt(args: argparse.Namespace, data: bytes, value: dict[str, Any]) -> dict[str, Any]:
-    key, log = _hub(args)
+    key, log, witnesses = _hub(args)
     if args.envelope is not None:
         sent = hashlib.sha256(args.envelope.read_bytes()).digest()
     else:
@@ -101,6 +103,9 @@ def _receipt(args: argparse.Namespace, data: bytes, value: dict[str, Any]) -> di
             "policy": receipt.leaf.policy,
             "released_to": ", ".join(office for office, bits, _, _ in receipt.leaf.decisions if bits) or "nobody",
         }
+        cosigned = read_cosignatures(read_proof(value["proof"]).checkpoint, witnesses)
+        if cosigned:
+            found["cosigned_by"] = ", ".join(sorted(name.removeprefix(f"{log}/") for name in cosigned))
     return found
 
 
@@ -149,16 +154,19 @@ def _author(args: argparse.Namespace, kid: str) -> bytes:
     return unb64u(author.key)
 
 
-def _hub(args: argparse.Namespace) -> tuple[bytes, str]:
-    """The hub's key and its log's name, from rules that the coordinators signed or from the hub's own card."""
+def _hub(args: argparse.Namespace) -> tuple[bytes, str, dict[str, bytes]]:
+    """The hub's key and its log's name, from rules that the coordinators signed or from the hub's own card; from the
+    former also whose cosignatures count."""
     if args.hub_card is not None:
         card = read_card(args.hub_card.read_bytes(), HubCard)
-        return unb64u(card.hub_key), card.log
+        return unb64u(card.hub_key), card.log, {}
     if args.home is None:
         raise Malformed("no-hub", "A receipt is checked against a hub.", "Give --home of a member, or --hub-card.")
     network = read_card((args.home / "network.json").read_bytes(), NetworkCard)
     trusted = TrustStore(args.home / "trust", unb64u(network.root)).offline("monitor", datetime.now(UTC))
-    return unb64u(trusted.network.hub_key), trusted.network.log
+    log = trusted.network.log
+    offices = (row for row in trusted.offices.document.offices if row.status == "active")
+    return unb64u(trusted.network.hub_key), log, {cosigner(log, row.id): unb64u(row.sign) for row in offices}
 
 
 def _unknown() -> Malformed:

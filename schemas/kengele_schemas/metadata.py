@@ -416,15 +416,15 @@ def document_digests(files: Files) -> dict[str, bytes]:
 def as_of(files: Files, version: int) -> dict[str, bytes]:
     """What of ``files``, which may be of several versions, made up ``version``; empty if that cannot be told any more.
 
-    A version's last snapshot names the metadata that belong to it.
+    A version's last snapshot names the lists that belong to it; with them come all roots and all documents.
     """
     snapshots = {number: path for path in files for number, name in _versions([path]) if name == _SNAPSHOT}
     for number in sorted(snapshots, reverse=True):
         meta = _signed(files[snapshots[number]], Snapshot).meta
         if meta[f"{_TARGETS}.json"].version == version:
             listed = {f"{METADATA}{info.version}.{name}" for name, info in meta.items()}
-            held = {path: data for path, data in files.items() if path in listed or path.startswith(TARGETS)}
-            return held if listed <= held.keys() else {}
+            kept = listed | {path for path in files if path.startswith(TARGETS) or path.endswith(f".{_ROOT}.json")}
+            return {path: files[path] for path in sorted(kept)} if listed <= files.keys() else {}
     return {}
 
 

@@ -244,6 +244,31 @@ def test_a_version_that_a_crash_kept_out_of_the_log_is_written_there_at_the_next
     run(tmp_path, claim)
 
 
+def test_versions_that_were_kept_out_of_the_log_are_all_written_there_in_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def claim(hub: Hub) -> None:
+        async def crash(_: object) -> list[int]:
+            raise Unavailable("broker-unavailable", "Gone.")
+
+        changes = [
+            hub.roster.with_rules(2, without="to-council"),
+            hub.roster.with_monitor("osh", status="suspended"),
+            hub.roster.with_office("council", status="suspended"),
+        ]
+        with monkeypatch.context() as patched:
+            patched.setattr(hub.ledger, "append", crash)
+            for change in changes[:2]:
+                with pytest.raises(Unavailable):
+                    await hub.publish(change)
+        await hub.publish(changes[2])
+        written = [entry.subject for entry in await hub.stored(subjects.LEDGER)]
+        assert written == [f"ledger.trust.{version}" for version in (1, 2, 3, 4)]
+        assert await replayed(hub) == in_force(hub)
+
+    run(tmp_path, claim)
+
+
 def test_only_a_coordinators_connection_publishes(tmp_path: Path) -> None:
     async def claim(hub: Hub) -> None:
         draft = encoded(hub.roster.next(hub.authority.files, hub.roster.with_rules()))

@@ -1,0 +1,359 @@
+"""``kengele audit``: verify, search, export."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from kengele_node import terminal
+from kengele_node.member import Member, now
+from kengele_node.office.witness import Evidence, Memory, Seen, open_memory
+from kengele_schemas import metadata
+from kengele_schemas.cards import HubCard, NetworkCard, read_card
+from kengele_schemas.checkpoint import Checkpoint, read_proof, verify_checkpoint
+from kengele_schemas.cosignature import cosigner, read_cosignatures
+from kengele_schemas.encoding import b64u, loads, unb64u
+from kengele_schemas.errors import KengeleError, Malformed, Untrusted
+from kengele_schemas.leaves import members, read_entry
+from kengele_schemas.receipt import MAX_RECEIPT, read_receipt
+from kengele_schemas.trust import Trusted, TrustStore
+
+from .archive import Archive
+from .examination import Examination
+from .query import Query, lines
+from .sources import HubLog, Source
+
+_EVERY: Final = 5120
+"""Entries between two words about how far it is."""
+_MEND: Final = "Keep a copy of the log. Tell the other coordinators, by another way than this hub."
+
+
+def build(parser: argparse.ArgumentParser) -> None:
+    """Adds the auditor's sub-commands to ``parser``."""
+    actions = parser.add_subparsers(required=True, metavar="ACTION")
+    verify = _action(
+        actions,
+        "verify",
+        "verify the log from its first entry on: the hub's, or an exported one",
+        "kengele audit verify log --home alice --receipt receipt.json",
+        _verify,
+    )
+    verify.add_argument("directory", nargs="?", type=Path, metavar="DIR", help="an exported log; else the hub's")
+    verify.add_argument("--witnesses", type=int, default=1, metavar="K", help="offices that must have cosigned it (1)")
+    verify.add_argument(
+        "--receipt", action="append", type=Path, default=[], metavar="FILE", help="must be in it; may be repeated"
+    )
+    search = _action(
+        actions,
+        "search",
+        "say who was given what, under which rule and version, when; and who came, went or changed",
+        "kengele audit search --office unrcca --since 2026-11-01 --json",
+        _search,
+    )
+    search.add_argument("directory", nargs="?", type=Path, metavar="DIR", help="an exported log; else the hub's")
+    search.add_argument("--report", metavar="DIGEST", help="a report's digest, or the file with its receipt")
+    search.add_argument("--office", default="", metavar="ID", help="given to, or changed")
+    search.add_argument("--rule", default="", metavar="ID", help="by which something was decided, or that changed")
+    search.add_argument("--member", default="", metavar="ID", help="a monitor or coordinator who came, went or changed")
+    search.add_argument("--policy", type=int, metavar="N", help="under this version of the rules")
+    search.add_argument("--since", type=_day, metavar="DAY", help="from this day on (YYYY-MM-DD, UTC)")
+    search.add_argument("--until", type=_day, metavar="DAY", help="up to this day")
+    export = _action(
+        actions,
+        "export",
+        "write the log as static files that other tools can verify; goes on where it was cut off",
+        "kengele audit export log --home alice",
+        _export,
+    )
+    export.add_argument("directory", type=Path, metavar="DIR")
+
+
+def _action(
+    actions: Any, name: str, what: str, example: str, run: Callable[[argparse.Namespace], int]
+) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = actions.add_parser(
+        name,
+        help=what,
+        description=what[0].upper() + what[1:] + ".",
+        epilog=f"Example:  {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--home", type=Path, default=Path("coordinator"), help="a coordinator's directory")
+    parser.add_argument(
+        "--hub-card", type=Path, help="for an exported log: the hub's card instead; no roster is at hand"
+    )
+    parser.add_argument("--json", action="store_true", help="JSON on stdout, one object a line")
+    terminal.lock_options(parser)
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _day(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError("a day is written as YYYY-MM-DD") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the auditor holds by the coordinators' signatures, and not by the hub's word.
+
+    ``files`` are the trust files; empty if only the hub's card is at hand.
+    """
+
+    log: str
+    hub_key: bytes
+    trusted: Trusted | None = None
+    files: Mapping[str, bytes] | None = None
+
+    @classmethod
+    def of(cls, trusted: Trusted, store: TrustStore) -> Known:
+        return cls(trusted.network.log, unb64u(trusted.network.hub_key), trusted, store.files())
+
+    def witnesses(self) -> dict[str, bytes]:
+        """Keys of the offices whose cosignatures count, by the names under which they sign."""
+        offices = self.trusted.offices.document.offices if self.trusted else ()
+        return {cosigner(self.log, row.id): unb64u(row.sign) for row in offices if row.status == "active"}
+
+
+@asynccontextmanager
+async def _opened(
+    args: argparse.Namespace, directory: Path | None
+) -> AsyncIterator[tuple[Source, Known, Memory | None]]:
+    """The log that is asked for, what is known of the network, and for the hub's own log what was seen of it before."""
+    if directory is not None:
+        yield Archive(directory), _kept(args), None
+        return
+    if args.hub_card is not None:
+        raise Malformed("no-home", "The hub's log is read from a coordinator's home.", "Give --home, not --hub-card.")
+    member = Member.open(args.home, terminal.lock_of(args), "coordinator")
+    with closing(open_memory(member.home, member.vault.rows("witness"))) as memory:
+        async with member.session() as session:
+            trusted = await session.refresh()
+            yield HubLog(session, member.nkey.public), Known.of(trusted, member.trust), memory
+
+
+def _kept(args: argparse.Namespace) -> Known:
+    if args.hub_card is not None:
+        card = read_card(args.hub_card.read_bytes(), HubCard)
+        return Known(card.log, unb64u(card.hub_key))
+    network = read_card((args.home / "network.json").read_bytes(), NetworkCard)
+    store = TrustStore(args.home / "trust", unb64u(network.root))
+    return Known.of(store.offline("coordinator", now()), store)
+
+
+def _verify(args: argparse.Namespace) -> int:
+    return asyncio.run(_verified(args))
+
+
+async def _verified(args: argparse.Namespace) -> int:
+    checked: list[str] = []
+    async with _opened(args, args.directory) as (source, known, memory):
+        receipts = [_promise(path, known) for path in args.receipt]
+        examined, notes = await _examine(source, known, memory, lambda index, data: _keep_to(receipts, index, data))
+        size, root = examined.tree.size, b64u(examined.tree.root())
+        checked.append(f"the hub's signature over {size} entries")
+        checked.append(f"the root, from every entry: {root}")
+        told = ", ".join(f"{count} of kind {kind}" for kind, count in sorted(examined.counts.items()))
+        checked.append(f"every entry's spelling, kind and place: {told or 'none'}")
+        if isinstance(source, Archive):
+            checked.append(f"{source.check_tiles(examined.tree)} files of hashes")
+        for promise in receipts:
+            if promise.place >= size:
+                raise promise.broken()
+            if promise.checkpoint.size <= size:
+                examined.agree(promise.checkpoint)
+        if receipts:
+            checked.append(f"{len(receipts)} receipts, each in its place")
+        if known.trusted is not None:
+            checked.append(_roster(examined, known, online=memory is not None))
+        if memory is not None:
+            _remember(memory, notes.whole)
+            checked.append("that it continues what was seen of it here before")
+    names = read_cosignatures(notes.witnessed, known.witnesses())
+    cosigned = sorted(name.removeprefix(f"{known.log}/") for name in names)
+    if known.trusted is not None:
+        if len(cosigned) < args.witnesses:
+            raise Untrusted(
+                "too-few-cosignatures",
+                f"Of {args.witnesses} offices that must have cosigned the log, {len(cosigned)} have.",
+                "Desks cosign every quarter of an hour while they follow. To go without: --witnesses 0",
+            )
+        checked.append(f"cosignatures of {len(cosigned)} offices: {', '.join(cosigned) or 'nobody'}")
+    if args.json:
+        terminal.emit(
+            {"size": size, "root": root, "kinds": examined.counts, "cosigned_by": cosigned, "checked": checked}
+        )
+        return 0
+    for line in checked:
+        terminal.say(f"  {line}")
+    terminal.say("It holds.")
+    if known.trusted is None:
+        terminal.note("Without a coordinator's home, neither cosignatures nor members and rules could be checked.")
+    elif not cosigned:
+        terminal.note("No office has cosigned this log: the hub could show others another one.")
+    return 0
+
+
+class Notes(NamedTuple):
+    """Two checkpoints as they were signed: over all there is, and the one that offices cosigned last."""
+
+    whole: str
+    witnessed: str
+
+
+async def _examine(
+    source: Source, known: Known, memory: Memory | None, look: Callable[[int, bytes], None]
+) -> tuple[Examination, Notes]:
+    """Takes the whole log; ``look`` is shown each entry."""
+    witnessed = await source.witnessed()
+    notes = Notes(await source.checkpoint(), witnessed)
+    checkpoint = verify_checkpoint(notes.whole, known.log, known.hub_key)
+    examined = Examination(known.trusted.version if known.trusted else 0)
+    async for data in source.entries(0, checkpoint.size):
+        examined.take(data)
+        look(examined.tree.size - 1, data)
+        if examined.tree.size % _EVERY == 0:
+            _progress(examined.tree.size, checkpoint.size)
+    examined.complete(checkpoint)
+    examined.agree(verify_checkpoint(notes.witnessed, known.log, known.hub_key))
+    before = memory.last().note if memory is not None else ""
+    if memory is not None and before.startswith(f"{known.log}\n"):
+        try:
+            examined.agree(verify_checkpoint(before, known.log, known.hub_key))
+        except Untrusted as error:
+            memory.accuse(Evidence(error.code, before, notes.whole, now().timestamp()))
+            raise
+    return examined, notes
+
+
+def _remember(memory: Memory, note: str) -> None:
+    before, at = memory.last(), now().timestamp()
+    memory.keep(before, Seen(note, at, before.since or at, {}))
+
+
+def _roster(examined: Examination, known: Known, *, online: bool) -> str:
+    """Checks that the log's versions come to the one that the coordinators signed and this home holds."""
+    assert known.trusted is not None
+    files = known.files or {}
+    version = known.trusted.version
+    if version > examined.last:
+        if online:
+            raise Untrusted("not-logged", f"Version {version} is in force and not in the log.", _MEND)
+        return f"the changes of {examined.last} versions (this home holds a newer one, {version}, than this log)"
+    documents = {path: b64u(digest) for path, digest in metadata.document_digests(files).items()}
+    paths = metadata.document_paths(files)
+    standing = members({path: metadata.document_of(files, path) for path in paths})
+    if examined.issues[version].documents != documents or examined.standing != standing:
+        raise Untrusted(
+            "another-version",
+            f"The log tells other members or rules than those that were signed as version {version}.",
+            _MEND,
+        )
+    return f"the changes of {examined.last} versions, which come to the members and rules of version {version}"
+
+
+class Promise(NamedTuple):
+    """What a receipt says must stand in the log, and the checkpoint under which it says so."""
+
+    path: Path
+    place: int
+    leaf: bytes
+    checkpoint: Checkpoint
+
+    def broken(self) -> Untrusted:
+        return Untrusted(
+            "receipt-not-in-log", f"The log does not hold what the receipt in {self.path} promises.", _MEND
+        )
+
+
+def _promise(path: Path, known: Known) -> Promise:
+    data = path.read_bytes()
+    value = loads(data, max_bytes=MAX_RECEIPT)
+    sent = unb64u(str(value.get("bytes", ""))) if isinstance(value, dict) else b""
+    receipt = read_receipt(data, known.hub_key, known.log, sent)
+    if receipt.leaf is None or receipt.index is None:
+        raise Malformed("no-proof", f"The receipt in {path} is a refusal, which is in no log.", "Leave it out.")
+    note = read_proof(value["proof"]).checkpoint
+    return Promise(path, receipt.index, receipt.leaf.canonical(), verify_checkpoint(note, known.log, known.hub_key))
+
+
+def _keep_to(promises: Sequence[Promise], index: int, data: bytes) -> None:
+    for promise in promises:
+        if promise.place == index and promise.leaf != data:
+            raise promise.broken()
+
+
+def _search(args: argparse.Namespace) -> int:
+    query = Query(_digest(args.report), args.office, args.rule, args.member, args.policy, args.since, args.until)
+    return asyncio.run(_searched(args, query))
+
+
+async def _searched(args: argparse.Namespace, query: Query) -> int:
+    found: list[dict[str, Any]] = []
+
+    def look(index: int, data: bytes) -> None:
+        answer = query.answer(index, read_entry(data))
+        if answer is not None:
+            found.append(answer)
+
+    # Nothing is told before all of it was proved.
+    async with _opened(args, args.directory) as (source, known, memory):
+        await _examine(source, known, memory, look)
+    _tell(args, found)
+    return 0
+
+
+def _tell(args: argparse.Namespace, found: Sequence[dict[str, Any]]) -> None:
+    for one in found:
+        if args.json:
+            terminal.emit(one)
+        else:
+            for line in lines(one):
+                terminal.say(line)
+    if not found and not args.json:
+        terminal.say("The log says nothing of that.")
+
+
+def _digest(text: str | None) -> str:
+    if not text:
+        return ""
+    path = Path(text)
+    if len(text) != 43 or path.is_file():
+        value = loads(path.read_bytes(), max_bytes=MAX_RECEIPT)
+        text = str(value.get("digest", "")) if isinstance(value, dict) else ""
+    try:
+        if len(unb64u(text)) == 32:
+            return text
+    except KengeleError:
+        pass
+    raise Malformed("malformed", "This is no report's digest, and no receipt that has one.", "See --help.")
+
+
+def _export(args: argparse.Namespace) -> int:
+    return asyncio.run(_exported(args))
+
+
+async def _exported(args: argparse.Namespace) -> int:
+    archive = Archive(args.directory)
+    args.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    async with _opened(args, None) as (source, known, _):
+        tree = await archive.fill(source, known.log, known.hub_key, _progress)
+    if args.json:
+        terminal.emit({"directory": str(args.directory), "size": tree.size, "root": b64u(tree.root())})
+        return 0
+    terminal.say(f"The log's {tree.size} entries are in {args.directory}; root {b64u(tree.root())}.")
+    terminal.say(f"Verify it anywhere:  kengele audit verify {args.directory} --home {args.home}")
+    return 0
+
+
+def _progress(done: int, total: int) -> None:
+    if done % _EVERY == 0 or done == total:
+        terminal.note(f"{done:,} of {total:,} entries")
