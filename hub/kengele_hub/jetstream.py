@@ -135,7 +135,7 @@ async def remove_feed(nc: Client, nkey: str) -> None:
 
 
 async def ensure_consumer(
-    nc: Client, stream: str, name: str, *, ack_wait: int = 60, only: str = "", max_pending: int = MAX_PENDING
+    nc: Client, stream: str, name: str, *, ack_wait: int = 60, only: str = "", max_pending: int | None = None
 ) -> None:
     """Creates a durable pull consumer with explicit acknowledgement, from the stream's first message on.
 
@@ -145,7 +145,7 @@ async def ensure_consumer(
         name: of the consumer; all who pull from it share the messages.
         ack_wait: seconds, as for :func:`ensure_feed`.
         only: the subjects it delivers; all if empty.
-        max_pending: unacknowledged deliveries from which on it hands out no more.
+        max_pending: unacknowledged deliveries from which on it hands out no more; :data:`MAX_PENDING` if None.
 
     Raises:
         As :func:`ensure_streams`.
@@ -156,7 +156,7 @@ async def ensure_consumer(
         "ack_policy": "explicit",
         "ack_wait": ack_wait * _NANOSECONDS,
         "max_deliver": -1,
-        "max_ack_pending": max_pending,
+        "max_ack_pending": MAX_PENDING if max_pending is None else max_pending,
         "max_waiting": 64,
     }
     if only:

@@ -343,8 +343,9 @@ def test_an_entry_that_cannot_be_read_is_passed_over_and_told_by_its_place(tmp_p
 
 
 def test_a_full_feed_holds_up_its_own_office_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(delivery_module, "_FULL_WAIT", 0.5)
-    count = 1200
+    monkeypatch.setattr(delivery_module, "_FULL_WAIT", 0.2)
+    monkeypatch.setattr(jetstream, "MAX_PENDING", 50)
+    count = 250
 
     async def claim(hub: Hub) -> None:
         nkey = hub.roster.nkeys["unrcca"]

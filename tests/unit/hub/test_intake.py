@@ -292,13 +292,13 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.one_of(st.binary(max_size=300), st.text(max_size=100).map(str.encode), JSON.map(dumps)))
 def test_garbage_gets_a_code_and_is_never_accepted(data: bytes) -> None:
     assert examined(data).code in ("malformed", "unknown-type")
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.integers(0, len(GOOD) - 1), st.binary(max_size=4), st.integers(0, 4))
 def test_a_report_changed_in_any_place_is_not_accepted(at: int, piece: bytes, cut: int) -> None:
     changed = GOOD[:at] + piece + GOOD[at + cut :]
@@ -307,7 +307,7 @@ def test_a_report_changed_in_any_place_is_not_accepted(at: int, piece: bytes, cu
     assert (found.code == ACCEPTED) is (changed == GOOD)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.sampled_from(("ct", "w")), JSON, st.sampled_from(("protected", "payload", "signature")), JSON)
 def test_an_envelope_of_whatever_parts_is_answered_and_not_accepted(
     part: str, value: Any, name: str, text: Any
@@ -319,7 +319,7 @@ def test_an_envelope_of_whatever_parts_is_answered_and_not_accepted(
 NAMES = ("v", "id", "kid", "kind", "area", "categories", "severity", "day", "day_precision", "tlp", "pol", "recalls")
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.sampled_from((*NAMES, "_sd", "_sd_alg", "ctr", "...", "x")), JSON)
 def test_a_member_may_sign_what_he_likes_and_stops_nothing(name: str, value: Any) -> None:
     found = examined(claims(**{name: value}))
@@ -330,7 +330,7 @@ def test_a_member_may_sign_what_he_likes_and_stops_nothing(name: str, value: Any
         assert found.header.kid == ROSTER.kid("osh")
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.dates())
 def test_no_day_is_too_far_off_to_be_answered(day: date) -> None:
     late = day > DAY + timedelta(days=1)
@@ -360,7 +360,7 @@ def test_one_sender_takes_nothing_from_another() -> None:
     assert quota.take("quiet", 0) == 0
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.integers(1, 5000), st.integers(0, 10_000_000))
 def test_who_comes_back_when_told_is_let_in(per_hour: int, start: int) -> None:
     quota = Quota(per_hour)

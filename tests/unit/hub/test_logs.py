@@ -125,7 +125,7 @@ def test_a_line_is_one_json_object_with_its_time_in_utc(capsys: pytest.CaptureFi
     assert found == {"event": "broker-away", "level": "warning", "code": "broker-unavailable"}
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     st.dictionaries(
         st.sampled_from([*sorted(ALLOWED), "data", "exc_info", "kid"]) | st.text(max_size=8),

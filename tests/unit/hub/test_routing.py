@@ -54,7 +54,7 @@ def test_under_the_same_rules_all_that_was_promised_is_given_and_nothing_is_to_b
     assert outcome.narrowed == ()
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.integers(0, 2**32), st.lists(st.integers(0, ALL_BITS), min_size=8, max_size=8))
 def test_whatever_was_promised_and_whatever_holds_today_the_stricter_is_given(seed: int, promises: list[int]) -> None:
     rng = random.Random(seed)
@@ -167,7 +167,7 @@ def test_a_markers_item_is_always_the_same_for_one_report_and_hub() -> None:
 KEY = new_signing_key()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.lists(st.binary(min_size=16, max_size=16), min_size=2, max_size=8, unique=True))
 def test_no_two_reports_have_one_markers_item_and_none_is_a_reports_id(raw: list[bytes]) -> None:
     ids = [b64u(one) for one in raw]
