@@ -26,7 +26,7 @@ from kengele_schemas.errors import (
 )
 
 CANARY = "canary-7f3a"
-ROLES = ("node", "office", "coordinator", "verify", "demo", "hub")
+ROLES = ("node", "office", "coordinator", "audit", "verify", "demo", "hub")
 Run = Callable[..., int]
 
 
