@@ -7,9 +7,12 @@ Exit codes: 0 done, 1 failed, 2 bad input, 3 refused by the rules, 4 not reachab
 from __future__ import annotations
 
 import argparse
+import ctypes
 import os
+import resource
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from importlib import import_module
 from importlib.metadata import entry_points, version
 from typing import Any, Final
@@ -25,6 +28,7 @@ _ROLES: Final = {
     "demo": ("kengele_node.demo.commands:build", "run a whole network on this machine"),
 }
 _GROUP: Final = "kengele.commands"
+_PR_SET_DUMPABLE: Final = 4
 _FAILED: Final = 1
 _INTERRUPTED: Final = 130
 
@@ -72,9 +76,19 @@ def parser_for(words: Sequence[str]) -> argparse.ArgumentParser:
     return parser
 
 
+def _keep_memory() -> None:
+    """Passphrases and keys stand in this process's memory and environment: neither a core file gets them nor another
+    process of the same user (core(5), prctl(2); the latter on Linux only)."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with suppress(AttributeError, OSError):
+        ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
 def main(words: Sequence[str] | None = None) -> int:
     """Runs one command. Returns its exit code."""
-    words = sys.argv[1:] if words is None else words
+    if words is None:
+        _keep_memory()
+        words = sys.argv[1:]
     try:
         args = parser_for(words).parse_args(words)
         run: Callable[[Any], int] = args.run

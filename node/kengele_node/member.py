@@ -25,7 +25,7 @@ from nacl.signing import SigningKey
 from kengele_schemas import subjects
 from kengele_schemas.cards import Joiner, NetworkCard, read_card
 from kengele_schemas.encoding import b64u, dumps, loads, unb64u
-from kengele_schemas.errors import Damaged, KengeleError, Malformed, Refused
+from kengele_schemas.errors import Damaged, KengeleError, Malformed, Refused, Untrusted
 from kengele_schemas.keys import OpeningKey, monitor_id, new_signing_key
 from kengele_schemas.nkeys import KeyPair
 from kengele_schemas.trust import Scope, Trusted, TrustStore
@@ -36,6 +36,7 @@ from .vault import Lock, Vault, write_private
 
 CARD: Final = "network.json"
 _PROFILE: Final = "profile"
+_ROOT: Final = "root"
 _OPENING: Final = "open."
 _ANSWER: Final = 20.0
 """Seconds for the hub to answer one request of a refresh."""
@@ -100,7 +101,8 @@ class Member:
         return member
 
     def join(self, card: NetworkCard) -> None:
-        """Makes ``card`` this home's network."""
+        """Makes ``card`` this home's network: the vault keeps the root that counts from now on, and no other does."""
+        self.remember(_ROOT, card.root_digest.encode("ascii"))
         write_private(self.home / CARD, card.encode())
 
     @classmethod
@@ -130,13 +132,26 @@ class Member:
 
     @property
     def card(self) -> NetworkCard:
-        """The network's card. Raises Damaged if there is none yet."""
+        """The network's card.
+
+        Raises:
+            Damaged: ``no-network``: there is none yet.
+            Untrusted: ``another-network``: not the network that this home joined. Whoever has had the disk in hand
+                could make a node seal for offices of their own, without knowing its passphrase.
+        """
         try:
-            return read_card((self.home / CARD).read_bytes(), NetworkCard)
+            card = read_card((self.home / CARD).read_bytes(), NetworkCard)
         except OSError:
             raise Damaged(
                 "no-network", "This home does not belong to a network yet.", "Give it the network's card."
             ) from None
+        if self.vault.secrets.get(_ROOT) != card.root_digest.encode("ascii"):
+            raise Untrusted(
+                "another-network",
+                "The network's card in this home is not the one it was set up with.",
+                "Somebody may have changed it. Send nothing from here; tell a coordinator.",
+            )
+        return card
 
     @property
     def trust(self) -> TrustStore:
