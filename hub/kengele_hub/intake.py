@@ -124,6 +124,8 @@ def _admissible(header: Header, monitor: Monitor, trusted: Trusted, today: date)
         return error.code
     if header.kind != "report":
         return "malformed"
+    if trusted.areas.coarsen(header.area, trusted.network.header_level) != header.area:
+        return "area-too-fine"
     if header.day > today + timedelta(days=trusted.network.max_future_days):
         return "future-dated"
     if header.pol < trusted.policy.refuse_below:

@@ -53,6 +53,9 @@ CODES: Final[dict[str, Code]] = {
     "monitor-revoked": Code("This monitor was removed.", "Ask a coordinator."),
     "key-expired": Code("This monitor's key is past its last day.", "Ask a coordinator to renew it."),
     "out-of-scope": Code("This monitor does not report from that area.", "Check the area, or ask a coordinator."),
+    "area-too-fine": Code(
+        "The report names its area more exactly than the hub may know.", "Update this node, then send the report again."
+    ),
     "id-conflict": Code("Another report has this id.", "Write the report anew; it gets another id."),
     "future-dated": Code("The report's day lies in the future.", "Check the day, and this machine's clock."),
     "stale-policy": Code("The report was sealed under rules that hold no longer.", "Seal it anew.", True),

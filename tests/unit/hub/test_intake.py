@@ -136,6 +136,9 @@ CASES = {
     "the country around one's own district": Case("out-of-scope", report(area="KG")),
     "a place at the other end of the world": Case("out-of-scope", report(area="SD-KH")),
     "an area that nobody knows": Case("out-of-scope", report(area="XX-1")),
+    "a district where the hub may know the country only": Case(
+        "area-too-fine", changed=ROSTER.changed("network.json", header_level=0)
+    ),
     "an area below one's own": Case(ACCEPTED, report(area="KG-B"), ROSTER.with_monitor("osh", areas=["KG"])),
     "a day long ago": Case(ACCEPTED, report(day="1999-12-31")),
     "tomorrow, as far as it may lie": Case(ACCEPTED, report(day=days(1))),
