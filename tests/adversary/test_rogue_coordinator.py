@@ -17,7 +17,7 @@ from tuf.api.metadata import Metadata
 
 from kengele_schemas import metadata
 from kengele_schemas.cards import coordinator_id
-from kengele_schemas.encoding import canonical
+from kengele_schemas.encoding import canonical, loads
 from kengele_schemas.errors import KengeleError, Refused
 from kengele_schemas.keys import new_signing_key
 from kengele_schemas.metadata import Draft, check, document_of, edit
@@ -177,6 +177,25 @@ def test_a_draft_is_not_signed_that_does_not_follow_what_is_in_force(current: Fi
     with pytest.raises(Refused) as caught:
         check(other, current, LATER)
     assert caught.value.code == "old-version"
+
+
+@pytest.mark.parametrize(("ahead", "passes"), [(timedelta(minutes=59), True), (timedelta(minutes=61), False)])
+def test_a_draft_is_not_signed_that_outlasts_one_made_now(current: Files, ahead: timedelta, passes: bool) -> None:
+    later = edit(current, {POLICY: rules(current, compartment="account")}, LATER + ahead)
+    if passes:
+        check(later, current, LATER)
+        return
+    with pytest.raises(KengeleError) as caught:
+        check(later, current, LATER)
+    assert caught.value.code == "not-as-shown"
+
+
+def test_a_first_version_is_not_signed_by_which_another_counts_than_it_names(paper: Paper) -> None:
+    others = Paper(coordinators=[*paper.coordinators, new_signing_key()])
+    named = {path: loads(data, max_bytes=1 << 20) for path, data in first_version(paper).documents.items()}
+    with pytest.raises(KengeleError) as caught:
+        check(others.drafted(named), None, NOW)
+    assert caught.value.code == "not-as-shown"
 
 
 def _founding(draft: Draft, change: Callable[[Root], object]) -> Draft:
