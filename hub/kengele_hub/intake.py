@@ -18,16 +18,18 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
 from kengele_schemas.compartments import ALL_BITS
-from kengele_schemas.encoding import b64u, unb64u
+from kengele_schemas.encoding import b64u, dumps, unb64u
 from kengele_schemas.envelope import Envelope, check_whole, parse, verify
 from kengele_schemas.errors import KengeleError
-from kengele_schemas.receipt import Leaf
+from kengele_schemas.receipt import MAX_RECEIPT, Leaf
 from kengele_schemas.report import Header, parse_header
 from kengele_schemas.roster import Monitor
 from kengele_schemas.trust import Trusted, concern
 
 ACCEPTED: Final = "accepted"
 _SALT: Final = 16
+_MAX_LEAF: Final = MAX_RECEIPT - 8 * 1024
+"""Bytes of a leaf as a receipt holds it; with the proof beside it no node would read a larger one, nor would delivery."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,10 @@ def examine(data: bytes, nkey: str, standing: Standing, quota: Quota, now: datet
     code = _admissible(header, monitor, standing.trusted, now.date())
     if code != ACCEPTED:
         return Examined(code, whole, envelope, header)
-    return Examined(ACCEPTED, whole, envelope, header, leaf_of(envelope, header, whole, standing.trusted, now))
+    leaf = leaf_of(envelope, header, whole, standing.trusted, now)
+    if len(dumps(leaf.decode("utf-8"))) > _MAX_LEAF:
+        return Examined("oversized", whole, envelope, header)
+    return Examined(ACCEPTED, whole, envelope, header, leaf)
 
 
 def _admissible(header: Header, monitor: Monitor, trusted: Trusted, today: date) -> str:

@@ -18,7 +18,7 @@ from kengele_schemas.encoding import b64u, dumps, unb64u
 from kengele_schemas.envelope import MAX_ENVELOPE, MAX_READERS, parse, strip
 from kengele_schemas.keys import monitor_id, new_signing_key
 from kengele_schemas.nkeys import KeyPair
-from kengele_schemas.receipt import CODES, MAX_RECEIPT, read_leaf, refused
+from kengele_schemas.receipt import CODES, MAX_RECEIPT, accepted, read_leaf, refused
 from kengele_schemas.report import parse_header
 from kengele_testing.hub import Roster
 
@@ -273,6 +273,26 @@ def test_the_leaf_of_a_report_for_as_many_as_there_may_be_fits_a_receipt() -> No
     envelope = parse(data)
     leaf = leaf_of(envelope, parse_header(envelope.claims), bytes(32), STANDING.trusted, NOW)
     assert len(dumps(leaf.decode())) < MAX_RECEIPT // 2
+
+
+@pytest.mark.parametrize(("rules", "code"), [(5, ACCEPTED), (8, "oversized")])
+def test_a_report_whose_leaf_no_node_could_read_is_refused_and_not_lost(rules: int, code: str) -> None:
+    offices = ROSTER.documents()["offices.json"]["offices"]
+    many = [{**offices[0], "id": name, "name": name} for name in MANY[: MAX_READERS - 2]]
+    rule = ROSTER.documents()["policy.json"]["rules"][0] | {"to": ["group:all"]}
+    named = [rule | {"id": f"memorandum-of-understanding-number-{number}"} for number in range(rules)]
+    group = {"all": [f"office:{office['id']}" for office in many]}
+    changed = {"offices.json": {"v": 1, "offices": [*offices, *many], "groups": group}}
+    standing = ROSTER.standing(changed | ROSTER.with_rules(version=1, rules=named))
+
+    found = examined(report(readers=[office["id"] for office in many]), standing)
+
+    assert found.code == code
+    if found.header is not None and found.leaf:
+        proof = "x" * 4096  # the longest there is has 63 hashes
+        receipt = accepted(found.header.id, bytes(32), found.bytes_digest, found.leaf, proof, repeat=False)
+        assert len(receipt) < MAX_RECEIPT
+        assert len(read_leaf(found.leaf).decisions) == len(many)
 
 
 def test_the_rules_of_the_hubs_day_decide_and_not_those_of_the_reports() -> None:
