@@ -39,7 +39,9 @@ _RULES_AGE: Final = 900.0
 """Seconds after which a desk looks whether the rules have changed."""
 _LONGEST_WAIT: Final = 60.0
 _ENVELOPE: Final = b'{"protected":'
-_MAY_HOLD_LATER: Final = frozenset({"unknown-monitor", "out-of-scope", "cannot-open"})
+_MAY_HOLD_NOW: Final = frozenset({"unknown-monitor", "out-of-scope"})
+"""By the newest roster these may turn out well. The hub lets none through that any author could send on purpose."""
+_MAY_HOLD_LATER: Final = frozenset({*_MAY_HOLD_NOW, "cannot-open"})
 """By a newer roster, or with a key brought back, these may turn out well."""
 
 
@@ -175,11 +177,11 @@ class Desk:
         if not deliveries:
             return
         items = [self._judge(delivery.data, known) for delivery in deliveries]
-        if any(_may_hold_later(item) for item in items):
+        if any(_may_hold(item, _MAY_HOLD_NOW) for item in items):
             # Its author may have been admitted, or the area added, a moment ago.
             self._rules_from = float("-inf")
             known = await self._rules()
-            items = [self._judge(item.data, known) if _may_hold_later(item) else item for item in items]
+            items = [self._judge(item.data, known) if _may_hold(item, _MAY_HOLD_NOW) else item for item in items]
         new = self._inbox.keep(items, now=self._clock())
         for item, is_new in zip(items, new, strict=True):
             if is_new:
@@ -199,7 +201,7 @@ class Desk:
         while page := self._inbox.asides(after=after):
             after = page[-1].number
             for aside in page:
-                if isinstance(aside, Lost) or not _may_hold_later(aside):
+                if isinstance(aside, Lost) or not _may_hold(aside, _MAY_HOLD_LATER):
                     continue
                 item = self._judge(aside.data, known)
                 if isinstance(item, Arrival) and self._inbox.settle(aside, item):
@@ -210,5 +212,5 @@ async def _not_watching(_: Trusted) -> None:
     pass
 
 
-def _may_hold_later(item: Received) -> bool:
-    return isinstance(item, Aside) and item.code in _MAY_HOLD_LATER
+def _may_hold(item: Received, codes: frozenset[str]) -> bool:
+    return isinstance(item, Aside) and item.code in codes

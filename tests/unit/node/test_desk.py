@@ -427,6 +427,13 @@ class TestNewerRules:
         follow(Feed(), inbox)
         assert (kept(inbox), codes(inbox)) == ([SENT], [])
 
+    def test_are_not_fetched_for_what_they_cannot_open(self, inbox: Inbox) -> None:
+        """Else whoever seals for a key that is nobody's makes the desk judge all that was set aside, each time."""
+        feed = Feed(sent(1), sent(2), sent(3))
+        desk = Desk(feed, inbox, "unrcca", [KEYS["cso"]], NKEY, clock=NOW.timestamp, batch=1)
+        run(desk.follow(until_empty=True))
+        assert (codes(inbox), feed.refreshed) == (["cannot-open"] * 3, 1)
+
     def test_bring_back_what_stands_behind_a_thousand_that_never_hold_up(self, inbox: Inbox) -> None:
         inbox.keep([Aside(b"%d" % number, "cannot-open") for number in range(1005)], now=0)
         inbox.keep([Aside(SENT, "unknown-monitor")], now=0)
