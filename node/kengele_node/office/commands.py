@@ -23,10 +23,13 @@ from kengele_schemas.keys import HYBRID, X25519, OpeningKey
 from kengele_schemas.sealing import open_envelope, reassemble
 
 from .desk import Desk, Received
-from .inbox import Arrival, Aside, Inbox, Item, Lost
+from .inbox import Arrival, Aside, Inbox, Item, Lost, Marker
 from .witness import PACE, Memory, Seen, Witness, open_memory
 
 _STORE: Final = "inbox.db"
+_BREAK: Final = re.compile("[\n\u2028\u2029]")
+_MARGIN: Final = "\n    | "
+"""Before each further line of a text, so that none passes for a field."""
 _STALE: Final = 7 * 24 * 3600.0
 """Seconds after which it is told that a witness has not been heard of."""
 _OFFICE: Final = re.compile(r"[a-z][a-z0-9-]{1,31}", re.ASCII)
@@ -212,6 +215,8 @@ def _told(args: argparse.Namespace, item: Received) -> None:
             terminal.say(_line(item))
     elif isinstance(item, Aside):
         terminal.note(f"Something did not hold up and was set aside ({item.code}); see: kengele office show --problems")
+    elif isinstance(item, Marker):
+        terminal.note(f"The hub withholds a report of {item.kid}, by a newer rule as it says.")
 
 
 def document(arrival: Arrival) -> dict[str, Any]:
@@ -222,7 +227,8 @@ def document(arrival: Arrival) -> dict[str, Any]:
 
 def _line(arrival: Arrival) -> str:
     header = arrival.header
-    summary = document(arrival).get("summary", {}).get("text", "")
+    # On one line, as what an author writes below it could pass for another report.
+    summary = " ".join(document(arrival).get("summary", {}).get("text", "").split())
     flags = f"  [{', '.join(arrival.flags)}]" if arrival.flags else ""
     first = f"{header.day}  {header.area:8}  {', '.join(header.categories)}  severity {header.severity}"
     opened = ", ".join(name for name in arrival.contents if name != "handling")
@@ -263,7 +269,7 @@ def _full(item: Item) -> None:
         if isinstance(content, dict):
             terminal.say(f"\n  {name}")
             for field, value in content.items():
-                terminal.say(f"    {field}: {value}")
+                terminal.say(f"    {field}: {_BREAK.sub(_MARGIN, str(value))}")
 
 
 def _sd_jwt(item: Item, member: Member) -> str:
@@ -280,10 +286,14 @@ def _problems(args: argparse.Namespace, inbox: Inbox, member: Member) -> int:
         {"number": aside.number, "code": "damaged" if isinstance(aside, Lost) else aside.code}
         for aside in inbox.asides()
     ]
-    gaps = {author: gap for author in inbox.authors() if (gap := inbox.gaps(author)).missing}
+    gaps = {author: gap for author in inbox.authors() if (gap := inbox.gaps(author)).missing or gap.withheld}
     if args.json:
         missing = {
-            author: {"missing": [list(span) for span in gap.missing], "unexplained": gap.unexplained}
+            author: {
+                "missing": [list(span) for span in gap.missing],
+                "unexplained": gap.unexplained,
+                "withheld": gap.withheld,
+            }
             for author, gap in gaps.items()
         }
         log = {
@@ -306,6 +316,9 @@ def _problems(args: argparse.Namespace, inbox: Inbox, member: Member) -> int:
     for author, gap in gaps.items():
         if gap.unexplained:
             terminal.say(f"From {author}: {gap.unexplained} reports are missing that were numbered for this office.")
+        if gap.withheld:
+            terminal.say(f"From {author}: the hub says that it withholds {gap.withheld} reports by newer rules.")
+            terminal.say("  This is its word alone: ask a coordinator whether a rule was withdrawn.")
     if not asides and not gaps and not evidence and not strangers:
         terminal.say("Nothing was set aside and nothing is missing.")
     return 0
