@@ -29,7 +29,7 @@ from kengele_schemas.trust import Trusted, concern
 ACCEPTED: Final = "accepted"
 _SALT: Final = 16
 _MAX_LEAF: Final = MAX_RECEIPT - 8 * 1024
-"""Bytes of a leaf as a receipt holds it; with the proof beside it no node would read a larger one, nor would delivery."""
+"""Bytes of a leaf as it stands in a receipt, a proof beside it; a larger one neither node nor delivery would read."""
 
 
 @dataclass(frozen=True)
