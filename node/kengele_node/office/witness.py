@@ -188,7 +188,7 @@ class Witness:
         notes = [note] if last is None or last.size == new.size else [note, await self._earlier(last)]
         shared = dict(before.shared)
         for one in notes:
-            shared |= self._others(one, trusted)
+            shared |= {office: max(at, shared.get(office, 0)) for office, at in self._others(one, trusted).items()}
         now = self._clock()
         seen = Seen(note, now, before.since or now, shared)
         # On the disk before it is signed: a witness that forgets could sign the other log next time.

@@ -253,9 +253,12 @@ def test_who_else_cosigned_what_this_office_took_is_remembered(opened: Opened) -
     desk.now += PACE
     seen = desk.look()
     assert seen.shared == {"council": int(START) + 30}
+    hub.cosign("council", 15, START + 90)
     assert (seen.since, seen.at) == (START, START + PACE)
     hub.size = 15
-    assert desk.look().shared == {"council": int(START) + 30}
+    assert desk.look().shared == {"council": int(START) + 90}
+    hub.cosign("council", 15, START + 20)
+    assert desk.look().shared == {"council": int(START) + 90}
 
 
 def test_an_office_that_signs_another_log_is_never_seen_beside_this_one(opened: Opened) -> None:
