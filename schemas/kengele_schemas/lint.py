@@ -20,7 +20,7 @@ from .compartments import GRANTABLE
 from .diff import diff
 from .domain import Domain, Row, Side
 from .policy import Rule
-from .release import BadRule, check_rule
+from .release import unknown_names
 from .roster import Offices
 
 SOON: Final = timedelta(days=14)
@@ -28,7 +28,7 @@ LATE: Final = timedelta(days=366)
 Weight = Literal["error", "warning", "note"]
 
 SENTENCES: Final[dict[str, tuple[Weight, str]]] = {
-    "unknown-name": ("error", "{detail}"),
+    "unknown-name": ("error", "It {detail}."),
     "expired": ("warning", "It ended on {detail} and does nothing any more."),
     "expires-soon": ("warning", "It ends on {detail}; nobody reads by it from the day after."),
     "expires-late": ("note", "It lasts until {detail}, more than a year from now."),
@@ -99,10 +99,8 @@ def lint(
 
 
 def _names(rule: Rule, offices: Offices, areas: Areas) -> Iterator[Finding]:
-    try:
-        check_rule(rule, offices, areas)
-    except BadRule as error:
-        yield _finding("unknown-name", rule.id, error.sentence, error.path, error.mend)
+    for error in unknown_names(rule, offices, areas):
+        yield _finding("unknown-name", rule.id, error.problem, error.path, error.mend)
 
 
 def _nobody(rules: Iterable[Rule], offices: Offices) -> Iterator[Finding]:

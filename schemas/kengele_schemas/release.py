@@ -272,20 +272,29 @@ class BadRule(Malformed):
 
 def check_rule(rule: Rule, offices: Offices, areas: Areas) -> None:
     """Checks that all a rule names exists. Raises BadRule, with the nearest names that do."""
+    for error in unknown_names(rule, offices, areas):
+        raise error
+
+
+def unknown_names(rule: Rule, offices: Offices, areas: Areas) -> Iterator[BadRule]:
+    """An error for each name in ``rule`` that does not exist."""
     for i, audience in enumerate(rule.to):
         try:
             offices.members(audience)
         except KeyError:
-            raise _bad(
-                rule, f"to[{i}]", "is for an office or group that does not exist", offices.suggest(audience)
-            ) from None
+            near = offices.suggest(audience)
+            yield _bad(rule, f"to[{i}]", "is for an office or group that does not exist", near)
     for i, area in enumerate(rule.areas):
         if area != EVERYWHERE and not areas.known(area):
-            raise _bad(rule, f"areas[{i}]", "names an area that does not exist", areas.suggest(area))
+            yield _bad(rule, f"areas[{i}]", "names an area that does not exist", areas.suggest(area))
     for i, code in enumerate(rule.categories):
         if code != EVERYWHERE and not taxonomy.known(code):
-            near = get_close_matches(code, taxonomy.codes(), 3)
-            raise _bad(rule, f"categories[{i}]", "names a category that does not exist", near)
+            yield _bad(
+                rule,
+                f"categories[{i}]",
+                "names a category that does not exist",
+                get_close_matches(code, taxonomy.codes(), 3),
+            )
 
 
 def _bad(rule: Rule, path: str, problem: str, near: Sequence[str]) -> BadRule:

@@ -86,12 +86,15 @@ def _giving(rows: Iterable[Row], family: Family, named: int = 0) -> set[str]:
 class Sight:
     """What an office can see: a compartment of reports from ``areas`` (with all below) and from ``only`` these.
 
-    A report's categories must all stand in one of ``categories``; groups stand for all their leaves.
+    Nothing of it from ``but`` (with all below) and ``but_only``, which are named where that is shorter. A report's
+    categories must all stand in one of ``categories``; groups stand for all their leaves.
     """
 
     compartment: str
     areas: tuple[str, ...]
     only: tuple[str, ...]
+    but: tuple[str, ...]
+    but_only: tuple[str, ...]
     categories: tuple[tuple[str, ...], ...]
     severities: tuple[int, ...]
     tlp: tuple[str, ...]
@@ -103,6 +106,8 @@ class Sight:
             "compartment": self.compartment,
             "areas": list(self.areas),
             "only": list(self.only),
+            "but": list(self.but),
+            "but_only": list(self.but_only),
             "categories": [list(codes) for codes in self.categories],
             "severities": list(self.severities),
             "tlp": list(self.tlp),
@@ -129,15 +134,20 @@ def _sights(domain: Domain, about: int, compartment: str, areas: Areas) -> Itera
             codes.update(place.areas)
             ids.update(rules)
     for (family, some_levels), (codes, ids) in found.items():
-        whole, only = compact(codes, areas)
+        named = compact(codes, areas)
+        left = compact(domain.areas - codes, areas)
+        if sum(map(len, left)) < sum(map(len, named)):
+            named = (EVERYWHERE,), ()
+        else:
+            left = (), ()
         categories = tuple(_codes(facet) for facet in family)
         for severities, marks in _boxes(some_levels):
-            yield Sight(compartment, whole, only, categories, severities, marks, tuple(sorted(ids)))
+            yield Sight(compartment, *named, *left, categories, severities, marks, tuple(sorted(ids)))
 
 
 def compact(codes: AbstractSet[str], areas: Areas) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """``codes`` as areas that stand for all below them, and those that stand for themselves only."""
-    if all(row.code in codes for row in areas):
+    if len(areas) and all(row.code in codes for row in areas):
         return (EVERYWHERE,), ()
     whole = {code for code in codes if code in areas and areas.below(code) <= codes}
     tops = {code for code in whole if not any(_above(other, code, areas) for other in areas.ancestors(code) & whole)}

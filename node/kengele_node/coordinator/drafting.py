@@ -13,11 +13,13 @@ from kengele_node import terminal
 from kengele_node.member import Member, now
 from kengele_schemas import assertions, metadata
 from kengele_schemas.errors import KengeleError
+from kengele_schemas.lint import Finding, lint
 from kengele_schemas.metadata import Draft
-from kengele_schemas.trust import assemble
+from kengele_schemas.trust import Trusted, assemble
 
 from . import board
 from . import documents as papers
+from .effect import Effect, effect, touches_readers
 
 _DRAFT: Final = "draft.json"
 
@@ -62,38 +64,89 @@ async def _on_board(member: Member, draft: Draft) -> None:
         await board.put(session, draft)
 
 
-def check(made: Mapping[str, Any]) -> None:
-    """Raises what any member would find wrong with these documents, and the hub where an assertion is broken."""
+def check(made: Mapping[str, Any]) -> Trusted:
+    """These documents as one set. Raises what any member would find wrong with them, and what breaks an assertion."""
     documents = {path: json.dumps(value).encode() for path, value in made.items()}
     trusted = assemble(documents, version=1, fresh=True, expires=now())
     policies = [trusted.policy, *trusted.regional.values()]
     assertions.require(policies, trusted.offices, trusted.areas, now().date())
+    return trusted
 
 
-def written(args: argparse.Namespace, draft: Draft, changes: Sequence[str]) -> int:
+def weighed(files: metadata.Files, after: Mapping[str, Any], made: Trusted) -> Effect | None:
+    """Who gains and who loses what.
+
+    Args:
+        files: what is in force.
+        after: the documents that change.
+        made: all documents with these among them.
+
+    Returns:
+        None if none of ``after`` decides who reads what.
+    """
+    return effect(metadata.documents_of(files), made, now().date()) if touches_readers(after) else None
+
+
+def _linted(made: Trusted) -> list[Finding]:
+    rules = [rule for policy in (made.policy, *made.regional.values()) for rule in policy.rules]
+    level = made.network.header_level
+    return [
+        finding
+        for finding in lint(rules, made.offices, made.areas, now().date(), header_level=level)
+        if finding.weight != "note"
+    ]
+
+
+def written(
+    args: argparse.Namespace,
+    draft: Draft,
+    changes: Sequence[str],
+    seen: Effect | None = None,
+    findings: Sequence[Finding] = (),
+    *,
+    shown: bool = False,
+) -> int:
     """Writes the draft, and says what changes and what it still needs."""
     args.draft.write_bytes(draft.encode())
-    return told(args, draft, str(args.draft), changes)
+    return told(args, draft, str(args.draft), changes, seen, findings, shown=shown)
 
 
-def told(args: argparse.Namespace, draft: Draft, where: str, changes: Sequence[str]) -> int:
-    """Says what ``draft``, to be found at ``where``, changes and what it still needs."""
+def told(
+    args: argparse.Namespace,
+    draft: Draft,
+    where: str,
+    changes: Sequence[str],
+    seen: Effect | None = None,
+    findings: Sequence[Finding] = (),
+    *,
+    shown: bool = False,
+) -> int:
+    """Says what ``draft``, to be found at ``where``, changes and what it still needs.
+
+    Args:
+        seen: who gains and who loses, where that changes.
+        findings: what is odd about its rules.
+        shown: the person has seen the changes already.
+    """
     lacking = metadata.missing(draft)
+    more = max(lacking.values(), default=0)
+    if seen is not None:
+        more = max(more, seen.asked - len(metadata.signed_by(draft)))
     name = metadata.draft_id(draft)
     if args.json:
-        terminal.emit(
-            {"draft": where, "name": name, "version": draft.version, "missing": lacking, "changes": list(changes)}
-        )
+        about = {"draft": where, "name": name, "version": draft.version, "missing": lacking, "changes": list(changes)}
+        said = [finding.document() for finding in findings]
+        terminal.emit(about | {"needs": more, "findings": said, "effect": seen.document() if seen else None})
         return 0
-    for line in changes:
+    for line in () if shown else (*changes, *(seen.lines() if seen else ())):
         terminal.say(f"  {line}")
+    for finding in findings:
+        terminal.note(f"{finding.weight}: {finding.rule}: {finding.sentence} {finding.mend}".rstrip())
     terminal.say(f"Version {draft.version} is in {where} and signed by you.")
     if draft.version > 1:
         terminal.say(f"On the coordinators' board it is {name}.")
-    if lacking:
-        terminal.say(
-            f"It needs {max(lacking.values())} more: give the file, or the name, to another coordinator, who runs"
-        )
+    if more:
+        terminal.say(f"It needs {more} more: give the file, or the name, to another coordinator, who runs")
         terminal.say(f"  kengele coordinator sign {where}")
     else:
         terminal.say(f"It can be published:  kengele coordinator publish {where}")
@@ -106,10 +159,12 @@ def propose(args: argparse.Namespace, change: Callable[[dict[str, Any]], dict[st
     files = asyncio.run(current(member))
     before = {path: metadata.document_of(files, path) for path in metadata.document_paths(files)}
     after = change(before)
-    check({**before, **after})
+    made = check({**before, **after})
+    seen = weighed(files, after, made)
+    findings = _linted(made) if "policy.json" in after else []
     draft = metadata.sign(metadata.edit(files, after, now()), member.key)
     try:
         asyncio.run(_on_board(member, draft))
     except KengeleError as error:
         terminal.note(f"It is not on the board ({error.code}); pass the file on.")
-    return written(args, draft, papers.describe(before, after))
+    return written(args, draft, papers.describe(before, after), seen, findings)

@@ -1,4 +1,4 @@
-"""Rules: drafting new ones, showing those in force, renewing signatures, and carrying them where there is no line."""
+"""Rules: questions about them, proposing new ones, renewing signatures, and carrying them where there is no line."""
 
 from __future__ import annotations
 
@@ -6,28 +6,45 @@ import argparse
 import asyncio
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from kengele_node import rules, terminal
 from kengele_schemas import metadata
-from kengele_schemas.policy_text import from_yaml
+from kengele_schemas.areas import Areas, AreasFile
+from kengele_schemas.fields import read
+from kengele_schemas.policy_text import policy_from_yaml
+from kengele_schemas.roster import Offices, OfficesFile
 
 from . import documents as papers
+from . import questions, signing
 from .drafting import action, add_draft, current, opened, propose
+
+_POLICY: Final = "kengele coordinator policy"
 
 
 def add(actions: Any) -> None:
     """Adds ``policy``, ``renew`` and ``export``."""
-    policy = action(
-        actions,
+    policy = actions.add_parser(
         "policy",
-        "draft new rules, or show those in force",
-        "kengele coordinator policy rules.yaml",
-        _policy,
+        help="the rules: from a draft to what is in force",
+        description="The rules: questions about a draft, proposing it, and what is in force.",
+        epilog="Example:  kengele coordinator policy propose rules.yaml",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    policy.add_argument("rules", nargs="?", type=Path, help="rules as YAML; without it those in force are shown")
-    policy.add_argument("--refuse-below", type=int, help="take no report sealed under an older version than this")
-    add_draft(policy)
+    verbs = policy.add_subparsers(required=True, metavar="VERB")
+    questions.add(verbs)
+    proposed = action(
+        verbs,
+        "propose",
+        "draft new rules, sign them, and show what they change",
+        f"{_POLICY} propose rules.yaml",
+        _propose,
+    )
+    proposed.add_argument("rules", type=Path, metavar="FILE", help="rules as YAML, all of them")
+    proposed.add_argument("--refuse-below", type=int, help="take no report sealed under an older version than this")
+    add_draft(proposed)
+    action(verbs, "show", "show the rules in force", f"{_POLICY} show --json", _show)
+    signing.add_signing(verbs, _POLICY)
     renew = action(actions, "renew", "draft the same again, for another fortnight", "kengele coordinator renew", _renew)
     add_draft(renew)
     export = action(
@@ -41,14 +58,24 @@ def add(actions: Any) -> None:
     export.add_argument("--office", default="", metavar="ID", help="what this office may see (default: a monitor)")
 
 
-def _policy(args: argparse.Namespace) -> int:
-    if args.rules is None:
-        member = opened(args)
-        files = asyncio.run(current(member))
-        terminal.say(json.dumps(metadata.document_of(files, "policy.json"), indent=None if args.json else 2))
-        return 0
-    wanted = from_yaml(args.rules.read_text("utf-8"))
-    return propose(args, lambda before: papers.adopt(before, wanted, refuse_below=args.refuse_below))
+def _propose(args: argparse.Namespace) -> int:
+    wanted = policy_from_yaml(args.rules.read_text("utf-8"))
+
+    def change(before: dict[str, Any]) -> dict[str, Any]:
+        offices = Offices(read(OfficesFile, before["offices.json"]))
+        areas = Areas(read(AreasFile, before["areas.json"]))
+        # Once more, as only now it is known which names exist: a mistake is told with its line.
+        policy_from_yaml(args.rules.read_text("utf-8"), offices, areas)
+        return papers.adopt(before, wanted.rules, assertions=wanted.assertions, refuse_below=args.refuse_below)
+
+    return propose(args, change)
+
+
+def _show(args: argparse.Namespace) -> int:
+    member = opened(args)
+    files = asyncio.run(current(member))
+    terminal.say(json.dumps(metadata.document_of(files, "policy.json"), indent=None if args.json else 2))
+    return 0
 
 
 def _renew(args: argparse.Namespace) -> int:

@@ -21,7 +21,7 @@ from kengele_schemas.metadata import Draft
 
 from . import board
 from . import documents as papers
-from .drafting import action, current, opened, told, written
+from .drafting import action, check, current, opened, told, weighed, written
 from .founding import HUB_CARD
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{21}[AQgw]")
@@ -29,14 +29,7 @@ _NAME: Final = re.compile(r"[A-Za-z0-9_-]{21}[AQgw]")
 
 def add(actions: Any) -> None:
     """Adds ``sign``, ``publish`` and ``board``."""
-    sign = action(actions, "sign", "sign a draft, after it was shown", "kengele coordinator sign draft.json", _sign)
-    sign.add_argument("draft", help="its file, or its name on the board")
-    sign.add_argument("--yes", action="store_true", help="do not ask")
-    publish = action(
-        actions, "publish", "bring a signed draft into force", "kengele coordinator publish draft.json", _publish
-    )
-    publish.add_argument("draft", help="its file, or its name on the board")
-    publish.add_argument("--card", type=Path, default=Path("network.json"), help="where a new network's card goes")
+    add_signing(actions, "kengele coordinator")
     listed = action(
         actions,
         "board",
@@ -47,6 +40,16 @@ def add(actions: Any) -> None:
     listed.add_argument("--drop", metavar="NAME", help="take this proposal off the board")
 
 
+def add_signing(actions: Any, words: str) -> None:
+    """Adds ``sign`` and ``publish`` to the actions that stand behind ``words``."""
+    sign = action(actions, "sign", "sign a draft, after it was shown", f"{words} sign draft.json", _sign)
+    sign.add_argument("draft", help="its file, or its name on the board")
+    sign.add_argument("--yes", action="store_true", help="do not ask")
+    publish = action(actions, "publish", "bring a signed draft into force", f"{words} publish draft.json", _publish)
+    publish.add_argument("draft", help="its file, or its name on the board")
+    publish.add_argument("--card", type=Path, default=Path("network.json"), help="where a new network's card goes")
+
+
 def _sign(args: argparse.Namespace) -> int:
     member = opened(args)
     draft = _taken(args, member)
@@ -55,8 +58,10 @@ def _sign(args: argparse.Namespace) -> int:
     after = {path: json.loads(data) for path, data in draft.documents.items()}
     before = {path: metadata.document_of(files, path) for path in metadata.document_paths(files)} if files else {}
     changes = papers.describe(before, after)
+    made = check({**before, **after})
+    seen = weighed(files, after, made) if files else None
     if not args.json:
-        for line in changes:
+        for line in (*changes, *(seen.lines() if seen else ())):
             terminal.say(f"  {line}")
     if not args.yes and terminal.interactive() and not terminal.confirm(f"Sign version {draft.version}?"):
         terminal.note("Not signed.")
@@ -64,9 +69,9 @@ def _sign(args: argparse.Namespace) -> int:
     draft = metadata.sign(draft, member.key)
     if _is_file(args):
         args.draft = Path(args.draft)
-        return written(args, draft, changes if args.json else [])
+        return written(args, draft, changes, seen, shown=True)
     asyncio.run(_put_back(member, draft))
-    return told(args, draft, args.draft, changes if args.json else [])
+    return told(args, draft, args.draft, changes, seen, shown=True)
 
 
 def _is_file(args: argparse.Namespace) -> bool:

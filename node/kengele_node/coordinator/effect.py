@@ -1,0 +1,80 @@
+"""The effect of a draft, as coordinators are shown it: who gains, who loses, and whether more have to sign."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+from kengele_schemas.diff import SENSITIVE, Change, diff
+from kengele_schemas.trust import Trusted
+from kengele_schemas.widening import side, signatures
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What changes, and how many signatures the network asks for since somebody gains: 0 if no more than always."""
+
+    changes: tuple[Change, ...]
+    asked: int
+
+    def document(self) -> dict[str, Any]:
+        """As JSON."""
+        return {**document(self.changes), "signatures": self.asked or None}
+
+    def lines(self) -> list[str]:
+        """For a person."""
+        told = lines(self.changes)
+        if self.asked:
+            told.append(f"Somebody gains: the network asks for {self.asked} signatures.")
+        return told
+
+
+def effect(before: Trusted, after: Trusted, today: date) -> Effect:
+    """Of ``after`` in the place of ``before``."""
+    found = diff(side(before), side(after), today, progress)
+    return Effect(tuple(found), signatures(before, after, today))
+
+
+def document(changes: Iterable[Change]) -> dict[str, Any]:
+    """Changes as JSON: what is gained and what is lost, each by office and compartment."""
+    found = list(changes)
+    return {
+        "gained": [change.document() for change in found if change.gained],
+        "lost": [change.document() for change in found if not change.gained],
+        "widening": any(change.gained for change in found),
+    }
+
+
+def lines(changes: Sequence[Change]) -> list[str]:
+    """Changes for a person: offices with the same gains and losses through the same rules together."""
+    if not changes:
+        return ["Nobody gains or loses anything."]
+    parts: dict[tuple[Any, ...], list[str]] = {}
+    for change in changes:
+        key = change.gained, change.rules, change.example, change.office
+        parts.setdefault(key, []).append(change.compartment)
+    offices: dict[tuple[Any, ...], list[str]] = {}
+    for (*rest, office), opened in parts.items():
+        offices.setdefault((*rest, tuple(opened)), []).append(office)
+    told = []
+    for (gained, rules, example, opened), some in sorted(offices.items(), key=lambda item: not item[0][0]):
+        sensitive = "; it can give a person away" if gained and {*SENSITIVE} & {*opened} else ""
+        verb = "WIDER: {} gains" if gained else "Narrower: {} loses"
+        told.append(f"{verb.format(', '.join(some))} {', '.join(opened)}{sensitive}.")
+        told.append(f"    By {', '.join(rules)}; for one, {example}.")
+    return told
+
+
+def progress(done: int, of: int) -> None:
+    """Shows a person how far it is; a program is told nothing."""
+    if sys.stderr.isatty():
+        sys.stderr.write("\r\x1b[K" if done == of else f"\rComparing: {done} of {of} offices")
+        sys.stderr.flush()
+
+
+def touches_readers(paths: Mapping[str, Any]) -> bool:
+    """Whether any of these documents decides who reads what."""
+    return any(path in ("offices.json", "areas.json", "network.json") or path.startswith("policy") for path in paths)
