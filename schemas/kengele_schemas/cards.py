@@ -116,7 +116,7 @@ class CoordinatorCard(Card):
             raise _untrusted()
 
     def digits(self) -> str:
-        """Eight digits by which two people know that they look at the same card."""
+        """Sixteen digits by which two people know that they look at the same card."""
         return _digits(_said(self))
 
 
@@ -200,7 +200,7 @@ class JoinRequest(Card):
             raise _untrusted()
 
     def digits(self) -> str:
-        """Eight digits that the one who asks reads out, and the coordinator types."""
+        """Sixteen digits that the one who asks reads out, and the coordinator types."""
         return _digits(_said(self))
 
 
@@ -238,8 +238,11 @@ def _said(card: Card) -> bytes:
 
 
 def _digits(said: bytes) -> str:
-    number = int.from_bytes(hashlib.sha256(b"kengele-digits-v1\0" + said).digest()[:8], "big") % 10**8
-    return f"{number // 10**4:04d} {number % 10**4:04d}"
+    # Whoever carries a request may look for keys of their own that give the same digits, with all the time there is
+    # until it is handed over. So there are many, and each attempt takes 64 MiB and a good part of a second.
+    found = hashlib.scrypt(said, salt=b"kengele-digits-v2\0", n=2**16, r=8, p=1, maxmem=2**27, dklen=8)
+    digits = f"{int.from_bytes(found, 'big') % 10**16:016d}"
+    return " ".join(digits[at : at + 4] for at in range(0, 16, 4))
 
 
 def _untrusted() -> Untrusted:

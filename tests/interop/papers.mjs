@@ -1,5 +1,7 @@
 // Checks receipts, markers and cards with nothing but Node.js, from docs/wire-format.md alone.
 // stdin: {kind, text, …} or a list of such. stdout: what they say, or {"error": code}.
+import { scryptSync } from "node:crypto";
+
 import { fingerprint, kidOf, main, sha256, unb64u, utf8 } from "./format.mjs";
 import { strict } from "./json.mjs";
 import { isSigned, userKey } from "./keys.mjs";
@@ -128,8 +130,9 @@ function card({ text, of }) {
     signs("kengele-join-v1", key, said.signature);
     signs("kengele-join-v1", userKey(said.nkey), said.nkey_signature);
   }
-  const number = sha256(utf8(`kengele-digits-v1\0${body}`)).readBigUInt64BE() % 10n ** 8n;
-  return { digits: String(number).padStart(8, "0").replace(/^(.{4})/, "$1 ") };
+  const stretched = scryptSync(utf8(body), utf8("kengele-digits-v2\0"), 8, { N: 65536, r: 8, p: 1, maxmem: 2 ** 27 });
+  const number = stretched.readBigUInt64BE() % 10n ** 16n;
+  return { digits: String(number).padStart(16, "0").replace(/(.{4})(?=.)/g, "$1 ") };
 }
 
 const CHECKS = {
