@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date
 from typing import Annotated, Any, Final, TypeVar
@@ -32,6 +32,10 @@ class Model(BaseModel):
         allow_inf_nan=False,
         revalidate_instances="never",
     )
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        """Nothing: what a debugger or a traceback shows of a value goes into logs."""
+        return ()
 
 
 class BadField(Malformed):

@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from cryptography.exceptions import InvalidTag
@@ -53,9 +53,9 @@ class Reader:
 class Opened:
     """What an office holds after opening: header claims, contents by compartment, the disclosures that prove them."""
 
-    claims: dict[str, Any]
-    contents: dict[str, Any]
-    disclosures: dict[str, str]
+    claims: dict[str, Any] = field(repr=False)
+    contents: dict[str, Any] = field(repr=False)
+    disclosures: dict[str, str] = field(repr=False)
     counter: int | None
     withheld: tuple[str, ...]
     """Compartments the author gave this office that the hub, by a newer policy, did not pass on."""

@@ -7,6 +7,7 @@ import asyncio
 import re
 from collections.abc import Callable
 from contextlib import closing, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -251,11 +252,11 @@ def _show(args: argparse.Namespace) -> int:
                 terminal.say(_sd_jwt(item, member))
             elif args.json:
                 received = datetime.fromtimestamp(item.received, UTC).isoformat(timespec="seconds")
-                terminal.emit({**document(item.arrival), "received": received})
+                terminal.emit({**document(_flagged(item)), "received": received})
             elif args.id:
-                _full(item)
+                _full(_flagged(item))
             else:
-                terminal.say(_line(item.arrival))
+                terminal.say(_line(_flagged(item)))
         if not found and not args.json:
             terminal.say("The desk is empty.")
     finally:
@@ -263,9 +264,14 @@ def _show(args: argparse.Namespace) -> int:
     return 0
 
 
-def _full(item: Item) -> None:
-    terminal.say(_line(item.arrival))
-    for name, content in document(item.arrival).items():
+def _flagged(item: Item) -> Arrival:
+    """The report with all that a reader has to be told of it, what came to light since it arrived included."""
+    return replace(item.arrival, flags=item.flags)
+
+
+def _full(arrival: Arrival) -> None:
+    terminal.say(_line(arrival))
+    for name, content in document(arrival).items():
         if isinstance(content, dict):
             terminal.say(f"\n  {name}")
             for field, value in content.items():
