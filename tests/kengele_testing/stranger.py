@@ -48,3 +48,9 @@ def wrapped(wraps: Sequence[dict[str, str]]) -> list[str]:
     """HPKE's output for each, from the randomness that it names."""
     found: list[str] = run("wrapper.mjs", said=wraps)
     return found
+
+
+def log(directory: Path, said: dict[str, Any]) -> dict[str, Any]:
+    """What the stranger's auditor makes of an exported log; ``{"error": what}`` for the first thing that fails."""
+    found: dict[str, Any] = run("log.mjs", str(directory), said=said)
+    return found
