@@ -53,6 +53,8 @@ ROOT_LIFE: Final = timedelta(days=365)
 TARGETS_LIFE: Final = timedelta(days=14)
 SNAPSHOT_LIFE: Final = timedelta(days=7)
 TIMESTAMP_LIFE: Final = timedelta(days=1)
+_CONNECTIONS_BLOCK: Final = 64 * 1024
+"""Bytes; some five hundred members."""
 _CLOCKS: Final = timedelta(hours=1)
 """By how much two coordinators' clocks may differ."""
 MAX_DRAFT: Final = 8 * 1024 * 1024
@@ -470,7 +472,7 @@ def _changed(root: bytes, targets: Targets, current: Files, changed: Mapping[str
     counting = _signed(root, Root)
     role = counting.roles[_TARGETS]
     targets.expires = _until(now, TARGETS_LIFE)
-    documents = {path: canonical(value) for path, value in changed.items()}
+    documents = {path: _spelt(path, value) for path, value in changed.items()}
     roles: dict[str, bytes] = {}
     delegations = targets.delegations or Delegations({}, {})
     delegated = dict(delegations.roles or {})
@@ -504,6 +506,16 @@ def _changed(root: bytes, targets: Targets, current: Files, changed: Mapping[str
     listing = Metadata(targets).to_bytes()
     roles[_TARGETS] = listing
     return Draft(roles, documents, root, listing)
+
+
+def _spelt(path: str, value: Any) -> bytes:
+    """The document at ``path`` as it is published.
+
+    Everyone sees the length of each document that the coordinators list, and that of the connections would tell every
+    monitor how many others there are; blanks behind it round it up.
+    """
+    data = canonical(value)
+    return data + b" " * (-len(data) % _CONNECTIONS_BLOCK) if path == CONNECTIONS else data
 
 
 def vouched(

@@ -1,4 +1,4 @@
-"""Who carries a join request to the coordinator may put another in its place: the digits are all that stands against it.
+"""Who carries a join request to the coordinator may put another in its place: only the digits stand against it.
 
 The attacker has no clock against him and tries keys of his own until the digits are those of the request that he took.
 """

@@ -164,7 +164,7 @@ def test_before_the_founding_there_is_nothing_to_publish_to_nor_to_be_served(tmp
 
 
 def documents_of(roster: Roster) -> dict[str, bytes]:
-    return {path: canonical(value) for path, value in roster.documents().items()}
+    return {path: metadata._spelt(path, value) for path, value in roster.documents().items()}
 
 
 async def replayed(hub: Hub) -> dict[Any, str]:
