@@ -238,6 +238,73 @@ def test_a_refused_report_is_kept_corrected_and_sent_again(shell: Shell) -> None
     assert "not-refused" in shell.run("node", "report", "again.json", "--replaces", str(entry["number"]), fails=3)
 
 
+WIDER = """
+- always: no office:unrcca may open source
+- id: unrcca-all
+  grant: [summary, account]
+  to: [office:unrcca]
+  areas: [KG]
+  categories: ["*"]
+  tlp_up_to: AMBER
+  expires: 2027-12-31
+  reason: tour
+- id: unrcca-people
+  grant: [people]
+  to: [office:unrcca]
+  areas: [KG-O]
+  categories: ["*"]
+  tlp_up_to: AMBER
+  expires: 2027-06-30
+  reason: tour
+"""
+
+
+def test_rules_go_from_draft_to_effect_and_every_signer_sees_who_gains(shell: Shell) -> None:
+    found(shell)
+    policy = ("coordinator", "policy")
+    draft = shell.directory / "wider.yaml"
+    draft.write_text(WIDER)
+    told = shell.run(*policy, "diff", "wider.yaml", "--home", "bob")
+    assert "WIDER: unrcca gains people; it can give a person away." in told
+    assert "By unrcca-people; for one, a report from KG-O" in told
+    assert "widens-sensitive" in shell.run(*policy, "lint", "wider.yaml", "--home", "bob")
+    header = ("--area", "KG-O", "--category", "rumour", "--severity", "3", "--tlp", "AMBER")
+    asked = shell.json(*policy, "explain", *header, "--home", "bob")
+    assert asked["offices"]["unrcca"]["summary"] == {
+        "allowed": True,
+        "rules": ["unrcca-all"],
+        "would": ["It ends after 2027-12-31, with 'unrcca-all'."],
+    }
+    shown = shell.json(*policy, "who", "wider.yaml", "--area", "KG", "--tlp", "AMBER", "--home", "bob")
+    assert [shown["offices"]["unrcca"][name]["share"] for name in ("summary", "people", "source")] == [
+        "all",
+        "some",
+        "none",
+    ]
+    assert "It holds." in shell.run(*policy, "assert", "wider.yaml", "--home", "bob")
+
+    made = shell.json(*policy, "propose", "wider.yaml", "--home", "alice")
+    assert [(row["office"], row["compartment"], row["rules"]) for row in made["effect"]["gained"]] == [
+        ("unrcca", "people", ["unrcca-people"])
+    ]
+    assert made["needs"] == 1
+    signed = shell.run(*policy, "sign", made["name"], "--home", "bob")
+    assert "WIDER: unrcca gains people" in signed
+    assert "It must stay so from now on that no office:unrcca may open source." in signed
+    shell.run(*policy, "publish", made["name"], "--home", "bob")
+    assert shell.json(*policy, "show", "--home", "bob")["version"] == 3
+
+    draft.write_text(WIDER.replace("grant: [people]", "grant: [people, source]"))
+    error = shell.run(*policy, "propose", "wider.yaml", "--home", "alice", fails=3)
+    assert "(code: assertion-broken)" in error
+    assert "unrcca may open source of a report from KG-O" in error
+    draft.write_text(WIDER.replace("office:unrcca]", "office:unrca]"))
+    error = shell.run(*policy, "propose", "wider.yaml", "--home", "alice", fails=2)
+    assert "Line 5, column 8" in error
+    assert "Perhaps: office:unrcca" in error
+    assert shell.json(*policy, "show", "--home", "bob")["version"] == 3
+
+
 def test_every_command_has_help_with_an_example(tmp_path: Path) -> None:
     shell = Shell(tmp_path)
     for words in (
@@ -245,6 +312,10 @@ def test_every_command_has_help_with_an_example(tmp_path: Path) -> None:
         *(("office", action) for action in ("init", "follow", "show", "rules")),
         *(("hub", action) for action in ("init", "run", "status")),
         *(("coordinator", action) for action in ("init", "found", "admit", "policy", "sign", "publish")),
+        *(
+            ("coordinator", "policy", verb)
+            for verb in ("lint", "explain", "who", "diff", "replay", "assert", "propose", "show", "sign", "publish")
+        ),
         ("verify",),
         ("demo",),
     ):

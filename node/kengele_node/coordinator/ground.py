@@ -1,11 +1,14 @@
 """What a question about rules is asked of: files on this machine, and a network's lists if one is at hand.
 
-No passphrase and no line are needed: what a home has verified of its network is no secret of its member.
+No passphrase and no line are needed: what a home has verified of its network is no secret of its member. Where there
+are both, the network's newest is asked of.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
+import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -14,8 +17,8 @@ from typing import Any, Final
 
 import yaml
 
-from kengele_node import terminal
-from kengele_node.member import CARD, now
+from kengele_node import rules, terminal
+from kengele_node.member import CARD, Member, now
 from kengele_schemas.areas import Areas
 from kengele_schemas.cards import NetworkCard, read_card
 from kengele_schemas.domain import Side
@@ -39,9 +42,9 @@ class Ground:
     trusted: Trusted | None
     resolved: bool
 
-    def side(self, rules: Iterable[Rule]) -> Side:
-        """``rules``, and those of regional coordinators beside them."""
-        return Side.of([*rules, *self.regional], self.offices, self.areas)
+    def side(self, listed: Iterable[Rule]) -> Side:
+        """``listed``, and those of regional coordinators beside them."""
+        return Side.of([*listed, *self.regional], self.offices, self.areas)
 
     @property
     def regional(self) -> Sequence[Rule]:
@@ -50,9 +53,16 @@ class Ground:
         return [rule for policy in policies for rule in policy.rules]
 
     def note(self) -> None:
-        """Says where groups stand for themselves, as they might overlap in truth."""
+        """Says on what the answer rests where that may not be all there is."""
         if not self.resolved:
             terminal.note("Offices and groups are as the rules name them; give --offices FILE to have groups resolved.")
+        elif self.trusted is not None and not self.trusted.fresh:
+            terminal.note(f"In force is taken to be version {self.trusted.version}, the last that was verified here.")
+
+    def about(self) -> dict[str, Any]:
+        """The same for a program."""
+        version = self.trusted.version if self.trusted is not None else None
+        return {"groups_resolved": self.resolved, "version": version}
 
 
 def question(
@@ -81,6 +91,7 @@ def _add_ground(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--offices", type=Path, metavar="FILE", help="offices and groups as YAML, in a home's stead")
     parser.add_argument("--day", type=_day, default=None, metavar="YYYY-MM-DD", help="ask as of this day")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    terminal.lock_options(parser)
 
 
 def _day(text: str) -> date:
@@ -110,7 +121,7 @@ def ground_of(args: argparse.Namespace, texts: Sequence[Written], *, default_hom
         return Ground(_offices(args.offices), Areas.world(), None, resolved=True)
     home = args.home if args.home is not None else _HOME
     if args.home is not None or (default_home and (home / CARD).is_file()):
-        trusted = _verified(home)
+        trusted = _in_force(args, home)
         return Ground(trusted.offices, trusted.areas, trusted, resolved=True)
     every = {name for text in texts for rule in text.rules for name in rule.to}
     every |= {name for text in texts for assertion in text.assertions for name in assertion.to}
@@ -133,7 +144,9 @@ def given(args: argparse.Namespace) -> tuple[Written, Ground]:
     return Written(ground.trusted.policy.rules, ground.trusted.policy.assertions, {}), ground
 
 
-def _verified(home: Path) -> Trusted:
+def _in_force(args: argparse.Namespace, home: Path) -> Trusted:
+    if args.key_file is not None or args.passphrase_file is not None or "KENGELE_PASSPHRASE" in os.environ:
+        return asyncio.run(rules.in_force(Member.open(home, terminal.lock_of(args), "coordinator")))
     try:
         card = read_card((home / CARD).read_bytes(), NetworkCard)
     except OSError:

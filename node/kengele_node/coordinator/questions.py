@@ -64,10 +64,12 @@ def add(actions: Any) -> None:
 
 
 def _lint(args: argparse.Namespace) -> int:
-    text = read_rules(args.rules) if args.rules is not None else Written((), (), {})
-    ground = ground_of(args, [text])
     if args.rules is None:
         text, ground = given(args)
+    else:
+        # Names are not looked at here: each that does not exist is a finding.
+        text = read_rules(args.rules)
+        ground = ground_of(args, [text])
     trusted = ground.trusted
     level = trusted.network.header_level if trusted is not None else None
     held = ground.side(trusted.policy.rules) if trusted is not None and args.rules is not None else None
@@ -80,7 +82,7 @@ def _lint(args: argparse.Namespace) -> int:
         found = [finding for finding in found if finding.code != "forbid-without-effect"]
     if args.json:
         rows = [finding.document() | _place(finding, text) for finding in found]
-        terminal.emit({"findings": rows, "groups_resolved": ground.resolved})
+        terminal.emit({"findings": rows, **ground.about()})
     else:
         ground.note()
         for finding in found:
@@ -113,7 +115,7 @@ def _diff(args: argparse.Namespace) -> int:
     old, new = (ground.side(text.rules) for text in texts)
     found = diff(old, new, day_of(args), effect.progress)
     if args.json:
-        about = {"day": day_of(args).isoformat(), "groups_resolved": ground.resolved}
+        about = {"day": day_of(args).isoformat(), **ground.about()}
         terminal.emit({**effect.document(found), **about})
         return 0
     ground.note()
@@ -132,7 +134,7 @@ def _replay(args: argparse.Namespace) -> int:
     lines = {one.line for one in moved}
     if args.json:
         rows = [one.document() for one in moved]
-        terminal.emit({"reports": len(past), "elsewhere": len(lines), "moved": rows})
+        terminal.emit({"reports": len(past), "elsewhere": len(lines), "moved": rows, **ground.about()})
         return 0
     ground.note()
     for one in moved:
@@ -155,9 +157,11 @@ def _moved(one: Moved) -> str:
 
 def _assert(args: argparse.Namespace) -> int:
     asked = tuple(read(Assertion, {"always": sentence}) for sentence in args.always)
-    text = read_rules(args.rules) if args.rules is not None else Written((), (), {})
-    ground = ground_of(args, [text, Written((), asked, {})])
-    text = read_rules(args.rules, ground) if args.rules is not None else given(args)[0]
+    if args.rules is None:
+        text, ground = given(args)
+    else:
+        ground = ground_of(args, [read_rules(args.rules), Written((), asked, {})])
+        text = read_rules(args.rules, ground)
     assertions = (*text.assertions, *asked)
     for assertion in assertions:
         check_assertion(assertion, ground.offices, ground.areas)
@@ -166,7 +170,7 @@ def _assert(args: argparse.Namespace) -> int:
     found = broken(assertions, ground.side(text.rules), ground.offices, day_of(args))
     if args.json:
         rows = [one.document() for one in found]
-        terminal.emit({"assertions": len(assertions), "broken": rows, "groups_resolved": ground.resolved})
+        terminal.emit({"assertions": len(assertions), "broken": rows, **ground.about()})
     else:
         ground.note()
         for one in found:

@@ -77,7 +77,7 @@ def _explain(args: argparse.Namespace) -> int:
     found = {office: row for office, row in found.items() if args.office in (None, office)}
     if args.json:
         offices = {office: {name: reason._asdict() for name, reason in row.items()} for office, row in found.items()}
-        terminal.emit({"header": header.document(), "offices": offices, "groups_resolved": ground.resolved})
+        terminal.emit({"header": header.document(), "offices": offices, **ground.about()})
         return 0
     ground.note()
     terminal.say(f"Of {header}:")
@@ -111,7 +111,7 @@ def _who(args: argparse.Namespace) -> int:
             office: {name: {"share": seen.share, **seen._asdict()} for name, seen in row.items()}
             for office, row in found.items()
         }
-        terminal.emit({"day": day_of(args).isoformat(), "offices": offices, "groups_resolved": ground.resolved})
+        terminal.emit({"day": day_of(args).isoformat(), "offices": offices, **ground.about()})
         return 0
     ground.note()
     width = max((len(office) for office in found), default=6)
@@ -126,7 +126,7 @@ def _who(args: argparse.Namespace) -> int:
 def _all_of(args: argparse.Namespace, sights: Sequence[Sight], ground: Ground) -> int:
     if args.json:
         sees = [sight.document() for sight in sights]
-        terminal.emit({"office": args.office, "sees": sees, "groups_resolved": ground.resolved})
+        terminal.emit({"office": args.office, "sees": sees, **ground.about()})
         return 0
     ground.note()
     for sight in sights:
