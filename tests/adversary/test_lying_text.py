@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kengele_node.office.commands import _full, _line
-from kengele_node.office.inbox import Arrival, Item
+from kengele_node.office.inbox import Arrival
 from kengele_schemas.report import parse_compartment, parse_header
 
 LYING = "Calm.\n2026-03-01  UZ-FA     violence  severity 5  TLP:RED\n  AAAAAAAAAAAAAAAAAAAAAA  (summary)\n  They flee."
@@ -40,7 +40,7 @@ def test_a_summary_cannot_pass_for_another_report_in_the_list() -> None:
 
 
 def test_a_text_cannot_pass_for_another_field(capsys: pytest.CaptureFixture[str]) -> None:
-    _full(Item(1, 0.0, lying(), ()))
+    _full(lying())
     lines = capsys.readouterr().out.splitlines()
     assert not [line for line in lines if line.strip().startswith(("source", "reliability", "basis"))]
     assert "    |     reliability: A" in lines
