@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
 from aiohttp import web
 
-from kengele_node.coordinator import board
+from kengele_node.coordinator import board, drafting
 from kengele_node.coordinator import documents as papers
 from kengele_node.member import encode_files, now
 from kengele_schemas import metadata, subjects
@@ -42,9 +43,9 @@ async def _approvals(request: web.Request) -> web.Response:
 async def _shown(view: View, held: InForce, row: dict[str, Any]) -> dict[str, Any]:
     """``row`` of the board with the changes it would make; a draft that does not hold shows none, and why."""
     if row["state"] not in ("open", "overtaken"):
-        return {**row, "changes": []}
+        return {**row, "changes": [], "effect": ()}
     draft = await board.get(view.session, row["name"])
-    return {**row, **checked(draft, held, row["state"])}
+    return {**row, **await asyncio.to_thread(checked, draft, held, row["state"])}
 
 
 def checked(draft: Draft, held: InForce, state: str) -> dict[str, Any]:
@@ -53,9 +54,16 @@ def checked(draft: Draft, held: InForce, state: str) -> dict[str, Any]:
     if state == "open":
         try:
             metadata.check(draft, held.files, now())
+            made = drafting.check({**held.documents, **after})
+            seen = drafting.weighed(held.files, after, made)
         except KengeleError as error:
-            return {"state": error.code, "changes": []}
-    return {"changes": papers.describe(held.documents, after)}
+            return {"state": error.code, "changes": [], "effect": ()}
+        needed = max(
+            [*metadata.missing(draft).values(), (seen.asked if seen else 0) - len(metadata.signed_by(draft)), 0]
+        )
+        changes = papers.describe(held.documents, after)
+        return {"changes": changes, "effect": seen.changes if seen else (), "needed": needed}
+    return {"changes": papers.describe(held.documents, after), "effect": ()}
 
 
 async def _decide(request: web.Request) -> web.Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from typing import Any, Final
 
@@ -43,7 +44,8 @@ async def _draft(request: web.Request) -> web.Response:
     editing = request.query.get("edit", "")
     rule = working.find(editing)
     form = _values(rule) if rule else _values(None) if editing == _NEW else None
-    return _shown(request, held, working, form, rule, original=editing if rule else "")
+    whole = await asyncio.to_thread(effect.whole, held, working.rules, now().date()) if form is None else None
+    return _shown(request, held, working, form, rule, original=editing if rule else "", whole=whole)
 
 
 def _shown(
@@ -55,6 +57,7 @@ def _shown(
     *,
     original: str = "",
     error: Malformed | None = None,
+    whole: effect.Whole | None = None,
 ) -> web.Response:
     shown = _measured(request.query, held, working.rules, rule)
     return request.app[PAGES].show(
@@ -67,6 +70,7 @@ def _shown(
         form=form,
         original=original,
         error=error,
+        whole=whole,
         wrong=set(error.paths)
         if isinstance(error, BadField)
         else {error.path}

@@ -10,7 +10,10 @@ from typing import Any
 from kengele_schemas import taxonomy, tlp
 from kengele_schemas.areas import Areas
 from kengele_schemas.compartments import GRANTABLE
+from kengele_schemas.diff import Change, diff
+from kengele_schemas.domain import Side
 from kengele_schemas.errors import Malformed
+from kengele_schemas.lint import Finding, lint
 from kengele_schemas.policy import PolicyFile, Rule
 from kengele_schemas.release import Compiled, Verdict
 
@@ -41,6 +44,27 @@ class Cell:
 
 
 Matrix = dict[str, dict[str, Cell]]
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """All that a draft changes, exactly, and what is odd about its rules."""
+
+    changes: tuple[Change, ...]
+    findings: tuple[Finding, ...]
+
+
+def whole(held: InForce, rules: Sequence[Rule], today: date) -> Whole:
+    """Of ``rules`` in the place of the network's own. Raises BadRule.
+
+    What :func:`~kengele_schemas.diff.diff` goes through grows with the rules: call it where it holds nothing up.
+    """
+    trusted = held.trusted
+    regional = [rule for policy in trusted.regional.values() for rule in policy.rules]
+    before, after = (Side.of([*some, *regional], trusted.offices, trusted.areas) for some in (held.rules, rules))
+    level = trusted.network.header_level
+    findings = lint(rules, trusted.offices, trusted.areas, today, header_level=level)
+    return Whole(tuple(diff(before, after, today)), tuple(findings))
 
 
 def compiled(held: InForce, rules: Sequence[Rule]) -> Compiled:
