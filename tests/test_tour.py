@@ -190,7 +190,7 @@ def test_a_report_written_without_a_line_goes_out_when_there_is_one(shell: Shell
     assert node.stdout is not None
     assert json.loads(node.stdout.readline())["id"] == kept["id"]
     assert "in-use" in shell.run("node", "run", fails=3)
-    node.send_signal(signal.SIGINT)
+    node.send_signal(signal.SIGTERM)
     assert node.wait(20) == 130
     node.stdout.close()
 

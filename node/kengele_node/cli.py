@@ -1,7 +1,8 @@
 """The command ``kengele``: finds the role by its first word and loads nothing of the others.
 
 Exit codes: 0 done, 1 failed, 2 bad input, 3 refused by the rules, 4 not reachable (what was to be sent is kept),
-5 a key or passphrase does not open, 6 a signature or proof does not hold, 7 damaged data or full disk, 130 interrupted.
+5 a key or passphrase does not open, 6 a signature or proof does not hold, 7 damaged data or full disk, 130 interrupted
+or ended from outside.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import argparse
 import ctypes
 import os
 import resource
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -88,6 +90,8 @@ def main(words: Sequence[str] | None = None) -> int:
     """Runs one command. Returns its exit code."""
     if words is None:
         _keep_memory()
+        # Who manages services ends them so; what is under way is brought to its end as with Ctrl-C.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         words = sys.argv[1:]
     try:
         args = parser_for(words).parse_args(words)
