@@ -11,7 +11,9 @@ from typing import Any, Final
 
 from kengele_schemas.areas import Areas
 from kengele_schemas.cards import CoordinatorCard, HubCard, JoinRequest
+from kengele_schemas.encoding import unb64u
 from kengele_schemas.errors import Malformed, Refused
+from kengele_schemas.keys import fingerprint
 from kengele_schemas.policy import Assertion, Rule
 from kengele_schemas.roster import Status
 
@@ -249,10 +251,11 @@ def describe(before: Documents, after: Documents) -> list[str]:
         if path == "policy.json" or path.startswith("policy/"):
             told += _rules(path, old, document)
         elif path == "offices.json":
-            told += _entries("Office", old.get("offices", []), document["offices"], "id")
+            told += _entries("Office", old.get("offices", []), document["offices"], "id", _is_office)
             told += _groups(old.get("groups", {}), document.get("groups", {}))
         elif path.startswith("monitors/"):
-            told += _entries(f"Monitor in {document['area']}", old.get("monitors", []), document["monitors"], "kid")
+            listed = f"Monitor in {document['area']}"
+            told += _entries(listed, old.get("monitors", []), document["monitors"], "kid", _is_monitor)
         elif path == "connections.json":
             told += _connections(old.get("connections", []), document["connections"])
             told += _kept_out(old.get("revoked", []), document.get("revoked", []))
@@ -296,6 +299,17 @@ def _says(rule: Mapping[str, Any]) -> str:
     return f" {'; '.join([said, *bounds])}."
 
 
+def _is_office(row: Mapping[str, Any]) -> str:
+    """Who an office is, by what nobody can make look alike: where it is for, and its keys' fingerprints."""
+    keys = ", ".join(fingerprint(unb64u(key["key"])) for key in row["keys"])
+    sign = fingerprint(unb64u(row["sign"]))
+    return f" Called {row['name']}; for {' '.join(row['areas'])}; opens with {keys}; signs with {sign}."
+
+
+def _is_monitor(row: Mapping[str, Any]) -> str:
+    return f" Reports from {' '.join(row['areas'])}, {row['not_before']} to {row['not_after']}."
+
+
 def _shown(value: object) -> str:
     return " ".join(value) if isinstance(value, list) else str(value)
 
@@ -334,5 +348,6 @@ def _entries(
         was = before.get(name, row)
         fields = sorted(field for field in {*row, *was} if row.get(field) != was.get(field))
         if fields:
-            told.append(f"{what} {name}: changes in {', '.join(fields)}.{says(row)}")
+            rest = "" if fields == ["status"] else says(row)
+            told.append(f"{what} {name}: changes in {', '.join(fields)}.{rest}")
     return told

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from nacl.signing import SigningKey
 
-from kengele_node.coordinator.documents import admit, adopt, describe, first, list_area, remove, restore, suspend
+from kengele_node.coordinator.documents import YEAR, admit, adopt, describe, first, list_area, remove, restore, suspend
 from kengele_schemas.areas import Areas, AreasFile
 from kengele_schemas.cards import CoordinatorCard, HubCard, Joiner, JoinRequest
-from kengele_schemas.encoding import b64u
+from kengele_schemas.encoding import b64u, unb64u
 from kengele_schemas.errors import Malformed, Refused
 from kengele_schemas.fields import read
-from kengele_schemas.keys import new_signing_key
+from kengele_schemas.keys import fingerprint, new_signing_key
 from kengele_schemas.nkeys import KeyPair
 from kengele_schemas.policy import Rule
 from kengele_schemas.trust import Trusted, assemble
@@ -370,11 +370,13 @@ class TestWhatIsTold:
 
     def test_of_an_admission_is_who_comes_in_with_which_key(self) -> None:
         before, one, other = founded("KG"), office(), monitor()
+        assert one.office is not None
+        opening, signing = (fingerprint(unb64u(key)) for key in (one.office.keys[0].key, one.office.sign))
         assert self.change(before, let_in(before, one, other, groups={"unrcca": ["un"]})) == [
             f"Key {one.nkey} of office unrcca: is new.",
             f"Key {other.nkey} of monitor {other.member}: is new.",
-            f"Monitor in KG {other.member}: is new.",
-            "Office unrcca: is new.",
+            f"Monitor in KG {other.member}: is new. Reports from KG-O, {TODAY} to {TODAY + YEAR}.",
+            f"Office unrcca: is new. Called UNRCCA; for KG; opens with {opening}; signs with {signing}.",
             "Group un: is now office:unrcca.",
         ]
 
