@@ -216,6 +216,26 @@ def test_a_node_without_a_line_takes_the_rules_from_a_stick(shell: Shell) -> Non
     assert "not-served" in shell.run("node", "rules", "--from", "nowhere", fails=6)
 
 
+def test_a_coordinator_gives_her_seat_to_another(shell: Shell) -> None:
+    found(shell)
+    shell.run("coordinator", "init", "--home", "dora")
+    carol = shell.json("verify", "carol/card.json")["id"]
+    drafted = shell.json("coordinator", "seats", "--home", "alice", "--add", "dora/card.json", "--remove", carol)
+    dora = shell.json("verify", "dora/card.json")["id"]
+    assert drafted["changes"][0].startswith("From then on 2 signatures count, of: ")
+    assert dora in drafted["changes"][0]
+    assert carol not in drafted["changes"][0]
+    shell.run("coordinator", "sign", "--home", "bob", drafted["name"])
+    shell.run("coordinator", "publish", "--home", "alice", drafted["name"])
+    shell.run("coordinator", "join", "--home", "dora", "network.json")
+    shell.run("coordinator", "join", "--home", "carol", "network.json")
+    assert "not-admitted" in shell.run("coordinator", "members", "--home", "carol", fails=3)
+    renewed = shell.json("coordinator", "renew", "--home", "dora")
+    shell.run("coordinator", "sign", "--home", "bob", renewed["name"])
+    assert shell.json("coordinator", "publish", "--home", "dora", renewed["name"])["version"] == 4
+    assert shell.json("node", "rules")["version"] == 4
+
+
 def test_a_refused_report_is_kept_corrected_and_sent_again(shell: Shell) -> None:
     found(shell)
     shell.run(*REPORT, "--summary", "Rules are known now.")

@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -175,6 +175,67 @@ def edit(current: Files, changed: Mapping[str, Any], now: datetime) -> Draft:
     return draft.including(_ROOT, Metadata(counting).to_bytes())
 
 
+def reseat(
+    current: Files,
+    changed: Mapping[str, Any],
+    coming: Sequence[CoordinatorCard],
+    going: Collection[str],
+    threshold: int | None,
+    now: datetime,
+) -> Draft:
+    """The draft by which other coordinators count from then on: a new root, and all lists to be signed under it.
+
+    It takes as many signatures of those who count now as of those who will, so nobody is put in their place unasked
+    (TUF 1.0 §5.3.4, §6.1).
+
+    Args:
+        changed: the documents with the coordinators' new connections, and whatever else changes.
+        coming: cards of those who come in.
+        going: ids of those who go.
+        threshold: how many signatures count then; as now if None.
+
+    Raises:
+        Malformed: ``bad-threshold``.
+    """
+    root = _signed(current[newest(current, _ROOT)], Root)
+    role = root.roles[_TARGETS]
+    keys = {keyid: root.keys[keyid] for keyid in role.keyids if _coordinator(root.keys[keyid]) not in going}
+    keys |= {key.keyid: key for key in (_public(unb64u(card.key)) for card in coming)}
+    return _reseated(current, changed, keys, role.threshold if threshold is None else threshold, now)
+
+
+def _reseated(
+    current: Files, changed: Mapping[str, Any], keys: Mapping[str, Key], threshold: int, now: datetime
+) -> Draft:
+    before = current[newest(current, _ROOT)]
+    root, was = _signed(before, Root), _signed(before, Root).roles[_TARGETS]
+    if not 1 <= threshold <= len(keys):
+        raise Malformed(
+            "bad-threshold", "So many signatures cannot be had from these coordinators.", "Name another threshold."
+        )
+    keyids = sorted(keys)
+    root.keys = {**{keyid: key for keyid, key in root.keys.items() if keyid not in was.keyids}, **keys}
+    for name in (_ROOT, _TARGETS):
+        root.roles[name] = Role(keyids, threshold)
+    root.version += 1
+    root.expires = _until(now, ROOT_LIFE)
+    targets = _signed(current[newest(current, _TARGETS)], Targets)
+    targets.version += 1
+    delegated = targets.delegations.roles if targets.delegations and targets.delegations.roles else {}
+    for one in delegated.values():
+        if set(one.keyids) == set(was.keyids):
+            one.keyids, one.threshold = list(keyids), threshold
+    if targets.delegations:
+        targets.delegations.keys |= keys
+    made = Metadata(root).to_bytes()
+    draft = _changed(made, targets, current, changed, now, anew=True)
+    return replace(draft, root=before).including(_ROOT, made)
+
+
+def _coordinator(key: Key) -> str:
+    return coordinator_id(bytes.fromhex(key.keyval["public"]))
+
+
 def sign(draft: Draft, key: SigningKey) -> Draft:
     """``draft`` with one coordinator's signature beside those it has.
 
@@ -184,7 +245,7 @@ def sign(draft: Draft, key: SigningKey) -> Draft:
     signer = CryptoSigner(Ed25519PrivateKey.from_private_bytes(bytes(key)), _public(bytes(key.verify_key)))
     roles, signed = dict(draft.roles), False
     for role, data in draft.roles.items():
-        if signer.public_key.keyid in _authority(draft, role).keyids:
+        if any(signer.public_key.keyid in one.keyids for one in _authorities(draft, role)):
             metadata = Metadata[Any].from_bytes(data)
             metadata.sign(signer, append=True)
             roles[role] = metadata.to_bytes()
@@ -217,12 +278,27 @@ def check(draft: Draft, current: Files | None, now: datetime) -> None:
             made = made.including(_ROOT, draft.roles[_ROOT])
         else:
             _check_next(current, draft.files())
-            made = edit(current, documents, drafted)
+            made = _made(current, draft, documents, drafted)
         same = made.documents == draft.documents and _said(made) == _said(draft)
     except (Malformed, KeyError, ValueError, TypeError, RepositoryError):
         same = False
     if not same or drafted > now + _CLOCKS:
         raise _not_as_shown()
+
+
+def _made(current: Files, draft: Draft, documents: Mapping[str, Any], drafted: datetime) -> Draft:
+    """The draft that these documents make of what is in force; with other coordinators, if it seats those they name."""
+    held = _signed(current[newest(current, _ROOT)], Root).roles[_TARGETS]
+    root = _signed(draft.roles[_ROOT], Root) if _ROOT in draft.roles else None
+    if root is None or root.roles[_TARGETS] == held:
+        return edit(current, documents, drafted)
+    role = root.roles[_TARGETS]
+    rows = documents[CONNECTIONS]["connections"]
+    if {row["member"] for row in rows if row["role"] == "coordinator"} != {
+        _coordinator(root.keys[keyid]) for keyid in role.keyids
+    }:
+        raise _not_as_shown()
+    return _reseated(current, documents, {keyid: root.keys[keyid] for keyid in role.keyids}, role.threshold, drafted)
 
 
 def _said(draft: Draft) -> dict[str, Any]:
@@ -235,7 +311,7 @@ def _check_founders(root: Root, documents: Mapping[str, Any], now: datetime) -> 
     """Checks that those who will count are those whom the documents name as coordinators, for root and lists alike."""
     listed = {row["member"] for row in documents[CONNECTIONS]["connections"] if row["role"] == "coordinator"}
     counting = root.roles[_TARGETS]
-    named = {coordinator_id(bytes.fromhex(root.keys[keyid].keyval["public"])) for keyid in counting.keyids}
+    named = {_coordinator(root.keys[keyid]) for keyid in counting.keyids}
     lasts = root.expires <= now + ROOT_LIFE + _CLOCKS
     if named != listed or root.roles[_ROOT] != counting or root.version != 1 or not lasts:
         raise _not_as_shown()
@@ -256,21 +332,22 @@ def missing(draft: Draft) -> dict[str, int]:
         Untrusted: ``bad-signature``: one that is there does not hold.
     """
     lacking = {}
+    keys = _keys(draft)
     for role, data in draft.roles.items():
-        authority = _authority(draft, role)
+        authorities = _authorities(draft, role)
         metadata = Metadata[Any].from_bytes(data)
-        keys = _keys(draft)
-        good = 0
+        good = set()
         for keyid, signature in metadata.signatures.items():
-            if keyid not in authority.keyids:
+            if not any(keyid in one.keyids for one in authorities):
                 continue
             try:
                 keys[keyid].verify_signature(signature, metadata.signed_bytes)
             except Exception:
                 raise Untrusted("bad-signature", "A signature in this draft does not hold.", "Sign again.") from None
-            good += 1
-        if good < authority.threshold:
-            lacking[role] = authority.threshold - good
+            good.add(keyid)
+        lacks = max(one.threshold - len(good & set(one.keyids)) for one in authorities)
+        if lacks > 0:
+            lacking[role] = lacks
     return lacking
 
 
@@ -283,7 +360,16 @@ def signers(draft: Draft) -> set[str]:
 def signed_by(draft: Draft) -> list[str]:
     """The ids of the coordinators who have signed all of ``draft``; :func:`missing` says whether that is enough."""
     keys = _keys(draft)
-    return sorted(coordinator_id(bytes.fromhex(keys[one].keyval["public"])) for one in signers(draft) & keys.keys())
+    return sorted(_coordinator(keys[one]) for one in signers(draft) & keys.keys())
+
+
+def seats(draft: Draft) -> tuple[list[str], int] | None:
+    """The ids of those who count once ``draft`` holds, and how many of them it takes; None where that stays as it is."""
+    old, new = (_signed(data, Root) for data in (draft.root, draft.roles.get(_ROOT, draft.root)))
+    role = new.roles[_TARGETS]
+    if role == old.roles[_TARGETS] and draft.root != draft.roles.get(_ROOT):
+        return None
+    return sorted(_coordinator(new.keys[keyid]) for keyid in role.keyids), role.threshold
 
 
 def draft_id(draft: Draft) -> str:
@@ -468,7 +554,16 @@ def _versions(files: Iterable[str]) -> Iterable[tuple[int, str]]:
             yield int(number), name.removesuffix(".json")
 
 
-def _changed(root: bytes, targets: Targets, current: Files, changed: Mapping[str, Any], now: datetime) -> Draft:
+def _changed(
+    root: bytes,
+    targets: Targets,
+    current: Files,
+    changed: Mapping[str, Any],
+    now: datetime,
+    *,
+    anew: bool = False,
+) -> Draft:
+    """With ``anew`` every list that the same people sign is signed again, as when they are other people."""
     counting = _signed(root, Root)
     role = counting.roles[_TARGETS]
     targets.expires = _until(now, TARGETS_LIFE)
@@ -493,7 +588,7 @@ def _changed(root: bytes, targets: Targets, current: Files, changed: Mapping[str
         lasting = listed is not None and (
             set(one.keyids) != set(role.keyids) or listed.expires > now + TARGETS_LIFE / 2
         )
-        if path not in documents and changed and lasting:
+        if path not in documents and changed and lasting and not (anew and set(one.keyids) == set(role.keyids)):
             continue
         regional = Targets(version=(listed.version if listed else 0) + 1, expires=_until(now, TARGETS_LIFE))
         if path in documents:
@@ -566,23 +661,26 @@ def _check_next(current: Files, incoming: Files) -> None:
             )
 
 
-def _authority(draft: Draft, role: str) -> Role:
-    root = _signed(draft.root, Root)
-    found: Role | None = root.roles.get(role)
+def _authorities(draft: Draft, role: str) -> list[Role]:
+    """Whose signatures ``role`` needs: for a new root those who count before and those who count after it."""
+    roots = [_signed(data, Root) for data in (draft.root, draft.roles.get(_ROOT, draft.root))]
+    if role == _ROOT:
+        return [root.roles[_ROOT] for root in roots]
+    found: Role | None = roots[-1].roles.get(role)
     if found is not None:
-        return found
+        return [found]
     targets = _signed(draft.roles.get(_TARGETS, draft.targets), Targets)
     delegated = targets.delegations.roles if targets.delegations and targets.delegations.roles else {}
     regional: Role | None = delegated.get(role)
     if regional is None:
         raise _bad_draft()
-    return regional
+    return [regional]
 
 
 def _keys(draft: Draft) -> dict[str, Any]:
     targets = _signed(draft.roles.get(_TARGETS, draft.targets), Targets)
     delegated = targets.delegations.keys if targets.delegations else {}
-    return {**delegated, **_signed(draft.root, Root).keys}
+    return {**delegated, **_signed(draft.root, Root).keys, **_signed(draft.roles.get(_ROOT, draft.root), Root).keys}
 
 
 def _signed(data: bytes, kind: type[Any]) -> Any:

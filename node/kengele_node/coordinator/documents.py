@@ -5,7 +5,7 @@ Each function takes the documents by path, as JSON values, and gives those that 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import date, timedelta
 from typing import Any, Final
 
@@ -165,6 +165,27 @@ def remove(documents: Documents, member: str, now: int) -> dict[str, Any]:
     kept = [row for row in rows if row["member"] != member]
     changed["connections.json"] = {"v": 1, "connections": kept, "revoked": revoked}
     return _differing(documents, changed | _with_status(documents, member, "revoked"))
+
+
+def reseat(documents: Documents, coming: Sequence[CoordinatorCard], going: Collection[str], now: int) -> dict[str, Any]:
+    """The documents with the connections of coordinators who come and without those of who go, kept out for good.
+
+    Raises:
+        Refused: ``no-such-member``, ``already-admitted``.
+    """
+    listed = documents["connections.json"]
+    rows = listed["connections"]
+    seated = {row["member"] for row in rows if row["role"] == "coordinator"}
+    if not set(going) <= seated:
+        raise Refused("no-such-member", "There is no such coordinator.", _SEE)
+    known = {row["nkey"] for row in (*rows, *listed.get("revoked", []))}
+    if any(card.id in seated or card.nkey in known for card in coming):
+        raise Refused("already-admitted", "This coordinator, or its key, is or was in the network already.")
+    gone = [row for row in rows if row["role"] == "coordinator" and row["member"] in going]
+    kept = [row for row in rows if row not in gone]
+    new = [{"nkey": card.nkey, "role": "coordinator", "member": card.id} for card in coming]
+    revoked = [*listed.get("revoked", []), *({"nkey": row["nkey"], "at": now} for row in gone)]
+    return {"connections.json": {"v": 1, "connections": [*kept, *new], "revoked": revoked}}
 
 
 def suspend(documents: Documents, member: str) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import json
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -71,6 +72,13 @@ def check(made: Mapping[str, Any]) -> Trusted:
     policies = [trusted.policy, *trusted.regional.values()]
     assertions.require(policies, trusted.offices, trusted.areas, now().date())
     return trusted
+
+
+def what_changes(draft: Draft, before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """In plain sentences, what ``draft`` changes: in the documents, and in who signs from then on."""
+    seated = metadata.seats(draft)
+    who = [f"From then on {seated[1]} signatures count, of: {', '.join(seated[0])}."] if seated else []
+    return [*who, *papers.describe(before, after)]
 
 
 def weighed(files: metadata.Files, after: Mapping[str, Any], made: Trusted) -> Effect | None:
@@ -153,7 +161,13 @@ def told(
     return 0
 
 
-def propose(args: argparse.Namespace, change: Callable[[dict[str, Any]], dict[str, Any]]) -> int:
+Edit = Callable[[metadata.Files, Mapping[str, Any], datetime], Draft]
+"""Makes the draft of what changes upon what is in force: as :func:`~kengele_schemas.metadata.edit` does it."""
+
+
+def propose(
+    args: argparse.Namespace, change: Callable[[dict[str, Any]], dict[str, Any]], edit: Edit = metadata.edit
+) -> int:
     """Drafts and signs what ``change`` makes of the documents in force."""
     member = opened(args)
     files = asyncio.run(current(member))
@@ -162,9 +176,9 @@ def propose(args: argparse.Namespace, change: Callable[[dict[str, Any]], dict[st
     made = check({**before, **after})
     seen = weighed(files, after, made)
     findings = _linted(made) if "policy.json" in after else []
-    draft = metadata.sign(metadata.edit(files, after, now()), member.key)
+    draft = metadata.sign(edit(files, after, now()), member.key)
     try:
         asyncio.run(_on_board(member, draft))
     except KengeleError as error:
         terminal.note(f"It is not on the board ({error.code}); pass the file on.")
-    return written(args, draft, papers.describe(before, after), seen, findings)
+    return written(args, draft, what_changes(draft, before, after), seen, findings)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import time
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,17 +13,18 @@ from kengele_node.vault import write_private
 from kengele_schemas import metadata
 from kengele_schemas.areas import Areas, AreasFile
 from kengele_schemas.cards import CoordinatorCard, HubCard, JoinRequest, NetworkCard, read_card
+from kengele_schemas.errors import Malformed
 from kengele_schemas.fields import read
 
 from . import documents as papers
-from .drafting import action, add_draft, check, opened, written
+from .drafting import action, add_draft, check, opened, propose, what_changes, written
 from .members import add_settling, groups_of, settled
 
 HUB_CARD: Final = "hub-card.json"
 
 
 def add(actions: Any) -> None:
-    """Adds ``init``, ``found`` and ``join``."""
+    """Adds ``init``, ``found``, ``seats`` and ``join``."""
     init = action(
         actions,
         "init",
@@ -49,6 +51,17 @@ def add(actions: Any) -> None:
     add_settling(found)
     found.add_argument("--reports-per-hour", type=int, default=600, help="a monitor's quota (default: 600)")
     add_draft(found)
+    seats = action(
+        actions,
+        "seats",
+        "draft that other coordinators count, or another number of signatures",
+        "kengele coordinator seats --add dora.json --remove c-4jc5xq2f…",
+        _seats,
+    )
+    seats.add_argument("--add", action="append", default=[], type=Path, metavar="CARD", help="who comes; repeat")
+    seats.add_argument("--remove", action="append", default=[], metavar="ID", help="who goes; may be repeated")
+    seats.add_argument("--threshold", type=int, help="how many signatures count then (default: as now)")
+    add_draft(seats)
     join = action(
         actions, "join", "take the network's card into this home", "kengele coordinator join network.json", _join
     )
@@ -82,7 +95,20 @@ def _found(args: argparse.Namespace) -> int:
     check(made)
     draft = metadata.found(made, cards, args.threshold, hub.snapshot_key, hub.timestamp_key, now())
     write_private(member.home / HUB_CARD, hub.encode())
-    return written(args, metadata.sign(draft, member.key), papers.describe({}, made))
+    return written(args, metadata.sign(draft, member.key), what_changes(draft, {}, made))
+
+
+def _seats(args: argparse.Namespace) -> int:
+    cards = [read_card(path.read_bytes(), CoordinatorCard) for path in args.add]
+    if not cards and not args.remove and args.threshold is None:
+        raise Malformed("nothing-changed", "Nobody comes and nobody goes.", "Give --add, --remove or --threshold.")
+    for card in cards:
+        terminal.note(f"{card.id} has the digits {card.digits()}: compare them by voice before anybody signs.")
+    return propose(
+        args,
+        lambda before: papers.reseat(before, cards, args.remove, int(time.time())),
+        lambda files, after, moment: metadata.reseat(files, after, cards, args.remove, args.threshold, moment),
+    )
 
 
 def _join(args: argparse.Namespace) -> int:

@@ -20,8 +20,7 @@ from kengele_schemas.errors import KengeleError, Refused
 from kengele_schemas.metadata import Draft
 
 from . import board
-from . import documents as papers
-from .drafting import action, check, current, opened, told, weighed, written
+from .drafting import action, check, current, opened, told, weighed, what_changes, written
 from .founding import HUB_CARD
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{21}[AQgw]")
@@ -57,7 +56,7 @@ def _sign(args: argparse.Namespace) -> int:
     metadata.check(draft, files, now())
     after = {path: json.loads(data) for path, data in draft.documents.items()}
     before = {path: metadata.document_of(files, path) for path in metadata.document_paths(files)} if files else {}
-    changes = papers.describe(before, after)
+    changes = what_changes(draft, before, after)
     made = check({**before, **after})
     seen = weighed(files, after, made) if files else None
     if not args.json:

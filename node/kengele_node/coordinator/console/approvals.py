@@ -9,7 +9,6 @@ from typing import Any
 from aiohttp import web
 
 from kengele_node.coordinator import board, drafting
-from kengele_node.coordinator import documents as papers
 from kengele_node.member import encode_files, now
 from kengele_schemas import metadata, subjects
 from kengele_schemas.errors import KengeleError, Malformed
@@ -61,9 +60,9 @@ def checked(draft: Draft, held: InForce, state: str) -> dict[str, Any]:
         needed = max(
             [*metadata.missing(draft).values(), (seen.asked if seen else 0) - len(metadata.signed_by(draft)), 0]
         )
-        changes = papers.describe(held.documents, after)
+        changes = drafting.what_changes(draft, held.documents, after)
         return {"changes": changes, "effect": seen.changes if seen else (), "needed": needed}
-    return {"changes": papers.describe(held.documents, after), "effect": ()}
+    return {"changes": drafting.what_changes(draft, held.documents, after), "effect": ()}
 
 
 async def _decide(request: web.Request) -> web.Response:
