@@ -16,8 +16,9 @@ from kengele_node.coordinator import documents as papers
 from kengele_node.demo.network import Network
 from kengele_node.office.witness import open_memory
 from kengele_schemas import subjects
-from kengele_schemas.checkpoint import sign_checkpoint
+from kengele_schemas.checkpoint import read_proof, sign_checkpoint
 from kengele_schemas.compartments import names
+from kengele_schemas.cosignature import cosign, cosigner
 from kengele_schemas.encoding import unb64u
 from kengele_testing.network import draft, sealed, small_network
 
@@ -206,6 +207,36 @@ def test_a_desk_that_follows_witnesses_and_what_does_not_hold_is_told_loudly(
         log = json.loads((await scene.office("show", "--problems", "--json"))[0])["log"]
         assert len(log["evidence"]) == 1
         assert log["evidence"][0]["after"].startswith(before.note.partition("\n\n")[0])
+
+    run(tmp_path, capsys, claim)
+
+
+def test_a_receipt_shows_who_cosigned_its_checkpoint_and_a_forged_cosignature_spoils_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def claim(scene: Scene) -> None:
+        unrcca = scene.network.offices["unrcca"]
+        async with unrcca.session() as session:
+            log = (await session.refresh()).network.log
+        receipt = json.loads(scene.receipt.read_bytes())
+        note = read_proof(receipt["proof"]).checkpoint
+        home = scene.network.monitors["osh"].home
+        for key, name, ends in (
+            (unrcca.key, "unrcca", 0),
+            (unrcca.key, "nobody", 0),
+            (scene.network.offices["un-hq"].key, "unrcca", 0),
+        ):
+            line = cosign(note, cosigner(log, name), 1_800_000_000, key)
+            path = tmp_path / "cosigned.json"
+            path.write_text(json.dumps({**receipt, "proof": receipt["proof"] + line}), "utf-8")
+            told, _ = await scene.kengele("verify", path, "--home", home, ends=ends)
+            assert ("cosigned by:" in told) == (key is unrcca.key and name == "unrcca")
+        good = cosign(note, cosigner(log, "unrcca"), 1_800_000_000, unrcca.key)
+        other = cosign(note.replace("\n3\n", "\n4\n"), cosigner(log, "unrcca"), 1_800_000_000, unrcca.key)
+        assert good != other
+        path.write_text(json.dumps({**receipt, "proof": receipt["proof"] + other}), "utf-8")
+        _, told = await scene.kengele("verify", path, "--home", home, ends=6)
+        assert "bad-cosignature" in told
 
     run(tmp_path, capsys, claim)
 

@@ -96,6 +96,24 @@ def test_of_workers_that_take_one_id_at_once_a_single_one_gets_it(tmp_path: Path
     run(tmp_path, claim)
 
 
+def test_a_part_of_a_stream_is_read_by_its_subjects_and_no_further_than_asked(tmp_path: Path) -> None:
+    async def claim(nc: Client) -> None:
+        await publish_batch(
+            nc, [(subjects.ledger_entry("odd" if i % 2 else "even", str(i)), b"", ONCE) for i in range(9)]
+        )
+
+        async def read(start: int = 1, **options: Any) -> list[int]:
+            return [one.sequence async for one in jetstream.read_all(nc, subjects.LEDGER, start, **options)]
+
+        assert await read(only="ledger.odd.*") == [2, 4, 6, 8]
+        assert await read(3, limit=4) == [3, 4, 5, 6]
+        assert await read(3, only="ledger.even.*", limit=2) == [3, 5]
+        assert await read(8, limit=100) == [8, 9]
+        assert await read(only="ledger.none.*") == []
+
+    run(tmp_path, claim)
+
+
 def test_a_message_id_seen_before_refuses_the_whole_batch(tmp_path: Path) -> None:
     async def claim(nc: Client) -> None:
         def message(number: int) -> jetstream.Message:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
@@ -506,3 +507,23 @@ def test_a_monitor_is_served_all_it_needs_and_no_monitors_list(first: Files, tmp
         path for path in first if "monitors" in path or "connections" in path
     }
     assert TrustStore(tmp_path, first[ROOT]).refresh(served.get, "monitor", NOW).version == 1
+
+
+def test_the_digests_told_are_those_of_the_documents_in_force(first: Files, second: Files) -> None:
+    for files in (first, second):
+        for path, digest in metadata.document_digests(files).items():
+            folder, slash, name = path.rpartition("/")
+            data = files[f"targets/{folder}{slash}{digest.hex()}.{name}"]
+            assert hashlib.sha256(data).digest() == digest
+            assert json.loads(data) == metadata.document_of(files, path)
+
+
+def test_what_a_version_was_made_of_is_found_among_files_of_several(first: Files, second: Files) -> None:
+    stored = {**first, **second}
+    for version, files in ((1, first), (2, second)):
+        found = metadata.as_of(stored, version)
+        assert metadata.document_digests(found) == metadata.document_digests(files)
+        assert metadata.document_of(found, "policy.json")["version"] == version
+    assert metadata.as_of(stored, 3) == {}
+    lists = [path for path in first if path.endswith("1.targets.json")]
+    assert metadata.as_of({path: data for path, data in stored.items() if path not in lists}, 1) == {}
