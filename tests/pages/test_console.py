@@ -26,7 +26,7 @@ pytestmark = [
     pytest.mark.timeout(300),
     pytest.mark.skipif(CHROMIUM is None, reason=MISSING),
 ]
-PLACES = ("/rules", "/draft", "/approvals", "/members")
+PLACES = ("/rules", "/draft", "/approvals", "/members", "/audit")
 FIRST_LOAD = 150_000
 
 
@@ -147,10 +147,20 @@ def test_every_page_is_accessible_at_any_width_in_both_directions(
     console = consoles["aigul"]
     page = opened(driven, console.url, width=width, language=language)
     assert page.locator("html").get_attribute("dir") == ("rtl" if language == "ar" else "ltr")
-    for place in (*PLACES, "/draft?edit=new", "/no-such-page"):
+    for place in (*PLACES, "/draft?edit=new", "/audit?ask=1", "/no-such-page"):
         page.goto(console.base + place)
         if place != "/no-such-page":
             hold(page, tmp_path, f"{place.strip('/').replace('?', '-')}-{width}-{language}")
+
+
+def test_the_log_is_proved_before_it_is_searched(consoles: dict[str, Console], driven: Browser) -> None:
+    page = opened(driven, consoles["aigul"].url)
+    page.get_by_role("link", name="Audit").click()
+    page.get_by_role("button", name="Prove the log").click()
+    expect(page.get_by_role("status")).to_contain_text("The log holds")
+    expect(page.get_by_text("rule unrcca-central-asia: added")).to_be_visible()
+    page.goto(f"{consoles['aigul'].base}/audit?ask=1&since=yesterday")
+    expect(page.get_by_role("alert")).to_contain_text("A day is not one")
 
 
 def test_all_of_it_works_without_scripts(consoles: dict[str, Console], driven: Browser) -> None:

@@ -4,33 +4,31 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, closing
-from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from kengele_node import terminal
 from kengele_node.member import Member, now
-from kengele_node.office.witness import Evidence, Memory, Seen, open_memory
+from kengele_node.office.witness import Memory, open_memory
 from kengele_schemas import metadata
 from kengele_schemas.cards import HubCard, NetworkCard, read_card
 from kengele_schemas.checkpoint import Checkpoint, read_proof, verify_checkpoint
-from kengele_schemas.cosignature import cosigner, read_cosignatures
+from kengele_schemas.cosignature import read_cosignatures
 from kengele_schemas.encoding import b64u, loads, unb64u
 from kengele_schemas.errors import KengeleError, Malformed, Untrusted
 from kengele_schemas.leaves import members, read_entry
 from kengele_schemas.receipt import MAX_RECEIPT, read_receipt
-from kengele_schemas.trust import Trusted, TrustStore
+from kengele_schemas.trust import TrustStore
 
 from .archive import Archive
 from .examination import Examination
+from .proof import EVERY, Known, examine, remember
 from .query import Query, lines
 from .sources import HubLog, Source
 
-_EVERY: Final = 5120
-"""Entries between two words about how far it is."""
 _MEND: Final = "Keep a copy of the log. Tell the other coordinators, by another way than this hub."
 
 
@@ -101,28 +99,6 @@ def _day(text: str) -> date:
         raise argparse.ArgumentTypeError("a day is written as YYYY-MM-DD") from None
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
-    """What the auditor holds by the coordinators' signatures, and not by the hub's word.
-
-    ``files`` are the trust files; empty if only the hub's card is at hand.
-    """
-
-    log: str
-    hub_key: bytes
-    trusted: Trusted | None = None
-    files: Mapping[str, bytes] | None = None
-
-    @classmethod
-    def of(cls, trusted: Trusted, store: TrustStore) -> Known:
-        return cls(trusted.network.log, unb64u(trusted.network.hub_key), trusted, store.files())
-
-    def witnesses(self) -> dict[str, bytes]:
-        """Keys of the offices whose cosignatures count, by the names under which they sign."""
-        offices = self.trusted.offices.document.offices if self.trusted else ()
-        return {cosigner(self.log, row.id): unb64u(row.sign) for row in offices if row.status == "active"}
-
-
 @asynccontextmanager
 async def _opened(
     args: argparse.Namespace, directory: Path | None
@@ -157,7 +133,9 @@ async def _verified(args: argparse.Namespace) -> int:
     checked: list[str] = []
     async with _opened(args, args.directory) as (source, known, memory):
         receipts = [_promise(path, known) for path in args.receipt]
-        examined, notes = await _examine(source, known, memory, lambda index, data: _keep_to(receipts, index, data))
+        examined, notes = await examine(
+            source, known, memory, lambda index, data: _keep_to(receipts, index, data), _progress
+        )
         size, root = examined.tree.size, b64u(examined.tree.root())
         checked.append(f"the hub's signature over {size} entries")
         checked.append(f"the root, from every entry: {root}")
@@ -175,7 +153,7 @@ async def _verified(args: argparse.Namespace) -> int:
         if known.trusted is not None:
             checked.append(_roster(examined, known, online=memory is not None))
         if memory is not None:
-            _remember(memory, notes.whole)
+            remember(memory, notes.whole)
             checked.append("that it continues what was seen of it here before")
     names = read_cosignatures(notes.witnessed, known.witnesses())
     cosigned = sorted(name.removeprefix(f"{known.log}/") for name in names)
@@ -200,43 +178,6 @@ async def _verified(args: argparse.Namespace) -> int:
     elif not cosigned:
         terminal.note("No office has cosigned this log: the hub could show others another one.")
     return 0
-
-
-class Notes(NamedTuple):
-    """Two checkpoints as they were signed: over all there is, and the one that offices cosigned last."""
-
-    whole: str
-    witnessed: str
-
-
-async def _examine(
-    source: Source, known: Known, memory: Memory | None, look: Callable[[int, bytes], None]
-) -> tuple[Examination, Notes]:
-    """Takes the whole log; ``look`` is shown each entry."""
-    witnessed = await source.witnessed()
-    notes = Notes(await source.checkpoint(), witnessed)
-    checkpoint = verify_checkpoint(notes.whole, known.log, known.hub_key)
-    examined = Examination(known.trusted.version if known.trusted else 0)
-    async for data in source.entries(0, checkpoint.size):
-        examined.take(data)
-        look(examined.tree.size - 1, data)
-        if examined.tree.size % _EVERY == 0:
-            _progress(examined.tree.size, checkpoint.size)
-    examined.complete(checkpoint)
-    examined.agree(verify_checkpoint(notes.witnessed, known.log, known.hub_key))
-    before = memory.last().note if memory is not None else ""
-    if memory is not None and before.startswith(f"{known.log}\n"):
-        try:
-            examined.agree(verify_checkpoint(before, known.log, known.hub_key))
-        except Untrusted as error:
-            memory.accuse(Evidence(error.code, before, notes.whole, now().timestamp()))
-            raise
-    return examined, notes
-
-
-def _remember(memory: Memory, note: str) -> None:
-    before, at = memory.last(), now().timestamp()
-    memory.keep(before, Seen(note, at, before.since or at, {}))
 
 
 def _roster(examined: Examination, known: Known, *, online: bool) -> str:
@@ -306,7 +247,7 @@ async def _searched(args: argparse.Namespace, query: Query) -> int:
 
     # Nothing is told before all of it was proved.
     async with _opened(args, args.directory) as (source, known, memory):
-        await _examine(source, known, memory, look)
+        await examine(source, known, memory, look, _progress)
     _tell(args, found)
     return 0
 
@@ -355,5 +296,5 @@ async def _exported(args: argparse.Namespace) -> int:
 
 
 def _progress(done: int, total: int) -> None:
-    if done % _EVERY == 0 or done == total:
+    if done % EVERY == 0 or done == total:
         terminal.note(f"{done:,} of {total:,} entries")
