@@ -211,6 +211,20 @@ def test_a_desk_that_follows_witnesses_and_what_does_not_hold_is_told_loudly(
     run(tmp_path, capsys, claim)
 
 
+def test_a_desk_whose_memory_of_the_log_is_damaged_reads_on_and_signs_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def claim(scene: Scene) -> None:
+        (scene.network.offices["unrcca"].home / "witness.db").write_bytes(b"no store" * 1000)
+        told, noted = await scene.office("follow", "--once", "--json")
+        assert CANARY in told
+        assert "is not witnessed" in noted
+        _, told = await scene.audit("verify", ends=6)
+        assert "too-few-cosignatures" in told
+
+    run(tmp_path, capsys, claim)
+
+
 def test_a_receipt_shows_who_cosigned_its_checkpoint_and_a_forged_cosignature_spoils_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

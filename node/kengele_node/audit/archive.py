@@ -113,7 +113,8 @@ class Archive:
                 progress(tree.size, checkpoint.size)
         if pending:
             self._write(Tile(ENTRIES, tree.size // WIDTH, len(pending)), bundle(pending))
-        if tree.size != checkpoint.size or tree.root() != checkpoint.root or tree.root(seen.size) != seen.root:
+        whole = tree.size == checkpoint.size and tree.root() == checkpoint.root
+        if not whole or seen.size > tree.size or tree.root(seen.size) != seen.root:
             raise Untrusted(
                 FORKED, "What is here, and what the hub gave, do not make the tree that the hub signed.", _ANEW
             )

@@ -19,7 +19,7 @@ from kengele_schemas import tlp
 from kengele_schemas.cards import JoinRequest, NetworkCard, read_card
 from kengele_schemas.encoding import unb64u
 from kengele_schemas.envelope import parse
-from kengele_schemas.errors import Malformed, Refused, Unreachable
+from kengele_schemas.errors import Damaged, Malformed, Refused, Unreachable
 from kengele_schemas.keys import HYBRID, X25519, OpeningKey
 from kengele_schemas.sealing import open_envelope, reassemble
 
@@ -143,20 +143,31 @@ def _follow(args: argparse.Namespace) -> int:
 
 
 async def _serve(args: argparse.Namespace, member: Member) -> int:
-    inbox, memory = open_inbox(member), open_memory(member.home, member.vault.rows("witness"))
+    inbox, memory = open_inbox(member), _memory(member)
     try:
         async with member.session(15) as session:
             desk = Desk(session, inbox, member.id, member.opening_keys, member.nkey.public)
             desk.told = lambda item: _told(args, item)
-            desk.watch = _witness_of(session, memory).watch
+            if memory is not None:
+                desk.watch = _witness_of(session, memory).watch
             if not args.once:
                 terminal.note("The desk follows its feed; Ctrl-C ends it.")
             async with session.kept_current(desk.take_over):
                 await desk.follow(until_empty=args.once)
     finally:
         inbox.close()
-        memory.close()
+        if memory is not None:
+            memory.close()
     return 0
+
+
+def _memory(member: Member) -> Memory | None:
+    """What the office saw of the hub's log. Without it reports are read all the same, and nothing is cosigned."""
+    try:
+        return open_memory(member.home, member.vault.rows("witness"))
+    except Damaged as error:
+        terminal.note(f"The hub's log is not witnessed ({error.code}). {error.sentence}")
+        return None
 
 
 def _witness(args: argparse.Namespace) -> int:

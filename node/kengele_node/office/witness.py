@@ -150,18 +150,14 @@ class Witness:
         self._looked = float("-inf")
 
     async def watch(self, trusted: Trusted) -> None:
-        """Looks if the last look is long enough ago. What is wrong is told, and stops nobody's reading.
-
-        Raises:
-            Damaged: the disk takes no more, or the memory is damaged.
-        """
+        """Looks if the last look is long enough ago. What is wrong is told, and stops nobody's reading."""
         if 0 <= self._clock() - self._looked < PACE:
             return
         try:
             await self.look(trusted)
         except Unreachable:
             return
-        except (Untrusted, Malformed, Refused) as error:
+        except KengeleError as error:
             self.told(error)
         self._looked = self._clock()
 

@@ -118,6 +118,18 @@ def test_a_source_that_gives_less_or_other_than_it_signed_is_refused(tmp_path: P
         assert not (tmp_path / str(number) / "checkpoint").exists()
 
 
+def test_a_witnessed_checkpoint_of_more_or_other_than_there_is_is_refused(tmp_path: Path) -> None:
+    class Beyond(Log):
+        async def witnessed(self) -> str:
+            return LONG.note(10)
+
+    log = Beyond()
+    log.add(*LONG.leaves[:9])
+    with pytest.raises(Untrusted) as caught:
+        filled(tmp_path, log)
+    assert caught.value.code == "log-forked"
+
+
 def test_a_checkpoint_of_another_key_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     with pytest.raises(Untrusted):
         asyncio.run(Archive(tmp_path).fill(first(9), LOG, bytes(32), lambda done, total: None))

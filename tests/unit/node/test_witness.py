@@ -226,8 +226,11 @@ def test_a_witness_whose_memory_is_damaged_signs_nothing(opened: Opened, tmp_pat
     hub = Hub(9)
     Desk(hub, opened()).look()
     stranger = Memory(tmp_path / "witness.db", RowCipher(b"x" * 32, "rows/witness"))
+    desk = Desk(hub, stranger)
     with pytest.raises(Damaged):
-        asyncio.run(Witness(hub, stranger, "unrcca", KEY, NKEY).look(TRUSTED))
+        desk.look()
+    desk.watch()  # and does not keep the desk from reading
+    assert desk.told == ["damaged-row"]
     stranger.close()
     assert len(hub.cosigned) == 1
 
