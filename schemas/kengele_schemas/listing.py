@@ -6,7 +6,7 @@ frozenset({'unrcca', 'unowas'})
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field
@@ -37,21 +37,21 @@ def listed(document: Any) -> Offices:
         Malformed: ``bad-offices``, as :class:`~kengele_schemas.roster.Offices`.
     """
     found = read(_Listing, document)
-    return _bare({entry.id: entry.status for entry in found.offices}, found.groups)
+    return _bare([(entry.id, entry.status) for entry in found.offices], found.groups)
 
 
 def named(audiences: Iterable[str]) -> Offices:
     """Offices such that each of ``audiences`` stands for itself: a group for one office that bears its name."""
     every = set(audiences)
     groups = {name for name in every if name.startswith("group:")}
-    offices = {name.removeprefix("office:"): "active" for name in every}
+    offices: list[tuple[str, Status]] = [(name.removeprefix("office:"), "active") for name in sorted(every)]
     return _bare(offices, {name.removeprefix("group:"): (f"office:{name}",) for name in groups})
 
 
-def _bare(statuses: Any, groups: Any) -> Offices:
+def _bare(statuses: Iterable[tuple[str, Status]], groups: Mapping[str, tuple[str, ...]]) -> Offices:
     # Keys and names of offices decide nothing; that they are sound is for the roster that is signed.
     offices = tuple(
         Office.model_construct(id=office, name=office, areas=(), keys=(), sign="", status=status)
-        for office, status in sorted(statuses.items())
+        for office, status in statuses
     )
     return Offices(OfficesFile.model_construct(offices=offices, groups=dict(groups)))

@@ -6,6 +6,9 @@ audit log: offices, compartments released to each, those withheld, the rules tha
     {"header": {"area": "KG-O", "categories": ["rumour"], "severity": 2, "tlp": "AMBER"},
      "at": "2026-11-02T08:15:00Z", "decisions": [["unrcca", 7, 120, ["unrcca-central-asia"]]]}
 
+What a desk shows of its reports (``kengele office show --json``) will do as well: it says what this one office had,
+and is decided on the day of the report. Of its content nothing is kept.
+
 What an author kept from an office is in no header. An office that had nothing, though the rules in force would have
 given it, was left out by the author: it is not told as one that would gain.
 """
@@ -18,11 +21,11 @@ from typing import Annotated, Any, Final, NamedTuple
 
 from pydantic import ConfigDict, Field
 
-from .compartments import HANDLING_BIT, names
+from .compartments import GRANTABLE, HANDLING_BIT, bitmap, names
 from .encoding import loads
 from .errors import Malformed
-from .fields import AreaCode, CategoryCode, Items, Model, OfficeId, read
-from .receipt import Bits, RuleId
+from .fields import AreaCode, CategoryCode, Items, Model, read
+from .receipt import Decisions, Moment
 from .release import Compiled
 from .report import MAX_CATEGORIES
 from .tlp import Level
@@ -48,10 +51,8 @@ class Record(Model):
     model_config = ConfigDict(extra="ignore")
 
     header: Facts
-    at: Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")]
-    decisions: Annotated[
-        tuple[Annotated[tuple[OfficeId, Bits, Bits, tuple[RuleId, ...]], Items], ...], Items, Field(max_length=200)
-    ]
+    at: Moment
+    decisions: Decisions
 
     @property
     def day(self) -> date:
@@ -81,8 +82,11 @@ class Moved(NamedTuple):
         }
 
 
-def records(lines: Iterable[bytes], today: date) -> Iterator[tuple[int, Record]]:
+def records(lines: Iterable[bytes], today: date, office: str = "") -> Iterator[tuple[int, Record]]:
     """The records of the last 90 days, with the number of the line each stands on.
+
+    Args:
+        office: whose desk shows them, where they come from one.
 
     Raises:
         Malformed: ``bad-record``: a line is none; which one, and which field.
@@ -91,26 +95,37 @@ def records(lines: Iterable[bytes], today: date) -> Iterator[tuple[int, Record]]
         if not line.strip():
             continue
         try:
-            value = loads(line.strip(), max_bytes=MAX_LINE)
-            # An entry of the audit log has its decisions in its leaf.
-            record = read(Record, {**value, **value.get("leaf", {})} if isinstance(value, dict) else value)
+            record = read(Record, _record(loads(line.strip(), max_bytes=MAX_LINE, max_depth=12), office))
             day = record.day
         except (Malformed, ValueError, TypeError) as error:
-            what = error.sentence if isinstance(error, Malformed) else "Its time is none."
-            raise Malformed(
-                "bad-record", f"Line {number}: {what}", "Give one JSON object a line, as exported."
-            ) from None
+            what = error.sentence if isinstance(error, Malformed) else "It is not a record."
+            raise Malformed("bad-record", f"Line {number}: {what}", "Give one JSON object a line.") from None
         if today - REMEMBERED <= day <= today:
             yield number, record
 
 
-def replay(past: Iterable[tuple[int, Record]], draft: Compiled, in_force: Compiled | None = None) -> Iterator[Moved]:
-    """Each office that would have had more or less of a report, had ``draft`` been in force on the day it was taken."""
+def _record(value: Any, office: str) -> Any:
+    if isinstance(value, dict) and "withheld" in value and office:
+        bits = HANDLING_BIT | bitmap(name for name in GRANTABLE if name in value)
+        return {"header": value, "at": f"{value.get('day')}T00:00:00Z", "decisions": [[office, bits, 0, []]]}
+    # An entry of the audit log has its decisions in its leaf.
+    return {**value, **value.get("leaf", {})} if isinstance(value, dict) else value
+
+
+def replay(
+    past: Iterable[tuple[int, Record]], draft: Compiled, in_force: Compiled | None = None, *, only: str = ""
+) -> Iterator[Moved]:
+    """Each office that would have had more or less of a report, had ``draft`` been in force on the day it was taken.
+
+    Args:
+        in_force: by which an author's narrowing is told from what the rules withheld.
+        only: the one office of which the records speak, if they do not speak of all.
+    """
     for line, record in past:
         had = {office: bits & ~HANDLING_BIT for office, bits, _, _ in record.decisions}
         would = draft.release(record.header, record.day)
         held = in_force.release(record.header, record.day) if in_force is not None else {}
-        for office in sorted({*had, *would}):
+        for office in sorted({*had, *would} if not only else {only}):
             before = had.get(office, 0)
             decision = would.get(office)
             after = decision.bits & ~HANDLING_BIT if decision else 0

@@ -52,6 +52,7 @@ def add(actions: Any) -> None:
     command.add_argument(
         "--records", type=Path, required=True, metavar="FILE", help="headers and decisions, one a line"
     )
+    command.add_argument("--desk", default="", metavar="ID", help="the records are what this office's desk shows")
     command = question(
         actions,
         "assert",
@@ -129,8 +130,8 @@ def _replay(args: argparse.Namespace) -> int:
     draft = _compiled(text.rules, ground)
     in_force = _compiled(ground.trusted.policy.rules, ground) if ground.trusted is not None else None
     with args.records.open("rb") as file:
-        past = list(records(file, day_of(args)))
-    moved = list(replay(past, draft, in_force))
+        past = list(records(file, day_of(args), args.desk))
+    moved = list(replay(past, draft, in_force, only=args.desk))
     lines = {one.line for one in moved}
     if args.json:
         rows = [one.document() for one in moved]
