@@ -173,8 +173,8 @@ def publish_permissions(role: Role, hub_account: str) -> list[str]:
     ]
     report, trust, audit = f"reports.{_MEMBER}.submit", f"trust.{_MEMBER}.get", f"audit.{_MEMBER}.get"
     allowed: dict[Role, list[str]] = {
-        "monitor": [report, trust],
-        "office": [report, trust, *feed, audit, f"audit.{_MEMBER}.cosign"],
+        "monitor": [report, trust, f"recalls.{_MEMBER}.status"],
+        "office": [report, trust, *feed, audit, f"audit.{_MEMBER}.cosign", f"recalls.{_MEMBER}.confirm"],
         "coordinator": [trust, f"publish.{_MEMBER}.metadata", f"board.{_MEMBER}.ask", audit],
         "joiner": [subjects.CREDENTIAL_REQUESTS],
     }

@@ -13,7 +13,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Final
 
 import nats.errors
@@ -23,8 +23,9 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from kengele_schemas import subjects
+from kengele_schemas.compartments import ALL_BITS
 from kengele_schemas.encoding import b64u
-from kengele_schemas.envelope import parse
+from kengele_schemas.envelope import Envelope, parse
 from kengele_schemas.errors import KengeleError
 from kengele_schemas.leaves import NarrowedLeaf
 from kengele_schemas.marker import sign_marker
@@ -35,9 +36,11 @@ from . import jetstream
 from .errors import Conflict, StorageFull, Unavailable
 from .intake import Standing
 from .ledger import Entry, Ledger, split
-from .routing import Outcome, decide, marker_item, parcel
+from .recalls import Recalls
+from .routing import Outcome, decide, kept, marker_item, parcel
 
 CONSUMER: Final = "router"
+ROUTED: Final = (subjects.LEDGER_REPORTS, subjects.LEDGER_RECALLS)
 ACK_WAIT: Final = 5
 """Seconds until an entry that a dead worker held is given to another."""
 BATCH: Final = 200
@@ -64,6 +67,7 @@ class Delivery:
 
     def __init__(self, nc: Client, ledger: Ledger, key: SigningKey, standing: Callable[[], Standing | None]) -> None:
         self._nc, self._ledger, self._key, self._standing = nc, ledger, key, standing
+        self._recalls = Recalls(nc, ledger, standing)
         self.delivered = 0
         """Messages put into feeds since the start."""
 
@@ -76,7 +80,7 @@ class Delivery:
                     subjects.LEDGER,
                     CONSUMER,
                     ack_wait=ACK_WAIT,
-                    only=subjects.LEDGER_REPORTS,
+                    only=ROUTED,
                     max_pending=_MAX_HELD,
                 )
                 while True:
@@ -114,6 +118,10 @@ class Delivery:
         readers: list[tuple[Msg, list[str]]] = []
         waits: set[str] = set()
         today = datetime.now(UTC).date()
+        if messages and messages[-1].metadata.sequence.stream > self._ledger.size:
+            # Another worker may have taken in a recall of what is delivered here; of one not known the desk takes care.
+            with suppress(KengeleError):
+                await self._ledger.refresh()
         for message in messages:
             try:
                 leaf_bytes, body = split(message.data)
@@ -126,24 +134,17 @@ class Delivery:
             if leaf.policy > standing.trusted.policy.version:
                 waits.add("policy-behind")  # this worker has not got the newest rules yet
                 continue
-            outcome = decide(header, leaf, standing.trusted, today)
             try:
-                if outcome.narrowed:
-                    await self._log_narrowed(header, leaf, outcome, standing)
+                if header.kind == "recall":
+                    items = await self._recall(header, leaf, envelope, standing, today)
+                else:
+                    items = await self._report(header, leaf, envelope, standing, today)
             except KengeleError as error:
                 waits.add(error.code)
                 continue
-            nkeys = []
-            for office, bits in outcome.bits.items():
-                for nkey in standing.desks.get(office, ()):
-                    if bits:
-                        item, data = header.id, parcel(envelope, office, bits)
-                    else:
-                        item = marker_item(header.id, self._key)
-                        data = sign_marker(office, header.kid, at=int(time.time()), key=self._key)
-                    feeds[nkey].append((subjects.feed_subject(nkey, item), data, jetstream.ONCE))
-                    nkeys.append(nkey)
-            readers.append((message, nkeys))
+            for nkey, item, data in items:
+                feeds[nkey].append((subjects.feed_subject(nkey, item), data, jetstream.ONCE))
+            readers.append((message, [nkey for nkey, _, _ in items]))
         for code in sorted(waits):
             _log.warning("delivery-waits", code=code)
         outcomes = await asyncio.gather(*(self._fill(nkey, items) for nkey, items in feeds.items()))
@@ -153,6 +154,54 @@ class Delivery:
             [message for message, nkeys in readers if stuck.keys().isdisjoint(nkeys)],
             [message for message, nkeys in readers if (held := stuck.keys() & set(nkeys)) and held <= full],
         )
+
+    async def _report(
+        self, header: Header, leaf: Leaf, envelope: Envelope, standing: Standing, today: date
+    ) -> list[tuple[str, str, bytes]]:
+        """What a report puts into which feed: nkey, item, data. What was recalled whole is explained by its recall."""
+        outcome = decide(header, leaf, standing.trusted, today)
+        if outcome.narrowed:
+            await self._log_narrowed(header, leaf, outcome, standing)
+        left = await self._recalls.left(header.id)
+        found = []
+        for office, bits in outcome.bits.items():
+            rest = kept(bits, left.get(office, ALL_BITS))
+            if bits and not rest:
+                continue
+            for nkey in standing.desks.get(office, ()):
+                if rest:
+                    found.append((nkey, header.id, parcel(envelope, office, rest)))
+                else:
+                    found.append(self._marker(nkey, office, header))
+        return found
+
+    async def _recall(
+        self, header: Header, leaf: Leaf, envelope: Envelope, standing: Standing, today: date
+    ) -> list[tuple[str, str, bytes]]:
+        """The same for a recall. What still stands in a feed of what it recalls goes first, whoever may read today."""
+        recalled = header.recalls or ""
+        report = await self._recalls.stood(recalled)
+        if report is None:
+            return []
+        given = decide(report.header, report.leaf, standing.trusted, today).bits
+        left = await self._recalls.left(recalled)
+        found = []
+        for office, bits, _, _ in leaf.decisions:
+            for nkey in standing.desks.get(office, ()):
+                if not bits:
+                    found.append(self._marker(nkey, office, header))
+                    continue
+                await jetstream.erase_last(self._nc, subjects.feed_stream(nkey), subjects.feed_subject(nkey, recalled))
+                rest = kept(given.get(office, 0), left.get(office, 0))
+                if rest:
+                    # Again, and not only where it was erased: a crash may have come between the two.
+                    found.append((nkey, recalled, parcel(report.envelope, office, rest)))
+                found.append((nkey, header.id, parcel(envelope, office, bits)))
+        return found
+
+    def _marker(self, nkey: str, office: str, header: Header) -> tuple[str, str, bytes]:
+        item = marker_item(header.id, self._key)
+        return nkey, item, sign_marker(office, header.kid, at=int(time.time()), key=self._key)
 
     async def _fill(self, nkey: str, items: list[jetstream.Message]) -> KengeleError | None:
         """Puts ``items`` into one feed; gives what kept it from taking them all."""

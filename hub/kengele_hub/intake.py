@@ -15,9 +15,9 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
-from typing import Final
+from typing import Final, Literal
 
-from kengele_schemas.compartments import ALL_BITS
+from kengele_schemas.compartments import ALL_BITS, HANDLING_BIT
 from kengele_schemas.encoding import b64u, dumps, unb64u
 from kengele_schemas.envelope import Envelope, check_whole, parse, verify
 from kengele_schemas.errors import KengeleError
@@ -79,7 +79,10 @@ class Quota:
 
 @dataclass(frozen=True, slots=True)
 class Examined:
-    """The outcome: ``accepted`` with the leaf to be stored, or a refusal's code."""
+    """The outcome: ``accepted`` with the leaf to be stored, or a refusal's code.
+
+    A recall has no leaf yet: that follows from what it recalls, see :func:`recall_leaf`.
+    """
 
     code: str
     bytes_digest: bytes
@@ -116,7 +119,7 @@ def examine(data: bytes, nkey: str, standing: Standing, quota: Quota, now: datet
     code = _admissible(header, monitor, standing.trusted, now.date())
     if code != ACCEPTED:
         return Examined(code, whole, envelope, header)
-    leaf = leaf_of(envelope, header, whole, standing.trusted, now)
+    leaf = leaf_of(envelope, header, whole, standing.trusted, now) if header.kind == "report" else b""
     if len(dumps(leaf.decode("utf-8"))) > _MAX_LEAF:
         return Examined("oversized", whole, envelope, header)
     return Examined(ACCEPTED, whole, envelope, header, leaf)
@@ -126,14 +129,15 @@ def _admissible(header: Header, monitor: Monitor, trusted: Trusted, today: date)
     try:
         monitor.standing(header.area, today, trusted.areas)
     except KengeleError as error:
-        return error.code
-    if header.kind != "report":
-        return "malformed"
-    if trusted.areas.coarsen(header.area, trusted.network.header_level) != header.area:
+        # A recall takes away only: whoever may have reported from there once may recall it.
+        if error.code != "out-of-scope" or header.kind != "recall":
+            return error.code
+    fine = trusted.areas.coarsen(header.area, trusted.network.header_level) != header.area
+    if fine and header.kind != "recall":
         return "area-too-fine"
     if header.day > today + timedelta(days=trusted.network.max_future_days):
         return "future-dated"
-    if header.pol < trusted.policy.refuse_below:
+    if header.pol < trusted.policy.refuse_below and header.kind != "recall":
         return "stale-policy"
     if header.pol > trusted.policy.version:
         return "policy-unknown"
@@ -143,18 +147,49 @@ def _admissible(header: Header, monitor: Monitor, trusted: Trusted, today: date)
 def leaf_of(envelope: Envelope, header: Header, whole: bytes, trusted: Trusted, now: datetime) -> bytes:
     """The leaf that says who is to be given what, for the readers the author sealed to and no one else."""
     release = trusted.compiled.release(header, now.date())
-    decisions = []
+    decisions: list[tuple[str, int, int, tuple[str, ...]]] = []
     for wrap in envelope.wraps:
         decision = release.get(wrap.office)
         bits, rules = (decision.bits, decision.rules) if decision else (0, ())
         decisions.append((wrap.office, bits, ALL_BITS & ~bits, tuple(rules)))
+    return _leaf("report", envelope, whole, trusted, now, decisions).canonical()
+
+
+def recall_leaf(found: Examined, author: str, recalled: Leaf, trusted: Trusted, now: datetime) -> bytes | None:
+    """The leaf of a recall of the report that ``recalled`` speaks of, which ``author`` wrote; None if it is no recall
+    of hers, or of no report.
+
+    It reaches every office that was released anything of the report, whatever the rules are today.
+    """
+    envelope, header = found.envelope, found.header
+    if envelope is None or header is None or header.kid != author or recalled.kind != "report":
+        return None
+    had = {office for office, bits, _, _ in recalled.decisions if bits}
+    decisions: list[tuple[str, int, int, tuple[str, ...]]] = []
+    for wrap in envelope.wraps:
+        bits = HANDLING_BIT if wrap.office in had else 0
+        decisions.append((wrap.office, bits, ALL_BITS & ~bits, ()))
+    leaf = _leaf("recall", envelope, found.bytes_digest, trusted, now, decisions, recalled.digest)
+    return leaf.canonical()
+
+
+def _leaf(
+    kind: Literal["report", "recall"],
+    envelope: Envelope,
+    whole: bytes,
+    trusted: Trusted,
+    now: datetime,
+    decisions: list[tuple[str, int, int, tuple[str, ...]]],
+    recalls: str | None = None,
+) -> Leaf:
     return Leaf(
         v=1,
-        kind="report",
+        kind=kind,
         salt=b64u(secrets.token_bytes(_SALT)),
         digest=b64u(envelope.digest),
         bytes=b64u(whole),
         policy=trusted.policy.version,
         at=now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         decisions=tuple(decisions),
-    ).canonical()
+        recalls=recalls,
+    )

@@ -44,6 +44,8 @@ _MAX_REPLY: Final = 4 * 1024 * 1024
 _NAME_IN_USE: Final = 10058
 _NOT_FOUND: Final = (10037, 10059, 10014)
 """No message, no stream, no consumer."""
+_NOT_DELETED: Final = 10057
+"""It is gone already."""
 _CONFLICT: Final = (10071, 10164, 10201)
 """Wrong last sequence, the same within a batch, message id seen before."""
 _INCOMPLETE: Final = 10176
@@ -135,7 +137,13 @@ async def remove_feed(nc: Client, nkey: str) -> None:
 
 
 async def ensure_consumer(
-    nc: Client, stream: str, name: str, *, ack_wait: int = 60, only: str = "", max_pending: int | None = None
+    nc: Client,
+    stream: str,
+    name: str,
+    *,
+    ack_wait: int = 60,
+    only: Sequence[str] = (),
+    max_pending: int | None = None,
 ) -> None:
     """Creates a durable pull consumer with explicit acknowledgement, from the stream's first message on.
 
@@ -160,7 +168,7 @@ async def ensure_consumer(
         "max_waiting": 64,
     }
     if only:
-        config["filter_subject"] = only
+        config["filter_subjects"] = list(only)
     document = {"stream_name": stream, "config": config}
     await _api(nc, f"CONSUMER.DURABLE.CREATE.{subjects.token(stream)}.{name}", document)
 
@@ -220,6 +228,14 @@ async def at(nc: Client, stream: str, sequence: int) -> Stored | None:
 def _stored(found: Mapping[str, Any]) -> Stored:
     message = found["message"]
     return Stored(int(message["seq"]), base64.b64decode(message.get("data", "")), message["subject"])
+
+
+async def erase_last(nc: Client, stream: str, subject: str) -> None:
+    """Deletes the last message under ``subject`` and overwrites it, if there is one. Raises Unavailable."""
+    stored = await last(nc, stream, subject)
+    if stored is not None:
+        document = {"seq": stored.sequence}
+        await _api(nc, f"STREAM.MSG.DELETE.{subjects.token(stream)}", document, or_none=(*_NOT_FOUND, _NOT_DELETED))
 
 
 async def purge(nc: Client, stream: str, subject: str) -> None:

@@ -31,10 +31,11 @@ from kengele_schemas.tiles import Tile, hashes
 from . import jetstream
 from .errors import Conflict, Unavailable
 
-_RECORD: Final = struct.Struct(">16s32sI")
+_RECORD: Final = struct.Struct(">16s16s32sI")
 _LENGTH: Final = 4
 _ATTEMPTS: Final = 5
 _REPORT: Final = "ledger.report."
+_NONE: Final = bytes(16)
 
 
 class Entry(NamedTuple):
@@ -67,6 +68,14 @@ def split(data: bytes) -> tuple[bytes, bytes]:
     return data[_LENGTH:end], data[end:]
 
 
+def _named(subject: str) -> tuple[bytes, bytes]:
+    """Of a recall's subject the ids of what it recalls and its own, of a report's its own; zeros for what is none."""
+    if subject.startswith(_REPORT):
+        return _NONE, unb64u(subject.removeprefix(_REPORT))
+    recall = subjects.recall_of(subject)
+    return (unb64u(recall[0]), unb64u(recall[1])) if recall else (_NONE, _NONE)
+
+
 class Ledger:
     """The hub's one ledger. Safe for any number of tasks; several processes share a stream, each with its own."""
 
@@ -74,6 +83,7 @@ class Ledger:
         self._nc, self._key, self._origin, self._cache = nc, key, origin, cache
         self._tree = merkle.Tree()
         self._reports: dict[bytes, int] = {}
+        self._recalls: dict[bytes, list[int]] = {}
         self._writing = asyncio.Lock()
 
     @property
@@ -85,7 +95,7 @@ class Ledger:
         """Reads the cache and then what the stream has beyond it. Raises Unavailable."""
         async with self._writing:
             if not await self._load_cache():
-                self._tree, self._reports = merkle.Tree(), {}
+                self._tree, self._reports, self._recalls = merkle.Tree(), {}, {}
                 with suppress(OSError):
                     self._cache.unlink(missing_ok=True)
             await self._catch_up()
@@ -124,8 +134,12 @@ class Ledger:
             await self._catch_up()
 
     def place_of(self, report_id: str) -> int | None:
-        """The index of the report with this id, as far as this process has read."""
+        """The index of the report or recall with this id, as far as this process has read."""
         return self._reports.get(unb64u(report_id))
+
+    def recalls_of(self, report_id: str) -> Sequence[int]:
+        """The indices of the recalls of a report, likewise."""
+        return tuple(self._recalls.get(unb64u(report_id), ()))
 
     async def read(self, index: int) -> Placed:
         """The entry at ``index``. Raises Unavailable, Damaged."""
@@ -171,21 +185,24 @@ class Ledger:
         return found
 
     def _taken(self, entries: Sequence[Entry]) -> bool:
-        ids = (entry.subject.removeprefix(_REPORT) for entry in entries if entry.subject.startswith(_REPORT))
-        return any(self.place_of(report_id) is not None for report_id in ids)
+        return any(id_ in self._reports for _, id_ in (_named(entry.subject) for entry in entries))
 
     def _remember(self, rows: Sequence[tuple[str, bytes]]) -> None:
         records = bytearray()
         for subject, leaf in rows:
-            report = bytes(16)
-            if subject.startswith(_REPORT):
-                report = unb64u(subject.removeprefix(_REPORT))
-                self._reports[report] = self._tree.size
-            self._tree.append(leaf)
-            records += _RECORD.pack(report, leaf, zlib.crc32(report + leaf))
+            recalled, id_ = _named(subject)
+            self._place(recalled, id_, leaf)
+            records += _RECORD.pack(recalled, id_, leaf, zlib.crc32(recalled + id_ + leaf))
         # Entries without a row in the cache are missed at the next start, because its last row then stands elsewhere.
         with suppress(OSError), self._cache.open("ab") as file:
             file.write(records)
+
+    def _place(self, recalled: bytes, id_: bytes, leaf: bytes) -> None:
+        if id_ != _NONE:
+            self._reports[id_] = self._tree.size
+        if recalled != _NONE:
+            self._recalls.setdefault(recalled, []).append(self._tree.size)
+        self._tree.append(leaf)
 
     async def _catch_up(self) -> None:
         rows: list[tuple[str, bytes]] = []
@@ -205,12 +222,10 @@ class Ledger:
         except OSError:
             return True
         whole = len(data) - len(data) % _RECORD.size
-        for report, leaf, check in _RECORD.iter_unpack(data[:whole]):
-            if zlib.crc32(report + leaf) != check:
+        for recalled, id_, leaf, check in _RECORD.iter_unpack(data[:whole]):
+            if zlib.crc32(recalled + id_ + leaf) != check:
                 return False
-            if report != bytes(16):
-                self._reports[report] = self._tree.size
-            self._tree.append(leaf)
+            self._place(recalled, id_, leaf)
         with suppress(OSError), self._cache.open("r+b") as file:
             file.truncate(whole)
         if not self._tree.size:

@@ -48,6 +48,12 @@ def decide(header: Header, leaf: Leaf, trusted: Trusted, today: date) -> Outcome
     return Outcome(bits, tuple(narrowed))
 
 
+def kept(bits: int, left: int) -> int:
+    """What stays of released ``bits`` where recalls leave ``left``; nothing goes with ``handling`` alone."""
+    found = bits & left
+    return 0 if found == HANDLING_BIT else found
+
+
 def parcel(envelope: Envelope, office: str, bits: int) -> bytes:
     """The envelope as ``office`` is given it."""
     return strip(envelope, office, names(bits))

@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -23,14 +23,16 @@ from kengele_schemas import subjects
 from kengele_schemas.encoding import dumps
 from kengele_schemas.errors import KengeleError
 from kengele_schemas.receipt import accepted, refused
+from kengele_schemas.report import Header
 
 from . import jetstream
 from .audit import Audit
 from .authority import Authority
 from .errors import Conflict, StorageFull, Unavailable
 from .home import HubKeys
-from .intake import ACCEPTED, Examined, Quota, examine
+from .intake import ACCEPTED, Examined, Quota, Standing, examine, recall_leaf
 from .ledger import Entry, Ledger
+from .recalls import Recalls
 
 MAX_WAITING: Final = 2000
 """Reports in memory that wait for intake; more are told to come later."""
@@ -67,6 +69,7 @@ class Worker:
         self._quota: Quota | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self.audit = Audit(nc, ledger, lambda: authority.standing)
+        self.recalls = Recalls(nc, ledger, lambda: authority.standing)
         self.counts = Counts({})
 
     async def listen(self) -> None:
@@ -80,6 +83,8 @@ class Worker:
             (subjects.CREDENTIAL_REQUESTS, self._authority.answer_join),
             (subjects.AUDIT_REQUESTS, self.audit.answer_get),
             (subjects.COSIGN_REQUESTS, self.audit.answer_cosign),
+            (subjects.CONFIRMATIONS, self.recalls.answer_confirm),
+            (subjects.STATUS_REQUESTS, self.recalls.answer_status),
         ):
             await self._nc.subscribe(subject, queue=_QUEUE, cb=self._service(answer))
 
@@ -127,8 +132,13 @@ class Worker:
             elif found.header.id in ids or self._ledger.place_of(found.header.id) is not None:
                 repeats.append((message, found))
             else:
+                recall = found.header.kind == "recall"
+                whole = await self._recalling(found, standing, now) if recall else found
+                if whole.code != ACCEPTED:
+                    refusals.append((message, whole))
+                    continue
                 ids[found.header.id] = found.bytes_digest
-                new.append((message, found))
+                new.append((message, whole))
         await self._store(new, repeats)
         for message, found in repeats:
             await self._again(message, found)
@@ -137,10 +147,20 @@ class Worker:
         for message, found in refusals:
             await self._answer(message, found)
 
+    async def _recalling(self, found: Examined, standing: Standing, now: datetime) -> Examined:
+        """A recall with its leaf, or refused with one code whatever is wrong with what it names."""
+        try:
+            recalled = await self.recalls.stood(found.header.recalls or "") if found.header else None
+        except KengeleError as error:
+            _log.warning("recall-waits", code=error.code)
+            return Examined("hub-unavailable", found.bytes_digest)
+        leaf = recall_leaf(found, recalled.header.kid, recalled.leaf, standing.trusted, now) if recalled else None
+        return replace(found, code="nothing-to-recall") if leaf is None else replace(found, leaf=leaf)
+
     async def _store(self, new: list[tuple[Msg, Examined]], repeats: list[tuple[Msg, Examined]]) -> None:
         while new:
             entries = [
-                Entry(subjects.ledger_report(found.header.id), found.leaf, message.data)
+                Entry(_place(found.header), found.leaf, message.data)
                 for message, found in new
                 if found.header is not None
             ]
@@ -276,6 +296,10 @@ class Worker:
             task.add_done_callback(lambda _: self._leave(message.subject))
 
         return start
+
+
+def _place(header: Header) -> str:
+    return subjects.ledger_recall(header.recalls, header.id) if header.recalls else subjects.ledger_report(header.id)
 
 
 def _digest(data: bytes) -> bytes:

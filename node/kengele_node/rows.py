@@ -77,14 +77,16 @@ class Store:
 
     Args:
         path: made, if missing, for this user's eyes only.
-        schema: the statements that make an empty file into one of ``version``.
+        schema: the statements that make an empty file into one of the newest version.
+        later: the statements that bring a file of one version to the next, from the first version on.
 
     Raises:
         Damaged: ``storage-full``, ``storage-damaged`` or ``newer-store``.
         Refused: ``storage-busy`` or ``not-writable``.
     """
 
-    def __init__(self, path: Path, schema: str, version: int = 1) -> None:
+    def __init__(self, path: Path, schema: str, *later: str) -> None:
+        version = 1 + len(later)
         with _told():
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             # SQLite gives its log the file's own mode, and does not make the file's name durable by itself.
@@ -102,9 +104,10 @@ class Store:
         try:
             with self.transaction() as connection:
                 (found,) = connection.execute("PRAGMA user_version").fetchone()
-                if found == 0:
-                    for statement in schema.split(";"):
-                        connection.execute(statement)
+                scripts = later[found - 1 :] if found else (schema,)
+                for statement in (one for script in scripts for one in script.split(";")):
+                    connection.execute(statement)
+                if found < version:
                     connection.execute(f"PRAGMA user_version={version}")
         except KengeleError:
             self._connection.close()
@@ -129,6 +132,13 @@ class Store:
     def reading(self) -> Iterator[sqlite3.Connection]:
         with _told():
             yield self._connection
+
+    def scrub(self) -> None:
+        """Leaves nothing in the log of what was deleted; the file itself has it overwritten already."""
+        with _told():
+            busy, _, _ = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if busy:
+            raise Refused("storage-busy", "Another program is reading this store.", "Try again.")
 
     def close(self) -> None:
         self._connection.close()

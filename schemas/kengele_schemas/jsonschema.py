@@ -13,7 +13,7 @@ from typing import Final
 
 from pydantic import BaseModel
 
-from . import areas, cards, leaves, policy, receipt, report, roster
+from . import areas, cards, leaves, policy, recall, receipt, report, roster
 
 MODELS: Final[dict[str, type[BaseModel]]] = {
     "header": report.Header,
@@ -28,6 +28,8 @@ MODELS: Final[dict[str, type[BaseModel]]] = {
     "leaf": receipt.Leaf,
     "leaf-narrowed": leaves.NarrowedLeaf,
     "leaf-trust": leaves.TrustLeaf,
+    "leaf-confirmed": leaves.ConfirmedLeaf,
+    "confirmation": recall.Confirmation,
     "hub-card": cards.HubCard,
     "network-card": cards.NetworkCard,
     "coordinator-card": cards.CoordinatorCard,

@@ -20,9 +20,10 @@ from pydantic import Field
 
 from .encoding import b64u, canonical, loads
 from .errors import Malformed
-from .fields import Bytes32, Items, Model, read
+from .fields import Bytes32, Items, Model, OfficeId, read
 from .receipt import MAX_RECEIPT, Decisions, Leaf, Moment, Salt
 
+_Octets = bytes  # a leaf has a field of that name
 _SALT: Final = 16
 _FIRST: Final = 100
 _FURTHER: Final = 500
@@ -76,8 +77,30 @@ class TrustLeaf(Model):
         return canonical(self.model_dump(mode="json"))
 
 
-Entry = Leaf | NarrowedLeaf | TrustLeaf
-_KINDS: Final[Mapping[str, type[Entry]]] = {"report": Leaf, "narrowed": NarrowedLeaf, "trust": TrustLeaf}
+class ConfirmedLeaf(Model):
+    """That an office confirmed that it obeyed a recall; ``digest`` is the recall's, ``bytes`` that of its statement."""
+
+    v: Literal[1] = 1
+    kind: Literal["confirmed"] = "confirmed"
+    salt: Salt
+    digest: Bytes32
+    bytes: Bytes32
+    office: OfficeId
+    at: Moment
+
+    def canonical(self) -> _Octets:
+        """The leaf's one byte string."""
+        return canonical(self.model_dump(mode="json"))
+
+
+Entry = Leaf | NarrowedLeaf | TrustLeaf | ConfirmedLeaf
+_KINDS: Final[Mapping[str, type[Entry]]] = {
+    "report": Leaf,
+    "recall": Leaf,
+    "narrowed": NarrowedLeaf,
+    "trust": TrustLeaf,
+    "confirmed": ConfirmedLeaf,
+}
 
 
 def read_entry(data: bytes) -> Entry:

@@ -12,16 +12,16 @@ on. Neither holds content.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, Literal, NamedTuple
+from typing import Annotated, Any, Final, Literal, NamedTuple, Self
 
 from nacl.signing import SigningKey
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from .checkpoint import verify_proof
 from .compartments import ALL_BITS
 from .encoding import b64u, canonical, dumps, loads, unb64u
 from .errors import KengeleError, Malformed, Untrusted
-from .fields import Bytes32, Items, Model, OfficeId, ReportId, read
+from .fields import Bytes32, Items, Model, OfficeId, ReportId, bad, read
 from .keys import verify_signature
 from .merkle import leaf_hash
 
@@ -57,6 +57,9 @@ CODES: Final[dict[str, Code]] = {
         "The report names its area more exactly than the hub may know.", "Update this node, then send the report again."
     ),
     "id-conflict": Code("Another report has this id.", "Write the report anew; it gets another id."),
+    "nothing-to-recall": Code(
+        "The hub has no such report of this monitor's.", "Look in the outbox which reports were accepted."
+    ),
     "future-dated": Code("The report's day lies in the future.", "Check the day, and this machine's clock."),
     "stale-policy": Code("The report was sealed under rules that hold no longer.", "Seal it anew.", True),
     "policy-unknown": Code("The report was sealed under rules the hub has not got.", "Try again later.", True),
@@ -86,20 +89,30 @@ Decisions = Annotated[
 
 
 class Leaf(Model):
-    """What the audit log says of one report: who is given what, under which rules. Salted; no content."""
+    """What the audit log says of one report or recall: who is given what, under which rules. Salted; no content.
+
+    ``recalls`` is the digest of what a recall takes back.
+    """
 
     v: Literal[1] = 1
-    kind: Literal["report"] = "report"
+    kind: Literal["report", "recall"] = "report"
     salt: Salt
     digest: Bytes32
     bytes: Bytes32
     policy: Annotated[int, Field(ge=0, le=2**53)]
     at: Moment
     decisions: Decisions
+    recalls: Bytes32 | None = None
+
+    @model_validator(mode="after")
+    def _recalls_one(self) -> Self:
+        if (self.recalls is not None) != (self.kind == "recall"):
+            raise bad("names a recalled report without being a recall's, or the reverse", "Update this program.")
+        return self
 
     def canonical(self) -> _Octets:
         """The leaf's one byte string: what is hashed into the log."""
-        return canonical(self.model_dump(mode="json"))
+        return canonical(self.model_dump(mode="json", exclude_none=True))
 
 
 def read_leaf(data: bytes) -> Leaf:

@@ -61,6 +61,12 @@ def _sorted_unique(codes: tuple[str, ...]) -> tuple[str, ...]:
     return codes
 
 
+def _sorted_parts(parts: tuple[str, ...]) -> tuple[str, ...]:
+    if list(parts) != sorted(set(parts)):
+        raise bad("is not sorted or names one twice", "Sort the compartments and name each once.")
+    return parts
+
+
 def _sort(value: object) -> object:
     if isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
         return tuple(sorted(set(value)))
@@ -73,8 +79,20 @@ Categories = Annotated[
 ]
 
 
+Keep = Annotated[
+    tuple[Literal["summary", "account", "place", "people", "source", "media"], ...],
+    Items,
+    Field(min_length=1, max_length=len(GRANTABLE)),
+    AfterValidator(_sorted_parts),
+]
+"""The compartments of a recalled report that may stay where they are."""
+
+
 class Header(Model):
-    """What the hub may read: claims at the top of the signed payload, in wire order."""
+    """What the hub may read: claims at the top of the signed payload, in wire order.
+
+    ``recalls`` stands in a recall only, and ``keep`` in one that narrows: without it all of the report goes.
+    """
 
     v: Literal[1] = 1
     id: ReportId
@@ -88,6 +106,7 @@ class Header(Model):
     tlp: Level
     pol: Annotated[int, Field(ge=0, le=_MAX_INTEGER)]
     recalls: ReportId | None = None
+    keep: Keep | None = None
 
     @model_validator(mode="after")
     def _recalls_one(self) -> Self:
@@ -95,6 +114,8 @@ class Header(Model):
             raise bad(
                 "names a recalled report without being a recall, or the reverse", "Set 'recalls' in a recall only."
             )
+        if self.keep is not None and self.kind != "recall":
+            raise bad("says what may stay without being a recall", "Set 'keep' in a recall only.")
         return self
 
     def claims(self) -> dict[str, Any]:

@@ -31,6 +31,8 @@ CREDENTIAL_REQUESTS: Final = "join.*.credentials"
 BOARD_REQUESTS: Final = "board.*.ask"
 AUDIT_REQUESTS: Final = "audit.*.get"
 COSIGN_REQUESTS: Final = "audit.*.cosign"
+CONFIRMATIONS: Final = "recalls.*.confirm"
+STATUS_REQUESTS: Final = "recalls.*.status"
 SERVICES: Final = (
     SUBMISSIONS,
     TRUST_REQUESTS,
@@ -39,10 +41,13 @@ SERVICES: Final = (
     BOARD_REQUESTS,
     AUDIT_REQUESTS,
     COSIGN_REQUESTS,
+    CONFIRMATIONS,
+    STATUS_REQUESTS,
 )
 
 LEDGER_ALL: Final = "ledger.>"
 LEDGER_REPORTS: Final = "ledger.report.*"
+LEDGER_RECALLS: Final = "ledger.recall.*"
 TRUST_FILES: Final = "trustfile.*"
 REFUSALS: Final = "refused.*"
 NEWS: Final = "news.trust"
@@ -54,6 +59,8 @@ AUDITED_CHECKPOINTS: Final = "audited.checkpoint.*"
 MAX_PATH: Final = 128
 """Characters of a trust file's path."""
 
+_ID: Final = 22
+"""Characters of a report's id."""
 _TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 _PATH: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)*", re.ASCII)
 
@@ -100,6 +107,16 @@ def audit_get(nkey: str) -> str:
 def audit_cosign(nkey: str) -> str:
     """Request of an office: its cosignature under a checkpoint of the hub's log."""
     return f"audit.{member(nkey)}.cosign"
+
+
+def recalls_confirm(nkey: str) -> str:
+    """Request of an office: its signed word that it obeyed a recall."""
+    return f"recalls.{member(nkey)}.confirm"
+
+
+def recalls_status(nkey: str) -> str:
+    """Request of a monitor: which offices have confirmed one of its recalls."""
+    return f"recalls.{member(nkey)}.status"
 
 
 def join_credentials(nkey: str) -> str:
@@ -166,6 +183,26 @@ def ledger_entry(kind: str, name: str) -> str:
 def ledger_report(report_id: str) -> str:
     """Where the one report with this id stands in the ledger."""
     return ledger_entry("report", report_id)
+
+
+def ledger_recall(report_id: str, recall_id: str) -> str:
+    """Where a recall stands in the ledger: found by the report that it recalls, without a look into it."""
+    if len(report_id) != _ID or len(recall_id) != _ID:
+        raise Malformed("malformed", "A report's name on the bus has not its length.")
+    return ledger_entry("recall", f"{report_id}_{recall_id}")
+
+
+def recall_of(subject: str) -> tuple[str, str] | None:
+    """The ids of report and recall in a subject of :func:`ledger_recall`; None if it is another."""
+    name = subject.removeprefix("ledger.recall.")
+    if name == subject or len(name) != 2 * _ID + 1 or name[_ID] != "_":
+        return None
+    return name[:_ID], name[_ID + 1 :]
+
+
+def ledger_confirmed(recall_id: str, office: str = "") -> str:
+    """Where an office's confirmation of a recall stands in the ledger; a pattern for all of them if empty."""
+    return f"ledger.confirmed.{token(recall_id)}.{token(office) if office else '*'}"
 
 
 def ledger_trust(version: int, part: int = 1) -> str:

@@ -16,7 +16,7 @@ from typing import Final
 from kengele_schemas.checkpoint import Checkpoint
 from kengele_schemas.encoding import unb64u
 from kengele_schemas.errors import KengeleError, Untrusted
-from kengele_schemas.leaves import Entry, NarrowedLeaf, TrustLeaf, What, read_entry, replay
+from kengele_schemas.leaves import ConfirmedLeaf, Entry, NarrowedLeaf, TrustLeaf, What, read_entry, replay
 from kengele_schemas.merkle import Tree, leaf_hash
 from kengele_schemas.receipt import Leaf
 from kengele_schemas.witness import FORKED, ROLLED_BACK
@@ -44,6 +44,7 @@ class Examination:
     _ever: set[tuple[str, str]] = field(default_factory=set)
     _policies: set[int] = field(default_factory=set)
     _reports: set[bytes] = field(default_factory=set)
+    _recalls: set[bytes] = field(default_factory=set)
     _part: tuple[int, int] = (0, 0)
     """Part and parts of a version that is not all there yet."""
 
@@ -67,6 +68,8 @@ class Examination:
             raise self._wrong("out-of-sequence", "stands within a version of which parts are missing")
         if isinstance(leaf, TrustLeaf):
             self._take_version(leaf)
+        elif isinstance(leaf, ConfirmedLeaf):
+            self._take_confirmation(leaf)
         else:
             self._take_decisions(leaf)
         self.counts[leaf.kind] = self.counts.get(leaf.kind, 0) + 1
@@ -123,6 +126,10 @@ class Examination:
         if isinstance(leaf, Leaf) == (digest in self._reports):
             twice = isinstance(leaf, Leaf)
             raise self._wrong(*(("report-twice", "is of a report that has one") if twice else _STRAY))
+        if isinstance(leaf, Leaf) and leaf.recalls is not None:
+            if unb64u(leaf.recalls) not in self._reports:
+                raise self._wrong("unknown-report", "recalls a report that is not in the log before it")
+            self._recalls.add(digest)
         self._reports.add(digest)
         if leaf.policy not in self._policies:
             raise self._wrong(
@@ -133,6 +140,12 @@ class Examination:
                 raise self._wrong("unknown-office", "gives something to an office that was never admitted")
             if any(("rule", rule) not in self._ever for rule in rules):
                 raise self._wrong("unknown-rule", "names a rule that no version had before")
+
+    def _take_confirmation(self, leaf: ConfirmedLeaf) -> None:
+        if unb64u(leaf.digest) not in self._recalls:
+            raise self._wrong("unknown-report", "confirms a recall that is not in the log before it")
+        if ("office", leaf.office) not in self._ever:
+            raise self._wrong("unknown-office", "is the word of an office that was never admitted")
 
     def _wrong(self, code: str, what: str) -> Untrusted:
         return Untrusted(code, f"Entry {self.tree.size} of the log {what}.", _MEND)

@@ -12,7 +12,8 @@ from datetime import date
 from typing import Any
 
 from kengele_schemas.compartments import names
-from kengele_schemas.leaves import Entry, TrustLeaf
+from kengele_schemas.leaves import ConfirmedLeaf, Entry, TrustLeaf
+from kengele_schemas.receipt import Leaf
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +42,14 @@ class Query:
         day = leaf.at[:10]
         if (self.since and day < self.since.isoformat()) or (self.until and day > self.until.isoformat()):
             return None
+        told: dict[str, Any] = {"entry": index, "kind": leaf.kind, "at": leaf.at}
+        if isinstance(leaf, ConfirmedLeaf):
+            others = self.rule or self.member or self.policy is not None or self.office not in ("", leaf.office)
+            if others or self.report not in ("", leaf.digest):
+                return None
+            return {**told, "recall": leaf.digest, "office": leaf.office}
         if self.policy is not None and leaf.policy != self.policy:
             return None
-        told: dict[str, Any] = {"entry": index, "kind": leaf.kind, "at": leaf.at}
         if isinstance(leaf, TrustLeaf):
             changes = [dict(zip(("what", "id", "how"), one, strict=True)) for one in leaf.changes if self._of(*one[:2])]
             if self.report or (not changes and self._particular):
@@ -59,9 +65,15 @@ class Query:
             for office, released, withheld, rules in leaf.decisions
             if self.office in ("", office) and (not self.rule or self.rule in rules)
         ]
-        if (self.report and leaf.digest != self.report) or self.member or (not given and self._particular):
+        recalled = leaf.recalls if isinstance(leaf, Leaf) else None
+        if (
+            (self.report and self.report not in (leaf.digest, recalled))
+            or self.member
+            or (not given and self._particular)
+        ):
             return None
-        return {**told, "report": leaf.digest, "policy": leaf.policy, "given": given}
+        recalls = {"recalls": recalled} if recalled else {}
+        return {**told, "report": leaf.digest, **recalls, "policy": leaf.policy, "given": given}
 
     @property
     def _particular(self) -> bool:
@@ -79,6 +91,11 @@ def lines(told: dict[str, Any]) -> list[str]:
     if told["kind"] == "trust":
         first = f"#{told['entry']}  {told['at']}  version {told['version']} of roster and policy {told['policy']}"
         return [first, *(f"    {one['what']} {one['id']}: {one['how']}" for one in told["changes"])]
+    if told["kind"] == "confirmed":
+        return [f"#{told['entry']}  {told['at']}  {told['office']} confirmed the recall {told['recall']}"]
+    if told["kind"] == "recall":
+        first = f"#{told['entry']}  {told['at']}  recall {told['report']} of report {told['recalls']}"
+        return [first, *(f"    told to {one['office']}" for one in told["given"] if one["released"])]
     narrowed = " narrowed" if told["kind"] == "narrowed" else ""
     first = f"#{told['entry']}  {told['at']}  report {told['report']}{narrowed} under policy {told['policy']}"
     return [first, *(f"    {_given(one)}" for one in told["given"])]

@@ -1,4 +1,4 @@
-"""``kengele node``: init, report, outbox, run, status, rules."""
+"""``kengele node``: init, report, outbox, recall, recalls, run, status, rules."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import Any, Final
 from kengele_node import rules, terminal
 from kengele_node.member import Member, now
 from kengele_node.vault import occupied
+from kengele_schemas import subjects
 from kengele_schemas.cards import JoinRequest, NetworkCard, read_card
 from kengele_schemas.encoding import loads
 from kengele_schemas.errors import KengeleError, Refused, Unreachable
@@ -23,6 +24,7 @@ from kengele_schemas.report import parse_draft
 from .compose import new_report_id, plan_report, seal_report
 from .outbox import Entry, Outbox
 from .questions import ask_draft, draft_of
+from .recalling import confirmations, plan_recall
 from .sender import Sender
 
 _STORE: Final = "outbox.db"
@@ -76,6 +78,26 @@ def build(parser: argparse.ArgumentParser) -> None:
     outbox.add_argument("--receipt", metavar="N", help="write the receipt of this report, for: kengele verify")
     outbox.add_argument("--draft", metavar="N", help="write the draft of this report as JSON, to correct it")
     outbox.add_argument("--limit", type=int, default=100, help="entries, newest first (default: 100)")
+    recall = _action(
+        actions,
+        "recall",
+        "take back an accepted report, or a part of it, from the offices that were given it",
+        'kengele node recall 12\n          kengele node recall 12 --keep summary --reason "The source is in danger."',
+        _recall,
+    )
+    recall.add_argument("report", metavar="N", help="the report's number in the outbox, or its id")
+    recall.add_argument("--keep", action="append", default=[], metavar="PART", help="this part may stay; repeat")
+    recall.add_argument("--office", action="append", default=[], metavar="ID", help="only from this office; repeat")
+    recall.add_argument("--reason", default="", help="told to those offices, and to nobody else")
+    recall.add_argument("--later", action="store_true", help="do not try to send it now")
+    recalls = _action(
+        actions,
+        "recalls",
+        "say which offices have confirmed what was recalled, and which have not",
+        "kengele node recalls --json",
+        _recalls,
+    )
+    recalls.add_argument("--limit", type=int, default=100, help="of the outbox's newest entries (default: 100)")
     _action(actions, "run", "keep the line up and send what is in the outbox", "kengele node run --home node", _run)
     _action(actions, "status", "say how this node is", "kengele node status --json", _status)
     shown = _action(
@@ -191,6 +213,83 @@ async def _compose(args: argparse.Namespace, member: Member) -> int:
     else:
         terminal.say(f"Report {entry.number} is safe in the outbox and goes out when there is a line.")
     return Refused.exit_code if current.state == "refused" else 0
+
+
+def _recall(args: argparse.Namespace) -> int:
+    return asyncio.run(_take_back(args, _open(args)))
+
+
+async def _take_back(args: argparse.Namespace, member: Member) -> int:
+    trusted = await rules.in_force(member)
+    moment = now()
+    outbox = open_outbox(member)
+    try:
+        reported = _found(outbox, args.report)
+        if reported is None:
+            raise Refused("not-accepted", "There is no such report in the outbox.", "See: kengele node outbox")
+        intent = plan_recall(reported, keep=args.keep, offices=args.office, reason=args.reason.strip())
+        readers, recall_id = intent.readers(trusted, moment.date()), new_report_id()
+        entry = outbox.add(
+            recall_id,
+            intent._asdict(),
+            readers,
+            lambda counters: intent.seal(recall_id, readers, trusted, member.key, counters),
+            now=moment.timestamp(),
+        )
+        if not args.later:
+            await _send_now(member, outbox, entry)
+        current = outbox.get(entry.name) or entry
+    finally:
+        outbox.close()
+    if args.json:
+        terminal.emit({"id": recall_id, "recalls": intent.recalls, "offices": sorted(readers), **_row(current)})
+    elif current.state == "accepted":
+        terminal.say(f"Accepted: the hub gives the recall to {', '.join(sorted(readers))}.")
+        terminal.say(f"Who has confirmed:  kengele node recalls --home {args.home}")
+    elif current.state == "refused":
+        terminal.say(f"Refused ({current.code}): {CODES[current.code].sentence if current.code in CODES else ''}")
+    else:
+        terminal.say("The recall is safe in the outbox and goes out when there is a line.")
+    return Refused.exit_code if current.state == "refused" else 0
+
+
+def _recalls(args: argparse.Namespace) -> int:
+    return asyncio.run(_confirmed(args, _open(args)))
+
+
+async def _confirmed(args: argparse.Namespace, member: Member) -> int:
+    outbox = open_outbox(member)
+    try:
+        sent = [entry for entry in outbox.entries(args.limit) if entry.header.get("recalls")]
+    finally:
+        outbox.close()
+    found = []
+    if sent:
+        async with member.session() as session:
+            trusted = await session.refresh()
+            for entry in sent:
+                answer = await session.ask(subjects.recalls_status(member.nkey.public), {"recall": entry.report_id})
+                found.append((entry, confirmations(answer, entry, trusted)))
+    if args.json:
+        told = [
+            {
+                "id": entry.report_id,
+                "recalls": entry.header["recalls"],
+                "keep": entry.header.get("keep", []),
+                "offices": {office: said.at if said else None for office, said in offices.items()},
+            }
+            for entry, offices in found
+        ]
+        terminal.emit({"recalls": told})
+        return 0
+    if not found:
+        terminal.say("Nothing was recalled.")
+    for entry, offices in found:
+        keep = f", all but {', '.join(entry.header['keep'])}" if entry.header.get("keep") else ""
+        terminal.say(f"Recall of report {entry.header['recalls']}{keep}")
+        for office, said in offices.items():
+            terminal.say(f"  {office}: {f'confirmed, {said.at}' if said else 'has not confirmed'}")
+    return 0
 
 
 async def _send_now(member: Member, outbox: Outbox, entry: Entry) -> None:

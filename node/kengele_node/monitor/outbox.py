@@ -63,6 +63,8 @@ class Entry:
     receipt: bytes | None = field(default=None, repr=False)
     code: str = ""
     """Why it was refused."""
+    header: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """The claims that the hub has read, once accepted: a recall repeats them."""
 
 
 class Outbox:
@@ -201,13 +203,14 @@ class Outbox:
                 "UPDATE entries SET next_try = ? WHERE state = 'waiting' AND next_try > ?", (now, now + longest)
             )
 
-    def accepted(self, name: str, receipt: bytes) -> None:
-        """Keeps the verified ``receipt`` and drops envelope and draft; the draft stays if its author wanted to."""
+    def accepted(self, name: str, receipt: bytes, header: Mapping[str, Any] | None = None) -> None:
+        """Keeps the verified ``receipt`` and the ``header``'s claims, and drops envelope and draft; the draft stays if
+        its author wanted to."""
         with self._store.transaction() as connection:
             entry = self._waiting(connection, name)
             if entry is None:
                 return
-            body = _kept(entry) | {"receipt": b64u(receipt)}
+            body = _kept(entry) | {"receipt": b64u(receipt), "header": dict(header or {})}
             if not entry.keep_text:
                 del body["draft"]
             self._write(connection, name, "kept" if entry.keep_text else "accepted", body)
@@ -311,6 +314,7 @@ class Outbox:
             body["keep"],
             None if receipt is None else unb64u(receipt),
             body.get("code", ""),
+            body.get("header", {}),
         )
 
 

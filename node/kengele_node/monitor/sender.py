@@ -32,6 +32,7 @@ from kengele_schemas.trust import Trusted
 
 from .compose import plan_report, seal_report
 from .outbox import Entry, Outbox
+from .recalling import is_recall, read_intent
 
 WINDOW: Final = 16
 """Reports under way at once."""
@@ -188,7 +189,7 @@ class Sender:
         self._line_failures = 0
         receipt = await self._read(answer, hashlib.sha256(entry.envelope).digest())
         if receipt.accepted:
-            self._outbox.accepted(entry.name, answer)
+            self._outbox.accepted(entry.name, answer, parse(entry.envelope).claims)
         elif not _temporary(receipt.code):
             self._outbox.refused(entry.name, receipt.code, answer)
         return receipt
@@ -247,6 +248,12 @@ class Sender:
             return entry
         now = datetime.fromtimestamp(self._clock(), UTC)
         try:
+            if is_recall(entry.draft):
+                intent = read_intent(entry.draft)
+                readers, id_ = intent.readers(known, now.date()), entry.report_id
+                return self._outbox.reseal(
+                    entry.name, readers, lambda counters: intent.seal(id_, readers, known, self._key, counters)
+                )
             plan = plan_report(parse_draft(entry.draft), known, kid=self._kid, report_id=entry.report_id, now=now)
             return self._outbox.reseal(
                 entry.name, plan.offices, lambda counters: seal_report(plan, self._key, counters)

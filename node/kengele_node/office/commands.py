@@ -23,8 +23,9 @@ from kengele_schemas.errors import Damaged, Malformed, Refused, Unreachable
 from kengele_schemas.keys import HYBRID, X25519, OpeningKey
 from kengele_schemas.sealing import open_envelope, reassemble
 
+from .confirmer import Confirmer
 from .desk import Desk, Received
-from .inbox import Arrival, Aside, Inbox, Item, Lost, Marker
+from .inbox import Arrival, Aside, Inbox, Item, Lost, Marker, Tombstone
 from .witness import PACE, Memory, Seen, Witness, open_memory
 
 _STORE: Final = "inbox.db"
@@ -115,6 +116,18 @@ def open_inbox(member: Member) -> Inbox:
     return Inbox(member.home / _STORE, member.vault.rows("inbox"))
 
 
+def open_desk(session: Session, inbox: Inbox) -> Desk:
+    """The desk of the office whose line ``session`` is, which confirms what it obeys."""
+    member = session.member
+    desk = Desk(session, inbox, member.id, member.opening_keys, member.nkey.public)
+    confirmer = Confirmer(session, inbox, member.id, member.key, member.nkey.public)
+    confirmer.told = lambda error: terminal.note(
+        f"A recall could not be confirmed ({error.code}). {error.sentence} {error.mend}"
+    )
+    desk.confirm = confirmer.confirm
+    return desk
+
+
 def _init(args: argparse.Namespace) -> int:
     if _OFFICE.fullmatch(args.id) is None:
         raise Malformed("malformed", "This is not an office's id.", "Use small letters, digits and hyphens.")
@@ -146,7 +159,7 @@ async def _serve(args: argparse.Namespace, member: Member) -> int:
     inbox, memory = open_inbox(member), _memory(member)
     try:
         async with member.session(15) as session:
-            desk = Desk(session, inbox, member.id, member.opening_keys, member.nkey.public)
+            desk = open_desk(session, inbox)
             desk.told = lambda item: _told(args, item)
             if memory is not None:
                 desk.watch = _witness_of(session, memory).watch
@@ -223,6 +236,8 @@ def _told(args: argparse.Namespace, item: Received) -> None:
     if isinstance(item, Arrival):
         if args.json:
             terminal.emit(document(item))
+        elif item.header.recalls:
+            terminal.say(_recall(item))
         else:
             terminal.say(_line(item))
     elif isinstance(item, Aside):
@@ -247,6 +262,23 @@ def _line(arrival: Arrival) -> str:
     return f"{first}  {tlp.label(header.tlp)}{flags}\n  {header.id}  ({opened})\n  {summary}"
 
 
+def _recall(arrival: Arrival) -> str:
+    header = arrival.header
+    stays = f"of it stay: {', '.join(header.keep)}" if header.keep else "its text and keys are destroyed"
+    reason = document(arrival).get("handling", {}).get("wishes", {}).get("text", "")
+    said = f"Report {header.recalls} was recalled by its author; {stays}."
+    return f"{said}\n  {reason}" if reason else said
+
+
+def _gone(args: argparse.Namespace, gone: Tombstone) -> None:
+    day = datetime.fromtimestamp(gone.recalled, UTC).date().isoformat()
+    if args.json:
+        told = {"id": gone.id, "kid": gone.author, "recalled": day, "reason": gone.reason, "flags": ["recalled"]}
+        terminal.emit(told)
+    else:
+        terminal.say(f"{day}  {gone.id}  recalled by its author" + (f"\n  {gone.reason}" if gone.reason else ""))
+
+
 def _show(args: argparse.Namespace) -> int:
     member = _open(args)
     inbox = open_inbox(member)
@@ -259,6 +291,8 @@ def _show(args: argparse.Namespace) -> int:
         for item in found:
             if isinstance(item, Lost):
                 terminal.note(f"Item {item.number} of the inbox is damaged and cannot be read.")
+            elif isinstance(item, Tombstone):
+                _gone(args, item)
             elif args.sd_jwt and args.id:
                 terminal.say(_sd_jwt(item, member))
             elif args.json:

@@ -28,7 +28,7 @@ from kengele_schemas.report import parse_compartment, parse_header
 from kengele_schemas.sealing import open_envelope
 from kengele_schemas.trust import Trusted
 
-from .inbox import MAX_COUNTER, Arrival, Aside, Inbox, Lost, Marker
+from .inbox import MAX_COUNTER, Arrival, Aside, Inbox, Lost, Marker, Tombstone
 
 Received = Arrival | Marker | Aside
 
@@ -81,7 +81,7 @@ def receive(data: bytes, trusted: Trusted, *, office: str, keys: Sequence[Openin
     try:
         monitor.standing(header.area, today, trusted.areas)
     except Refused as error:
-        if error.code == "out-of-scope":
+        if error.code == "out-of-scope" and header.kind == "report":
             raise
         flags = (error.code,)
     contents = {name: parse_compartment(name, value) for name, value in opened.contents.items()}
@@ -104,6 +104,8 @@ class Desk:
     """Called with each item that is new, once it is stored."""
     watch: Callable[[Trusted], Awaitable[None]]
     """Called whenever the rules were looked at, at the start and then every quarter of an hour."""
+    confirm: Callable[[], Awaitable[None]]
+    """Called after each look into the feed: recalls that were obeyed are to be confirmed."""
     trusted: Trusted | None
     """The rules it goes by; fetched before anything is taken."""
 
@@ -121,6 +123,7 @@ class Desk:
     ) -> None:
         self.told = lambda _: None
         self.watch = _not_watching
+        self.confirm = _not_confirming
         self.trusted = None
         self._session = session
         self._inbox = inbox
@@ -147,6 +150,7 @@ class Desk:
                 patience = 0 if until_empty else _PATIENCE
                 deliveries = await self._session.link.fetch(self._stream, self._consumer, self._batch, patience)
                 await self._take(deliveries, known)
+                await self.confirm()
                 failures = 0
             except (Unreachable, NotAdmitted):
                 if until_empty:
@@ -192,9 +196,18 @@ class Desk:
     def _judge(self, data: bytes, known: Trusted) -> Received:
         today = datetime.fromtimestamp(self._clock(), UTC).date()
         try:
-            return receive(data, known, office=self._office, keys=self._keys, today=today)
+            item = receive(data, known, office=self._office, keys=self._keys, today=today)
         except KengeleError as error:
             return Aside(data, error.code)
+        if isinstance(item, Arrival) and item.header.recalls and self._foreign(item.header.recalls, item.header.kid):
+            return Aside(data, "not-the-author")
+        return item
+
+    def _foreign(self, report_id: str, kid: str) -> bool:
+        """Whether all that is here under this id is another author's."""
+        found = [item for item in self._inbox.find(report_id) if not isinstance(item, Lost)]
+        authors = {item.author if isinstance(item, Tombstone) else item.arrival.header.kid for item in found}
+        return bool(authors) and kid not in authors
 
     def _reconsider(self, known: Trusted) -> None:
         after = 0
@@ -209,6 +222,10 @@ class Desk:
 
 
 async def _not_watching(_: Trusted) -> None:
+    pass
+
+
+async def _not_confirming() -> None:
     pass
 
 

@@ -1,5 +1,7 @@
 """The inbox: what an office received, each report once, and what should have come but did not.
 
+What an author recalled is destroyed here, whichever comes first, and a tombstone stays.
+
 Nothing on the disk tells what was reported, by whom or from where; of the authors' numbering only the numbers show.
 
     >>> new = inbox.keep([arrival, marker, aside], now=now)
@@ -12,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -19,20 +22,31 @@ from typing import Any, Final, NamedTuple
 from pydantic import BaseModel
 
 from kengele_node.rows import RowCipher, Store
+from kengele_schemas.compartments import HANDLING, names
 from kengele_schemas.encoding import b64u, dumps, loads, unb64u
+from kengele_schemas.envelope import assemble, parse
 from kengele_schemas.errors import Damaged, Malformed
+from kengele_schemas.recall import left
 from kengele_schemas.report import Header, parse_compartment, parse_header
 
 _SCHEMA: Final = """
 CREATE TABLE reports (
   number INTEGER PRIMARY KEY AUTOINCREMENT, name BLOB UNIQUE NOT NULL, id BLOB NOT NULL, body BLOB NOT NULL);
 CREATE INDEX ids ON reports (id);
-CREATE TABLE recalls (id BLOB PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE recalls (
+  name BLOB PRIMARY KEY, target BLOB NOT NULL, confirmed INTEGER NOT NULL DEFAULT 0, body BLOB NOT NULL) WITHOUT ROWID;
+CREATE INDEX targets ON recalls (target);
 CREATE TABLE authors (
   name BLOB PRIMARY KEY, last INTEGER NOT NULL, withheld INTEGER NOT NULL, body BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE gaps (author BLOB, first INTEGER, last INTEGER, PRIMARY KEY (author, first)) WITHOUT ROWID;
 CREATE TABLE markers (name BLOB PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE asides (number INTEGER PRIMARY KEY AUTOINCREMENT, name BLOB UNIQUE NOT NULL, body BLOB NOT NULL)
+"""
+_SECOND: Final = """
+DROP TABLE recalls;
+CREATE TABLE recalls (
+  name BLOB PRIMARY KEY, target BLOB NOT NULL, confirmed INTEGER NOT NULL DEFAULT 0, body BLOB NOT NULL) WITHOUT ROWID;
+CREATE INDEX targets ON recalls (target)
 """
 MAX_COUNTER: Final = 2**53
 _MAX_BODY: Final = 8 << 20
@@ -77,13 +91,32 @@ class Item:
     """A stored arrival; ``received`` in Unix seconds.
 
     Further flags: ``id-twice``, ``number-twice`` (another report with the same id, or the same number of the same
-    author, came before) and ``recalled`` (by its own author).
+    author, came before) and ``narrowed`` (its author took a part of it back).
     """
 
     number: int
     received: float
     arrival: Arrival
     flags: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Tombstone:
+    """What is left of a report that its author recalled; ``recalled`` (Unix seconds) is when the recall came."""
+
+    number: int
+    recalled: float
+    id: str
+    author: str
+    reason: str | None = field(default=None, repr=False)
+
+
+class Unconfirmed(NamedTuple):
+    """A recall that was obeyed and of which the hub has not got the confirmation yet; ``name`` is the inbox's own."""
+
+    name: bytes
+    report: str
+    recall: bytes
 
 
 class Lost(NamedTuple):
@@ -114,7 +147,7 @@ class Inbox:
     """
 
     def __init__(self, path: Path, rows: RowCipher) -> None:
-        self._store = Store(path, _SCHEMA)
+        self._store = Store(path, _SCHEMA, _SECOND)
         self._rows = rows
 
     def close(self) -> None:
@@ -135,11 +168,11 @@ class Inbox:
             connection.execute("DELETE FROM asides WHERE number = ?", (aside.number,))
             return self._keep(connection, arrival, aside.received)
 
-    def items(self, limit: int = 100, *, before: int | None = None) -> list[Item | Lost]:
+    def items(self, limit: int = 100, *, before: int | None = None) -> list[Item | Tombstone | Lost]:
         """The latest reports first; ``before`` is the last number of the page already seen."""
         return self._items("number < ? ORDER BY number DESC LIMIT ?", before if before is not None else 1 << 62, limit)
 
-    def find(self, report_id: str) -> list[Item | Lost]:
+    def find(self, report_id: str) -> list[Item | Tombstone | Lost]:
         """The report with this id; several only if an author, or whoever has the author's key, gave an id twice."""
         return self._items("id = ? ORDER BY number", self._rows.blind(f"id/{report_id}"))
 
@@ -189,6 +222,26 @@ class Inbox:
         with self._store.transaction() as connection:
             connection.execute("DELETE FROM asides WHERE number = ?", (number,))
 
+    def unconfirmed(self) -> list[Unconfirmed]:
+        """The recalls that were obeyed and are still to be confirmed."""
+        with self._store.reading() as connection:
+            rows = connection.execute("SELECT name, body FROM recalls WHERE confirmed = 0").fetchall()
+        found = []
+        for name, sealed in rows:
+            with suppress(Damaged):
+                body = self._open(_sealed_under("recall", name), sealed)
+                found.append(Unconfirmed(name, body["recalls"], unb64u(body["digest"])))
+        return found
+
+    def confirmed(self, name: bytes) -> None:
+        """The hub has the confirmation of the recall with this name."""
+        with self._store.transaction() as connection:
+            connection.execute("UPDATE recalls SET confirmed = 1 WHERE name = ?", (name,))
+
+    def scrub(self) -> None:
+        """Nothing of what was recalled is on the disk when this returns, as far as the disk lets a program say so."""
+        self._store.scrub()
+
     def _keep(self, connection: sqlite3.Connection, item: Arrival | Marker | Aside, now: float) -> bool:
         if isinstance(item, Arrival):
             return self._keep_arrival(connection, item, now)
@@ -207,16 +260,21 @@ class Inbox:
         name = self._rows.blind(f"report/{arrival.digest.hex()}")
         if connection.execute("SELECT 1 FROM reports WHERE name = ?", (name,)).fetchone():
             return False
+        if header.recalls is not None:
+            return self._keep_recall(connection, name, arrival, now)
         id_ = self._rows.blind(f"id/{header.id}")
         flags = list(arrival.flags)
         if connection.execute("SELECT 1 FROM reports WHERE id = ?", (id_,)).fetchone():
             flags.append("id-twice")
         author = self._author(connection, header.kid)
-        if arrival.counter is not None and not _count(connection, author, arrival.counter):
+        recalls = self._recalls(connection, header.kid, header.id)
+        counted = arrival.counter is not None and _count(connection, author, arrival.counter)
+        if arrival.counter is not None and not counted:
             flags.append("number-twice")
-        if header.recalls is not None:
-            recalled = self._rows.blind(f"recall/{header.kid}/{header.recalls}")
-            connection.execute("INSERT OR IGNORE INTO recalls VALUES (?)", (recalled,))
+        if counted and any(recall.get("absent") for recall in recalls):
+            connection.execute("UPDATE authors SET withheld = withheld - 1 WHERE name = ?", (author,))
+        if recalls and not left(recall["keep"] for recall in recalls):
+            return False  # its tombstone is there already
         body = {
             "at": now,
             "data": b64u(arrival.data),
@@ -231,7 +289,93 @@ class Inbox:
             "flags": flags,
         }
         sealed = self._seal(_sealed_under("report", name), body)
-        return _insert(connection, "INSERT INTO reports (name, id, body) VALUES (?, ?, ?)", name, id_, sealed)
+        new = _insert(connection, "INSERT INTO reports (name, id, body) VALUES (?, ?, ?)", name, id_, sealed)
+        if recalls:
+            self._obey(connection, header.kid, header.id, recalls)
+        return new
+
+    def _keep_recall(self, connection: sqlite3.Connection, name: bytes, recall: Arrival, now: float) -> bool:
+        kid, recalled = recall.header.kid, recall.header.recalls or ""
+        if connection.execute("SELECT 1 FROM recalls WHERE name = ?", (name,)).fetchone():
+            return False
+        author = self._author(connection, kid)
+        if recall.counter is not None:
+            _count(connection, author, recall.counter)
+        wishes = getattr(recall.contents.get("handling"), "wishes", None)
+        body: dict[str, Any] = {
+            "kid": kid,
+            "recalls": recalled,
+            "digest": b64u(recall.digest),
+            "keep": recall.header.keep,
+            "at": now,
+            "reason": wishes.text if wishes else None,
+        }
+        before = self._recalls(connection, kid, recalled)
+        there = self._obey(connection, kid, recalled, [*before, body])
+        if not there and not before:
+            # A number that never came is explained by the recall, unless what it recalls comes all the same.
+            body["absent"] = True
+            connection.execute("UPDATE authors SET withheld = withheld + 1 WHERE name = ?", (author,))
+        if not there and not left(one["keep"] for one in (*before, body)):
+            grave = self._rows.blind(f"gone/{kid}/{recalled}")
+            row = (grave, self._rows.blind(f"id/{recalled}"), self._seal(_sealed_under("report", grave), _grave(body)))
+            connection.execute("INSERT INTO reports (name, id, body) VALUES (?, ?, ?)", row)
+        self._forget_asides(connection, kid, recalled)
+        target, sealed = self._target(kid, recalled), self._seal(_sealed_under("recall", name), body)
+        statement = "INSERT INTO recalls (name, target, body) VALUES (?, ?, ?)"
+        return _insert(connection, statement, name, target, sealed)
+
+    def _obey(
+        self, connection: sqlite3.Connection, kid: str, report_id: str, recalls: Sequence[Mapping[str, Any]]
+    ) -> bool:
+        """Leaves of the report only what its author's ``recalls`` leave; whether it is, or was, here."""
+        stays = names(left(recall["keep"] for recall in recalls))
+        blind = self._rows.blind(f"id/{report_id}")
+        there = False
+        for number, name, sealed in connection.execute(
+            "SELECT number, name, body FROM reports WHERE id = ?", (blind,)
+        ).fetchall():
+            under = _sealed_under("report", name)
+            try:
+                body = dict(self._open(under, sealed))
+            except Damaged:
+                body = {"header": {"kid": kid}, "contents": {}}  # what cannot be read cannot be looked through either
+            if (body.get("gone") or body["header"])["kid"] != kid:
+                continue
+            there = True
+            if "gone" in body:
+                continue
+            rest = {part: value for part, value in body["contents"].items() if part in stays}
+            if not rest.keys() - {HANDLING}:
+                body = _grave(recalls[-1])
+            elif rest != body["contents"]:
+                body |= {"contents": rest, "data": b64u(_stripped(unb64u(body["data"]), stays)), "narrowed": True}
+            else:
+                continue
+            connection.execute("UPDATE reports SET body = ? WHERE number = ?", (self._seal(under, body), number))
+        return there
+
+    def _forget_asides(self, connection: sqlite3.Connection, kid: str, report_id: str) -> None:
+        """What was set aside and says that it is the recalled report goes as well: a key may turn up that opens it."""
+        for number, name, sealed in connection.execute("SELECT number, name, body FROM asides").fetchall():
+            with suppress(Damaged, Malformed):
+                claims = parse(unb64u(self._open(_sealed_under("aside", name), sealed)["data"])).claims
+                if (claims.get("id"), claims.get("kid")) == (report_id, kid):
+                    connection.execute("DELETE FROM asides WHERE number = ?", (number,))
+
+    def _recalls(self, connection: sqlite3.Connection, kid: str, report_id: str) -> list[Mapping[str, Any]]:
+        rows = connection.execute("SELECT name, body FROM recalls WHERE target = ?", (self._target(kid, report_id),))
+        found: list[Mapping[str, Any]] = []
+        for name, sealed in rows.fetchall():
+            try:
+                found.append(self._open(_sealed_under("recall", name), sealed))
+            except Damaged:
+                # How much it took cannot be read any more: everything, then.
+                found.append({"kid": kid, "recalls": report_id, "keep": None, "at": 0, "reason": None})
+        return found
+
+    def _target(self, kid: str, report_id: str) -> bytes:
+        return self._rows.blind(f"recall/{kid}/{report_id}")
 
     def _author(self, connection: sqlite3.Connection, kid: str) -> bytes:
         name = self._rows.blind(f"author/{kid}")
@@ -239,25 +383,25 @@ class Inbox:
         connection.execute("INSERT OR IGNORE INTO authors VALUES (?, 0, 0, ?)", (name, sealed))
         return name
 
-    def _items(self, clause: str, *values: object) -> list[Item | Lost]:
+    def _items(self, clause: str, *values: object) -> list[Item | Tombstone | Lost]:
         with self._store.reading() as connection:
             rows = connection.execute(
                 f"SELECT number, name, body FROM reports WHERE {clause}",  # noqa: S608
                 values,
             ).fetchall()
-            return [self._item(connection, *row) for row in rows]
+            return [self._item(*row) for row in rows]
 
-    def _item(self, connection: sqlite3.Connection, number: int, name: bytes, sealed: bytes) -> Item | Lost:
+    def _item(self, number: int, name: bytes, sealed: bytes) -> Item | Tombstone | Lost:
         try:
             body = self._open(_sealed_under("report", name), sealed)
+            if "gone" in body:
+                gone = body["gone"]
+                return Tombstone(number, gone["at"], gone["id"], gone["kid"], gone["reason"])
             header = parse_header(body["header"])
             contents = {part: parse_compartment(part, value) for part, value in body["contents"].items()}
         except (Damaged, Malformed):
             return Lost(number)
-        flags = tuple(body["flags"])
-        recalled = self._rows.blind(f"recall/{header.kid}/{header.id}")
-        if connection.execute("SELECT 1 FROM recalls WHERE id = ?", (recalled,)).fetchone():
-            flags += ("recalled",)
+        flags = tuple(body["flags"]) + (("narrowed",) if "narrowed" in body else ())
         arrival = Arrival(
             unb64u(body["data"]),
             unb64u(body["digest"]),
@@ -275,6 +419,18 @@ class Inbox:
     def _open(self, name: str, sealed: bytes) -> Mapping[str, Any]:
         body: Mapping[str, Any] = loads(self._rows.open(name, sealed), max_bytes=_MAX_BODY, max_depth=_MAX_DEPTH)
         return body
+
+
+def _grave(recall: Mapping[str, Any]) -> dict[str, Any]:
+    gone = {"id": recall["recalls"], "kid": recall["kid"], "at": recall["at"], "reason": recall["reason"]}
+    return {"gone": gone}
+
+
+def _stripped(data: bytes, stays: Sequence[str]) -> bytes:
+    """The envelope with those ciphertexts only; the author's signature still holds."""
+    envelope = parse(data)
+    kept = {name: text for name, text in envelope.ciphertexts.items() if name in stays}
+    return assemble(envelope.protected, envelope.payload, envelope.signature, kept, envelope.wraps)
 
 
 def _sealed_under(what: str, name: object) -> str:

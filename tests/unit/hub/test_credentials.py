@@ -101,9 +101,9 @@ def test_the_templates_allow_the_names_that_the_subjects_module_spells() -> None
         f"$JS.ACK._.{credentials.account_hash(ACCOUNTS.hub.public)}.{subjects.feed_stream(NKEY)}.{NKEY}.>",
     }
     both = {subjects.reports_submit(NKEY), subjects.trust_get(NKEY)}
-    assert own("monitor") == both
+    assert own("monitor") == both | {subjects.recalls_status(NKEY)}
     witness = {subjects.audit_get(NKEY), subjects.audit_cosign(NKEY)}
-    assert own("office") == both | feed | witness
+    assert own("office") == both | feed | witness | {subjects.recalls_confirm(NKEY)}
     desk = (subjects.trust_get, subjects.publish_metadata, subjects.board_ask, subjects.audit_get)
     assert own("coordinator") == {name(NKEY) for name in desk}
     assert own("joiner") == {subjects.CREDENTIAL_REQUESTS}

@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 
 from kengele_hub import delivery as delivery_module
 from kengele_hub import jetstream
-from kengele_hub.delivery import CONSUMER, Delivery
+from kengele_hub.delivery import CONSUMER, ROUTED, Delivery
 from kengele_hub.errors import StorageFull
 from kengele_hub.ledger import Entry, join, split
 from kengele_schemas import subjects
@@ -47,7 +47,7 @@ async def accepted(hub: Hub, *reports: bytes) -> list[str]:
 
 async def pulled(hub: Hub) -> list[Msg]:
     """What the router's consumer hands out; it stays unacknowledged."""
-    await jetstream.ensure_consumer(hub.nc, subjects.LEDGER, CONSUMER, only=subjects.LEDGER_REPORTS)
+    await jetstream.ensure_consumer(hub.nc, subjects.LEDGER, CONSUMER, only=ROUTED)
     return await jetstream.pull(hub.nc, subjects.LEDGER, CONSUMER, 200, 1)
 
 
@@ -160,7 +160,7 @@ def test_what_a_dead_worker_held_is_delivered_by_another_once(tmp_path: Path, mo
 
     async def claim(hub: Hub) -> None:
         await accepted(hub, *(hub.roster.sealed() for _ in range(4)))
-        await jetstream.ensure_consumer(hub.nc, subjects.LEDGER, CONSUMER, ack_wait=1, only=subjects.LEDGER_REPORTS)
+        await jetstream.ensure_consumer(hub.nc, subjects.LEDGER, CONSUMER, ack_wait=1, only=ROUTED)
         held = await jetstream.pull(hub.nc, subjects.LEDGER, CONSUMER, 200, 1)
         await deliver(hub, held[:2])
         async with hub.another() as other, other.running("delivery"):

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kengele_hub.intake import ACCEPTED, Examined, Quota, Standing, examine, leaf_of
+from kengele_hub.intake import ACCEPTED, Examined, Quota, Standing, examine, leaf_of, recall_leaf
 from kengele_schemas.compartments import ALL_BITS, bitmap
 from kengele_schemas.encoding import b64u, dumps, unb64u
 from kengele_schemas.envelope import MAX_ENVELOPE, MAX_READERS, parse, strip
@@ -47,6 +47,10 @@ def resigned(payload: Callable[[bytes], bytes], data: bytes = GOOD) -> bytes:
 
 def claims(**changed: Any) -> bytes:
     return resigned(lambda payload: dumps(json.loads(payload) | changed))
+
+
+def recall(**changed: Any) -> bytes:
+    return claims(kind="recall", recalls="A" * 22, **changed)
 
 
 def outer(**changed: Any) -> bytes:
@@ -102,7 +106,11 @@ CASES = {
     "a severity there is not": Case("malformed", claims(severity=6)),
     "a category there is not": Case("malformed", claims(categories=["gossip"])),
     "a day that is none": Case("malformed", claims(day="2026-02-30")),
-    "a recall, which is not taken yet": Case("malformed", report(kind="recall", recalls="A" * 22)),
+    "a recall of nothing": Case("malformed", claims(kind="recall")),
+    "a report that says what may stay": Case("malformed", claims(keep=["summary"])),
+    "a recall that keeps handling alone": Case("malformed", recall(keep=["handling"])),
+    "a recall that keeps one part twice": Case("malformed", recall(keep=["place"] * 2)),
+    "a recall that keeps nothing by name": Case("malformed", recall(keep=[])),
     "more readers than the format has": Case("malformed", header(w=[[one, "X25519", "A" * 430] for one in MANY])),
     "the largest there is, and no report": Case("malformed", b"{" + b" " * (MAX_ENVELOPE - 2) + b"}"),
     "one byte more than the largest": Case("oversized", b"{" + b" " * (MAX_ENVELOPE - 1) + b"}"),
@@ -176,7 +184,7 @@ def test_each_input_gets_its_code(sentence: str) -> None:
 
 def test_the_table_has_every_code_that_intake_gives() -> None:
     # The others are the worker's to find out, or, over-quota, in tests of their own.
-    elsewhere = {"id-conflict", "storage-full", "hub-unavailable", "over-quota"}
+    elsewhere = {"id-conflict", "nothing-to-recall", "storage-full", "hub-unavailable", "over-quota"}
     assert {case.code for case in CASES.values()} == set(CODES) - elsewhere
 
 
@@ -339,11 +347,25 @@ def test_an_envelope_of_whatever_parts_is_answered_and_not_accepted(
     assert examined(outer(**{name: text})).code in CODES.keys() - {ACCEPTED}
 
 
-NAMES = ("v", "id", "kid", "kind", "area", "categories", "severity", "day", "day_precision", "tlp", "pol", "recalls")
+NAMES = (
+    "v",
+    "id",
+    "kid",
+    "kind",
+    "area",
+    "categories",
+    "severity",
+    "day",
+    "day_precision",
+    "tlp",
+    "pol",
+    "recalls",
+    "keep",
+)
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.sampled_from((*NAMES, "_sd", "_sd_alg", "ctr", "...", "x")), JSON)
+@given(st.sampled_from((*NAMES, "recalls", "keep", "_sd", "_sd_alg", "ctr", "...", "x")), JSON)
 def test_a_member_may_sign_what_he_likes_and_stops_nothing(name: str, value: Any) -> None:
     found = examined(claims(**{name: value}))
     assert found.code in CODES
@@ -358,6 +380,26 @@ def test_a_member_may_sign_what_he_likes_and_stops_nothing(name: str, value: Any
 def test_no_day_is_too_far_off_to_be_answered(day: date) -> None:
     late = day > DAY + timedelta(days=1)
     assert examined(claims(day=day.isoformat())).code == ("future-dated" if late else ACCEPTED)
+
+
+def test_a_recall_passes_where_a_report_no_longer_would() -> None:
+    # Rules that hold no longer, an area that is no longer hers: what takes away only is not held up by either.
+    assert examined(recall(keep=["account", "summary"])).code == ACCEPTED
+    assert examined(recall(area="SD-KH")).code == ACCEPTED
+    assert examined(recall(pol=0)).code == ACCEPTED
+
+
+def test_a_recall_is_told_to_those_who_were_given_something_and_to_no_one_else() -> None:
+    found, leaf = examined(recall()), read_leaf(examined(GOOD).leaf)
+    given = [(office, 0b11 if office == "council" else 0, 0, ()) for office, _, _, _ in leaf.decisions]
+    recalled = leaf.model_copy(update={"decisions": tuple(given)})
+    made = recall_leaf(found, ROSTER.kid("osh"), recalled, ROSTER.trusted(), NOW)
+    assert made is not None
+    told = read_leaf(made)
+    assert (told.kind, told.recalls) == ("recall", leaf.digest)
+    assert {office: bits for office, bits, _, _ in told.decisions} == {"council": 1, "unrcca": 0}
+    assert recall_leaf(found, ROSTER.kid("batken"), recalled, ROSTER.trusted(), NOW) is None
+    assert recall_leaf(found, ROSTER.kid("osh"), told, ROSTER.trusted(), NOW) is None
 
 
 # --- the quota --------------------------------------------------------------------------------------------------------

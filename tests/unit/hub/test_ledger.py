@@ -28,7 +28,7 @@ from kengele_testing.server import running_broker
 KEY = new_signing_key()
 PUBLIC = bytes(KEY.verify_key)
 LOG = "kengele/test"
-RECORD = 52
+RECORD = 68
 """Bytes of a row of the cache: id, leaf's hash, check."""
 
 
@@ -416,7 +416,9 @@ SPOILT: dict[str, Callable[[bytes], bytes]] = {
 def test_whatever_became_of_the_cache_the_ledger_is_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def claim(nc: Client) -> None:
         made = await ledger(nc, tmp_path / "cache")
-        entries = [report() if number % 3 else note() for number in range(20)]
+        entries = [report() if number % 3 else note() for number in range(18)]
+        recalled = id_of(entries[1])
+        entries += [note()._replace(subject=subjects.ledger_recall(recalled, id_of(report()))) for _ in range(2)]
         await made.append(entries)
         good = (tmp_path / "cache").read_bytes()
         assert len(good) == 20 * RECORD
@@ -428,6 +430,8 @@ def test_whatever_became_of_the_cache_the_ledger_is_the_same(tmp_path: Path, mon
             for index, entry in enumerate(entries):
                 if entry.subject.startswith("ledger.report."):
                     assert again.place_of(id_of(entry)) == index, what
+            assert again.recalls_of(recalled) == (18, 19), what
+            assert again.recalls_of(id_of(entries[2])) == (), what
             assert path.read_bytes() == good, what
 
     run(tmp_path, claim)

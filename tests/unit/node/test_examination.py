@@ -9,12 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kengele_node.audit.examination import Examination
+from kengele_node.audit.query import Query, lines
 from kengele_schemas.checkpoint import Checkpoint, verify_checkpoint
 from kengele_schemas.encoding import canonical, loads
 from kengele_schemas.errors import Untrusted
-from kengele_schemas.leaves import members
+from kengele_schemas.leaves import ConfirmedLeaf, members, read_entry
 from kengele_schemas.receipt import Leaf
-from kengele_testing.log import DOCUMENTS, LOG, Log, narrowed, report, version
+from kengele_testing.log import DOCUMENTS, LOG, Log, digest, narrowed, report, version
 from kengele_testing.values import HUB, grant
 
 WITHOUT = {**DOCUMENTS, "policy.json": {"v": 1, "version": 2, "rules": []}}
@@ -50,6 +51,32 @@ def test_a_log_that_makes_sense_holds_and_is_counted() -> None:
     found.complete(signed(log))
     assert found.counts == {"trust": 3, "report": 5, "narrowed": 1}
     assert found.last == 3
+
+
+def recall(number: int) -> bytes:
+    """The leaf of a recall of report ``number``."""
+    return report(100 + number, kind="recall", recalls=digest(number), decisions=(("unrcca", 1, 126, ()),))
+
+
+def confirmed(number: int, **changes: Any) -> bytes:
+    """The leaf of UNRCCA's word that it obeyed the recall of report ``number``."""
+    said = {"salt": "A" * 22, "digest": digest(100 + number), "bytes": digest(0), "office": "unrcca", **changes}
+    return ConfirmedLeaf(at="2026-11-24T12:00:00Z", **said).canonical()
+
+
+def test_recalls_and_what_offices_confirmed_belong_to_the_log() -> None:
+    log = Log.holding([*GOOD, recall(1), confirmed(1)])
+    found = examined(*log.leaves)
+    found.complete(signed(log))
+    assert (found.counts["recall"], found.counts["confirmed"]) == (1, 1)
+    told = [Query(report=digest(1)).answer(at, read_entry(leaf)) for at, leaf in enumerate(log.leaves)]
+    (last,) = [one for one in told if one and one["kind"] == "recall"]
+    assert (last["recalls"], lines(last)[1:]) == (digest(1), ["    told to unrcca"])
+    answer = Query(office="unrcca").answer(len(GOOD) + 1, read_entry(log.leaves[-1]))
+    assert answer is not None
+    assert "unrcca confirmed the recall" in lines(answer)[0]
+    for other in (Query(office="cso"), Query(rule="grant"), Query(policy=1), Query(report=digest(1))):
+        assert other.answer(0, read_entry(log.leaves[-1])) is None
 
 
 @pytest.mark.parametrize(("number", "documents"), [(1, DOCUMENTS), (2, WITHOUT), (3, OTHER)])
@@ -94,6 +121,10 @@ def changed(leaf: bytes, **members_: Any) -> bytes:
         ("a report twice", [*GOOD, report(1, policy=3)], "report-twice"),
         ("narrowing a report that is not there", [*GOOD, narrowed(9)], "unknown-report"),
         ("narrowing before the report", [*version(1), narrowed(1), report(1)], "unknown-report"),
+        ("recalling a report that is not there", [*GOOD, recall(9)], "unknown-report"),
+        ("confirming a recall that is not there", [*GOOD, confirmed(9)], "unknown-report"),
+        ("confirming what is no recall", [*GOOD, confirmed(1, digest=digest(1))], "unknown-report"),
+        ("an office's word that was never admitted", [*GOOD, recall(1), confirmed(1, office="x1")], "unknown-office"),
         ("rules that were not in force yet", [*version(1), report(1, policy=2)], "unknown-policy"),
         (
             "a rule that nobody signed",
@@ -127,7 +158,7 @@ def test_no_entry_can_be_rewritten_dropped_doubled_or_moved_unnoticed(data: st.D
     at = data.draw(st.integers(0, len(leaves) - 1))
     what = data.draw(st.sampled_from(["rewrite", "drop", "double", "move"]))
     if what == "rewrite":
-        leaves[at] = changed(leaves[at], salt="A" * 21 + "g")
+        leaves[at] = changed(leaves[at], salt="B" * 21 + "g")
     elif what == "drop":
         del leaves[at]
     elif what == "double":
@@ -153,4 +184,4 @@ def test_a_checkpoint_that_was_seen_before_must_be_of_this_log() -> None:
 
 
 def test_a_leaf_says_nothing_but_digests_ids_and_bits() -> None:
-    assert set(Leaf.model_fields) == {"v", "kind", "salt", "digest", "bytes", "policy", "at", "decisions"}
+    assert set(Leaf.model_fields) == {"v", "kind", "salt", "digest", "bytes", "policy", "at", "decisions", "recalls"}

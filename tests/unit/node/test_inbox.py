@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +12,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kengele_node.office.inbox import MAX_COUNTER, Arrival, Aside, Gaps, Inbox, Item, Lost, Marker
-from kengele_node.rows import RowCipher
+from kengele_node.office.desk import receive
+from kengele_node.office.inbox import _SCHEMA, MAX_COUNTER, Arrival, Aside, Gaps, Inbox, Item, Lost, Marker, Tombstone
+from kengele_node.rows import RowCipher, Store
 from kengele_schemas.encoding import b64u
+from kengele_schemas.envelope import parse
 from kengele_schemas.errors import Damaged
 from kengele_schemas.report import Header, parse_compartment, parse_draft
-from kengele_testing.values import CANARY, KID, canaried
+from kengele_testing.values import CANARY, KEYS, KID, TODAY, canaried, grant, network, report, sealed
 
 ROWS = RowCipher(b"k" * 32, "inbox")
 OTHER = "m-" + "b" * 26
 NOW = 1_780_000_000.0
+OLD = ";".join(statement for statement in _SCHEMA.split(";") if "recalls" not in statement)
 CONTENTS = parse_draft(canaried()).contents()
 
 
@@ -42,6 +46,7 @@ def arrival(
     kid: str = KID,
     report_id: str = "",
     recalls: str | None = None,
+    keep: tuple[Any, ...] | None = None,
     withheld: tuple[str, ...] = (),
     flags: tuple[str, ...] = (),
 ) -> Arrival:
@@ -58,6 +63,7 @@ def arrival(
         tlp="AMBER",
         pol=1,
         recalls=recalls,
+        keep=keep,
     )
     data = f"{CANARY} {name}".encode()
     contents = {part: parse_compartment(part, value) for part, value in CONTENTS.items()}
@@ -137,18 +143,117 @@ def test_what_the_desk_noted_stands_before_what_the_inbox_found(inbox: Inbox) ->
     assert stored(inbox)[0].flags == ("monitor-revoked", "id-twice", "number-twice")
 
 
-@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
-def test_a_recall_marks_its_report_whichever_comes_first(inbox: Inbox, order: tuple[int, int]) -> None:
-    both = (arrival("r1"), arrival("r2", recalls=an_id("r1")))
-    keep(inbox, both[order[0]])
-    keep(inbox, both[order[1]])
-    flags = {item.arrival.header.id: item.flags for item in stored(inbox)}
-    assert flags == {an_id("r1"): ("recalled",), an_id("r2"): ()}
+def recall(name: object, of: object, counter: int | None = None, **changes: Any) -> Arrival:
+    """A recall of the report called ``of``, with a reason and nothing else in it."""
+    made = arrival(name, counter, recalls=an_id(of), **changes)
+    contents = {"handling": parse_compartment("handling", {"wishes": {"text": "Unsafe.", "lang": "en"}})}
+    return replace(made, contents=contents)
 
 
-def test_nobody_recalls_anothers_report(inbox: Inbox) -> None:
-    keep(inbox, arrival("r1"), arrival("r2", kid=OTHER, recalls=an_id("r1")))
-    assert [item.flags for item in stored(inbox)] == [(), ()]
+def gone(inbox: Inbox) -> list[Tombstone]:
+    return [item for item in inbox.items(1000) if isinstance(item, Tombstone)]
+
+
+class TestRecalls:
+    @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+    def test_leave_a_tombstone_whichever_comes_first(self, inbox: Inbox, order: tuple[int, int]) -> None:
+        both = (arrival("r1", 1), recall("r2", "r1", 2))
+        for one in order:
+            keep(inbox, both[one])
+        assert stored(inbox) == []
+        (stone,) = gone(inbox)
+        assert (stone.id, stone.author, stone.recalled, stone.reason) == (an_id("r1"), KID, NOW, "Unsafe.")
+        assert inbox.find(an_id("r1")) == [stone]
+        assert inbox.gaps(KID) == Gaps((), 0)
+
+    def test_destroy_the_text_and_not_only_the_way_to_it(self, tmp_path: Path, inbox: Inbox) -> None:
+        keep(inbox, arrival("r1"), arrival("r2"))
+        with inbox._store.reading() as connection:
+            before = [bytes(row[0]) for row in connection.execute("SELECT body FROM reports ORDER BY number")]
+        keep(inbox, recall("r3", "r1"))
+        inbox.scrub()
+        files = b"".join(file.read_bytes() for file in tmp_path.iterdir())
+        pieces = [before[0][at : at + 32] for at in range(0, len(before[0]) - 32, 256)]
+        assert not any(piece in files for piece in pieces)
+        assert any(before[1][at : at + 32] in files for at in range(0, len(before[1]) - 32, 256))
+
+    def test_of_another_author_take_nothing(self, inbox: Inbox) -> None:
+        keep(inbox, arrival("r1"), recall("r2", "r1", kid=OTHER))
+        assert [item.arrival.header.id for item in stored(inbox)] == [an_id("r1")]
+
+    def test_change_nothing_the_second_time(self, inbox: Inbox) -> None:
+        assert keep(inbox, arrival("r1", 1), recall("r2", "r1", 2), recall("r2", "r1", 2)) == [True, True, False]
+        before = inbox.items()
+        keep(inbox, recall("r3", "r1", 3), arrival("r1", 1))
+        assert inbox.items() == before
+
+    def test_explain_a_number_that_never_came(self, inbox: Inbox) -> None:
+        keep(inbox, recall("r2", "r1", 2))
+        assert (inbox.gaps(KID).missing, inbox.gaps(KID).unexplained) == (((1, 1),), 0)
+        keep(inbox, arrival("r4", 4))
+        assert inbox.gaps(KID).unexplained == 1
+        keep(inbox, arrival("r1", 1))
+        assert inbox.gaps(KID) == Gaps(((3, 3),), 0)
+
+    def test_are_confirmed_each_until_it_is_known(self, inbox: Inbox) -> None:
+        first = recall("r2", "r1")
+        keep(inbox, arrival("r1"), first, recall("r3", "r1"))
+        waiting = {one.recall: one for one in inbox.unconfirmed()}
+        assert waiting[first.digest].report == an_id("r1")
+        assert len(waiting) == 2
+        inbox.confirmed(waiting[first.digest].name)
+        assert [one.recall for one in inbox.unconfirmed()] == [recall("r3", "r1").digest]
+
+    def test_take_what_was_set_aside_as_well(self, inbox: Inbox) -> None:
+        trusted = network(grant())
+        envelopes = {name: sealed(report(), trusted, report_id=an_id(name)) for name in ("r1", "r2")}
+        keep(inbox, *(Aside(data, "cannot-open") for data in envelopes.values()), recall("r3", "r1"))
+        assert [one.data for one in inbox.asides() if isinstance(one, Aside)] == [envelopes["r2"]]
+
+    def test_that_rotted_still_hold(self, inbox: Inbox) -> None:
+        keep(inbox, recall("r2", "r1"))
+        tamper(inbox, "UPDATE recalls SET body = x'00'")
+        keep(inbox, arrival("r1"))
+        assert stored(inbox) == []
+
+    def test_take_a_report_that_rotted(self, inbox: Inbox) -> None:
+        keep(inbox, arrival("r1"))
+        tamper(inbox, "UPDATE reports SET body = zeroblob(5000)")
+        keep(inbox, recall("r2", "r1"))
+        assert [stone.id for stone in gone(inbox)] == [an_id("r1")]
+
+    @pytest.mark.parametrize("order", [(0, 1, 2), (1, 0, 2), (2, 1, 0), (1, 2, 0)])
+    def test_of_parts_leave_what_all_of_them_leave(self, inbox: Inbox, order: tuple[int, ...]) -> None:
+        trusted = network(grant(grant=["summary", "account", "place"]))
+        written = report(place={"name": CANARY})
+        opened = receive(
+            sealed(written, trusted, report_id=an_id("r1")),
+            trusted,
+            office="unrcca",
+            keys=[KEYS["unrcca"]],
+            today=TODAY,
+        )
+        assert isinstance(opened, Arrival)
+        items = (
+            opened,
+            recall("r2", "r1", keep=("account", "summary")),
+            recall("r3", "r1", keep=("place", "summary")),
+        )
+        for one in order:
+            keep(inbox, items[one])
+        (item,) = stored(inbox)
+        assert (tuple(item.arrival.contents), item.flags) == (("summary",), ("narrowed",))
+        assert tuple(parse(item.arrival.data).ciphertexts) == ("handling", "summary")
+        keep(inbox, recall("r4", "r1", keep=("account",)))
+        assert [stone.id for stone in gone(inbox)] == [an_id("r1")]
+
+    def test_are_taken_by_an_inbox_of_the_version_before(self, tmp_path: Path) -> None:
+        old = Store(tmp_path / "old.db", "CREATE TABLE recalls (id BLOB PRIMARY KEY) WITHOUT ROWID;" + OLD)
+        old.close()
+        box = Inbox(tmp_path / "old.db", ROWS)
+        keep(box, arrival("r1"), recall("r2", "r1"))
+        assert len(gone(box)) == 1
+        box.close()
 
 
 class TestGaps:

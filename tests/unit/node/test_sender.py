@@ -737,11 +737,11 @@ def test_a_receipt_that_cannot_be_stored_is_asked_for_again(
     entry, hub = add(outbox), Hub()
     store, full = outbox.accepted, [True, True]
 
-    def accepted_if_there_is_room(name: str, data: bytes) -> None:
+    def accepted_if_there_is_room(name: str, data: bytes, header: Any) -> None:
         if full:
             full.pop()
             raise Damaged("storage-full", "The disk takes no more.")
-        store(name, data)
+        store(name, data, header)
 
     monkeypatch.setattr(outbox, "accepted", accepted_if_there_is_room)
     one = sender(hub, outbox, clock)

@@ -1,0 +1,143 @@
+"""Recalling: an author takes back an accepted report, or a part of it, from the offices that were given it.
+
+A recall says in its header what the report's header said, so that it tells the hub nothing new, and carries a reason,
+if there is one, sealed for the offices alone.
+
+    >>> intent = plan_recall(entry, keep=["summary"], offices=(), reason="The source is in danger.")
+    >>> intent.offices
+    ('unrcca',)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import date
+from typing import Any, Final, NamedTuple
+
+from nacl.signing import SigningKey
+
+from kengele_schemas.compartments import GRANTABLE, HANDLING_BIT
+from kengele_schemas.encoding import loads, unb64u
+from kengele_schemas.envelope import TENSION_REPORT
+from kengele_schemas.errors import KengeleError, Malformed, Refused
+from kengele_schemas.keys import OpeningPublic
+from kengele_schemas.recall import Confirmation, read_confirmation
+from kengele_schemas.receipt import MAX_RECEIPT, Leaf, read_leaf
+from kengele_schemas.report import Handling, Text, parse_header
+from kengele_schemas.sealing import Reader, seal
+from kengele_schemas.trust import Trusted
+
+from .outbox import Entry
+
+_REPEATED: Final = ("kid", "area", "categories", "severity", "day", "day_precision", "tlp")
+_MAX_REASON: Final = 1000
+
+
+class Intent(NamedTuple):
+    """What is to be recalled from whom: what an outbox keeps of a recall, to seal it anew.
+
+    ``header`` is the recalled report's, ``keep`` what may stay; empty for nothing.
+    """
+
+    recalls: str
+    header: Mapping[str, Any]
+    offices: tuple[str, ...]
+    keep: tuple[str, ...]
+    reason: str
+
+    def readers(self, trusted: Trusted, today: date) -> dict[str, OpeningPublic]:
+        """The offices' keys. One that has no valid key any more is told under the newest that it had."""
+        found = {}
+        for office in self.offices:
+            row = trusted.offices.get(office)
+            if row is not None:
+                found[office] = trusted.offices.public(office, today) or row.keys[0].public()
+        return found
+
+    def seal(
+        self,
+        recall_id: str,
+        readers: Mapping[str, OpeningPublic],
+        trusted: Trusted,
+        key: SigningKey,
+        counters: Mapping[str, int],
+    ) -> bytes:
+        """The recall's envelope. Raises Refused, ``no-reader``: none of the offices is in the roster any more."""
+        if not readers:
+            raise Refused("no-reader", "The network knows none of the offices that were given this report any more.")
+        claims = {
+            "v": 1,
+            "id": recall_id,
+            "kind": "recall",
+            **{name: self.header[name] for name in _REPEATED},
+            "pol": trusted.policy.version,
+            "recalls": self.recalls,
+            **({"keep": list(self.keep)} if self.keep else {}),
+        }
+        handling = Handling(wishes=Text(text=self.reason, lang="und")) if self.reason else Handling()
+        sealed_for = [Reader(office, public, HANDLING_BIT, counters.get(office)) for office, public in readers.items()]
+        contents = {"handling": handling.model_dump(mode="json", exclude_none=True)}
+        return seal(TENSION_REPORT, parse_header(claims).claims(), contents, sealed_for, key)
+
+
+def plan_recall(entry: Entry, *, keep: Collection[str], offices: Sequence[str], reason: str) -> Intent:
+    """What it takes to recall the report of ``entry``.
+
+    Args:
+        keep: the compartments that may stay; empty if all of it goes.
+        offices: from which it is recalled; from all that were given any of it if empty.
+        reason: told to those offices; empty for none.
+
+    Raises:
+        Refused: ``not-accepted``, ``not-given``.
+        Malformed: ``unknown-compartment``, ``oversized``.
+    """
+    if entry.receipt is None or entry.state not in ("accepted", "kept") or entry.header.get("kind") != "report":
+        raise Refused("not-accepted", "No such report was accepted by the hub.", "See: kengele node outbox")
+    if not set(keep) <= set(GRANTABLE):
+        raise Malformed("unknown-compartment", "No report has such a part.", f"Choose from: {', '.join(GRANTABLE)}.")
+    if len(reason) > _MAX_REASON:
+        raise Malformed("oversized", "The reason is too long.", f"Use at most {_MAX_REASON} characters.")
+    given = tuple(office for office, bits, _, _ in leaf_of(entry.receipt).decisions if bits)
+    if not given or not set(offices) <= set(given):
+        known = f"It was given to: {', '.join(given)}." if given else "Nobody was given any of it."
+        raise Refused("not-given", "An office that is named was given nothing of this report.", known)
+    chosen = tuple(sorted(set(offices))) or given
+    return Intent(entry.report_id, dict(entry.header), chosen, tuple(sorted(set(keep))), reason)
+
+
+def is_recall(draft: object) -> bool:
+    """Whether an outbox's draft is a recall's."""
+    return isinstance(draft, dict) and "recalls" in draft
+
+
+def read_intent(draft: Any) -> Intent:
+    """The intent that was kept as a draft: ``intent._asdict()``."""
+    return Intent(draft["recalls"], draft["header"], tuple(draft["offices"]), tuple(draft["keep"]), draft["reason"])
+
+
+def leaf_of(receipt: bytes) -> Leaf:
+    """The leaf in a receipt that was verified when it came."""
+    return read_leaf(str(loads(receipt, max_bytes=MAX_RECEIPT)["leaf"]).encode("utf-8"))
+
+
+def confirmations(answer: Mapping[str, Any], entry: Entry, trusted: Trusted) -> dict[str, Confirmation | None]:
+    """Of a recall's ``entry``, by office: its confirmation, None where there is none that holds.
+
+    Whatever the hub says, only an office's own signature counts.
+    """
+    assert entry.receipt is not None, "an accepted recall has a receipt"
+    leaf = leaf_of(entry.receipt)
+    found: dict[str, Confirmation | None] = {office: None for office, bits, _, _ in leaf.decisions if bits}
+    texts = answer.get("confirmations")
+    for text in texts if isinstance(texts, list) else ():
+        try:
+            data = unb64u(text if isinstance(text, str) else "")
+            row = trusted.offices.get(read_confirmation(data).office)
+            said = read_confirmation(data, unb64u(row.sign)) if row else None
+        except KengeleError:
+            continue
+        about = (entry.header.get("recalls"), leaf.digest)
+        if said is not None and said.office in found and (said.report, said.recall) == about:
+            found[said.office] = said
+    return found
