@@ -19,7 +19,7 @@ from kengele_schemas.errors import Malformed, Refused
 from kengele_schemas.fields import read
 from kengele_schemas.keys import fingerprint, new_signing_key
 from kengele_schemas.nkeys import KeyPair
-from kengele_schemas.policy import Rule
+from kengele_schemas.policy import Assertion, Rule
 from kengele_schemas.trust import Trusted, assemble
 from kengele_testing.values import HUB, KEYS, NOW, TODAY, forbid, grant
 
@@ -482,3 +482,17 @@ class TestWhatIsTold:
         changed = copy.deepcopy(before[path])
         change(changed)
         assert any(told in line for line in describe(before, {path: changed}))
+
+
+def test_what_must_stay_true_stays_until_it_is_taken_out_and_either_is_told() -> None:
+    before = founded("KG")
+    sentence = read(Assertion, {"always": "no office:unrcca may open source", "areas": ["KG"]})
+    first_step = {**before, **adopt(before, [], assertions=[sentence])}
+    assert "It must stay so from now on that no office:unrcca may open source; areas KG." in describe(
+        before, first_step
+    )
+    kept = adopt(first_step, [read(Rule, grant())])
+    assert kept["policy.json"]["assertions"] == first_step["policy.json"]["assertions"]
+    assert not any("stay so" in line or "no longer" in line for line in describe(first_step, kept))
+    dropped = adopt(first_step, [], assertions=[])
+    assert "It need no longer be that no office:unrcca may open source; areas KG." in describe(first_step, dropped)

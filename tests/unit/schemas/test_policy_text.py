@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from kengele_schemas.errors import Malformed
 from kengele_schemas.fields import read
-from kengele_schemas.policy import Rule
-from kengele_schemas.policy_text import MAX_TEXT, BadText, from_yaml, to_yaml
+from kengele_schemas.policy import Assertion, Rule
+from kengele_schemas.policy_text import MAX_TEXT, BadText, from_yaml, policy_from_yaml, to_yaml
 from oracle.worlds import AREAS, OFFICES, random_rule
 
 GOOD = """\
@@ -161,3 +161,53 @@ def test_rules_come_back_as_they_were_written(seed: int, given_reasons: list[str
 def test_any_text_is_read_or_refused(text: str) -> None:
     with suppress(BadText):
         from_yaml(text)
+
+
+ASSERTED = GOOD + "- always: no group:government may open source\n  areas: [AA]\n"
+
+
+def test_assertions_stand_among_rules_and_come_back_from_their_text() -> None:
+    written = policy_from_yaml(ASSERTED, OFFICES, AREAS)
+    assert written.assertions == (read(Assertion, {"always": "no group:government may open source", "areas": ["AA"]}),)
+    assert written.rules == from_yaml(GOOD, OFFICES, AREAS)
+    again = policy_from_yaml(to_yaml(written.rules, written.assertions), OFFICES, AREAS)
+    assert again[:2] == written[:2]
+
+
+def test_where_only_rules_are_read_an_assertion_is_refused_rather_than_passed_over() -> None:
+    with pytest.raises(BadText, match="there are assertions"):
+        from_yaml(ASSERTED)
+
+
+def test_the_place_of_each_field_is_told() -> None:
+    places = policy_from_yaml(GOOD).places
+    assert places["unrcca-central-asia", ""] == (2, 3)
+    assert places["unrcca-central-asia", "areas[1]"] == (5, 15)
+    assert places["sources-never-to-governments", "forbid[1]"] == (14, 7)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "column", "sentence", "mend"),
+    [
+        ("may open source", "may open sources", 17, 11, "'always' is not a sentence", "no group:government may open"),
+        (
+            "no group:government",
+            "no group:goverment",
+            17,
+            11,
+            "office or group that does not exist",
+            "group:government",
+        ),
+        ("areas: [AA]", "areas: [AA, NORHT]", 18, 15, "area that does not exist", "NORTH"),
+        ("  areas:", "  area:", 18, 3, "an assertion has no field of this name", "areas"),
+        ("  areas:", "  reason:", 18, 3, "an assertion has no field of this name", ""),
+    ],
+)
+def test_a_mistake_in_an_assertion_is_told_with_its_line(
+    old: str, new: str, line: int, column: int, sentence: str, mend: str
+) -> None:
+    head, _, tail = ASSERTED.rpartition("- always")
+    with pytest.raises(BadText, match=sentence) as caught:
+        policy_from_yaml(f"{head}- always{tail.replace(old, new)}", OFFICES, AREAS)
+    assert (caught.value.line, caught.value.column) == (line, column)
+    assert mend in caught.value.mend
