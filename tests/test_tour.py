@@ -142,7 +142,7 @@ def test_every_role_does_its_part_from_its_own_home(shell: Shell) -> None:
     assert "It holds." in shell.run("verify", "network.json")
     assert shell.json("hub", "status")["receipts"] == {"accepted": 3}
     assert shell.json("node", "status")["outbox"] == {"accepted": 3}
-    assert {row["role"] for row in shell.json("coordinator", "members", "--home", "bob")["members"]} == {
+    assert {row["role"] for row in shell.json("coordinator", "members", "list", "--home", "bob")["members"]} == {
         "office",
         "monitor",
     }
@@ -229,7 +229,7 @@ def test_a_coordinator_gives_her_seat_to_another(shell: Shell) -> None:
     shell.run("coordinator", "publish", "--home", "alice", drafted["name"])
     shell.run("coordinator", "join", "--home", "dora", "network.json")
     shell.run("coordinator", "join", "--home", "carol", "network.json")
-    assert "not-admitted" in shell.run("coordinator", "members", "--home", "carol", fails=3)
+    assert "not-admitted" in shell.run("coordinator", "members", "list", "--home", "carol", fails=3)
     renewed = shell.json("coordinator", "renew", "--home", "dora")
     shell.run("coordinator", "sign", "--home", "bob", renewed["name"])
     assert shell.json("coordinator", "publish", "--home", "dora", renewed["name"])["version"] == 4
@@ -240,7 +240,7 @@ def test_a_refused_report_is_kept_corrected_and_sent_again(shell: Shell) -> None
     found(shell)
     shell.run(*REPORT, "--summary", "Rules are known now.")
     node = shell.json("node", "status")["monitor"]
-    shell.run("coordinator", "suspend", node, "--home", "alice")
+    shell.run("coordinator", "members", "suspend", node, "--home", "alice")
     shell.run("coordinator", "sign", "--home", "bob", "draft.json")
     shell.run("coordinator", "publish", "--home", "bob", "draft.json")
     told = shell.run(*REPORT, "--summary", "Written while suspended.", fails=3)
@@ -248,7 +248,7 @@ def test_a_refused_report_is_kept_corrected_and_sent_again(shell: Shell) -> None
     (entry,) = (row for row in shell.json("node", "outbox")["entries"] if row["state"] == "refused")
     text = shell.run("node", "outbox", "--draft", str(entry["number"]))
     assert json.loads(text)["summary"]["text"] == "Written while suspended."
-    shell.run("coordinator", "restore", node, "--home", "alice")
+    shell.run("coordinator", "members", "restore", node, "--home", "alice")
     shell.run("coordinator", "sign", "--home", "bob", "draft.json")
     shell.run("coordinator", "publish", "--home", "bob", "draft.json")
     (shell.directory / "again.json").write_text(text)
@@ -328,14 +328,19 @@ def test_rules_go_from_draft_to_effect_and_every_signer_sees_who_gains(shell: Sh
 def test_every_command_has_help_with_an_example(tmp_path: Path) -> None:
     shell = Shell(tmp_path)
     for words in (
-        *(("node", action) for action in ("init", "report", "outbox", "run", "status", "rules")),
-        *(("office", action) for action in ("init", "follow", "show", "rules")),
+        *(("node", action) for action in ("init", "join", "report", "outbox", "run", "status", "rules")),
+        *(("office", action) for action in ("init", "join", "follow", "show", "rules")),
         *(("hub", action) for action in ("init", "run", "status")),
         *(("coordinator", action) for action in ("init", "found", "admit", "policy", "sign", "publish")),
         *(
             ("coordinator", "policy", verb)
             for verb in ("lint", "explain", "who", "diff", "replay", "assert", "propose", "show", "sign", "publish")
         ),
+        *(
+            ("coordinator", "members", action)
+            for action in ("list", "invite", "pending", "answer", "approve", "deny", "suspend", "restore", "revoke")
+        ),
+        ("coordinator", "members"),
         ("verify",),
         ("demo",),
     ):

@@ -36,6 +36,7 @@ from .errors import Conflict
 from .home import HubKeys
 from .intake import Standing
 from .ledger import Entry, Ledger
+from .lobby import Lobby
 
 MAX_REQUEST: Final = 1024 * 1024
 MAX_JOIN: Final = 1024
@@ -63,6 +64,7 @@ class Authority:
         self._changing = asyncio.Lock()
         self._feeds: set[str] = set()
         self.board = Board(self.nc)
+        self.lobby = Lobby(self.nc)
 
     @property
     def _store(self) -> Path:
@@ -270,6 +272,27 @@ class Authority:
         if self.standing is None or self.standing.roles.get(nkey, ("", ""))[0] != "coordinator":
             raise not_admitted()
         return await self.board.answer(request)
+
+    async def answer_lobby(self, nkey: str, request: bytes) -> dict[str, Any]:
+        """The answer to a coordinator who invites, or deals with who was invited."""
+        role, member = self.standing.roles.get(nkey, ("", "")) if self.standing else ("", "")
+        if role != "coordinator":
+            raise not_admitted()
+        return await self.lobby.answer(member, request, metadata.coordinators(self.files), self._inside)
+
+    async def answer_enter(self, nkey: str, request: bytes) -> dict[str, Any]:
+        """The answer to who is invited; ``nkey`` is the line's and nobody's yet."""
+        root = self.files.get("metadata/1.root.json")
+        if self.standing is None or root is None:
+            raise not_admitted()
+        network = {"name": self.standing.trusted.network.name, "root": b64u(root)}
+        return await self.lobby.enter(nkey, request, network, self._line, self._inside)
+
+    def _line(self, nkey: str, until: int) -> str:
+        return self.access.member_jwt(nkey, "joiner", expires=until)
+
+    def _inside(self, nkey: str) -> bool:
+        return self.standing is not None and nkey in self.standing.roles
 
     async def answer_join(self, nkey: str, request: bytes) -> dict[str, Any]:
         """The answer to who is not in yet: credentials for a key that the roster names, or the founding."""

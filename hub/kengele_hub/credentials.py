@@ -175,8 +175,8 @@ def publish_permissions(role: Role, hub_account: str) -> list[str]:
     allowed: dict[Role, list[str]] = {
         "monitor": [report, trust, f"recalls.{_MEMBER}.status"],
         "office": [report, trust, *feed, audit, f"audit.{_MEMBER}.cosign", f"recalls.{_MEMBER}.confirm"],
-        "coordinator": [trust, f"publish.{_MEMBER}.metadata", f"board.{_MEMBER}.ask", audit],
-        "joiner": [subjects.CREDENTIAL_REQUESTS],
+        "coordinator": [trust, f"publish.{_MEMBER}.metadata", f"board.{_MEMBER}.ask", f"lobby.{_MEMBER}.ask", audit],
+        "joiner": [subjects.CREDENTIAL_REQUESTS, subjects.ENTRY_REQUESTS],
     }
     return allowed[role]
 

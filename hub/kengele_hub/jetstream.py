@@ -91,6 +91,14 @@ async def ensure_streams(nc: Client, *, replicas: int = 1, ledger_max_bytes: int
     )
     await _ensure_stream(
         nc,
+        subjects.LOBBY,
+        [subjects.LOBBY_ITEMS],
+        replicas,
+        # Longer than any invitation stands open: one that was used is not forgotten while it could be used.
+        {"max_msgs_per_subject": 1, "max_bytes": 64 * 1024**2, "max_age": 60 * 24 * HOUR * _NANOSECONDS},
+    )
+    await _ensure_stream(
+        nc,
         subjects.AUDIT,
         [subjects.AUDITED],
         replicas,

@@ -81,6 +81,8 @@ class Worker:
             (subjects.METADATA_REQUESTS, self._authority.answer_publish),
             (subjects.BOARD_REQUESTS, self._authority.answer_board),
             (subjects.CREDENTIAL_REQUESTS, self._authority.answer_join),
+            (subjects.LOBBY_REQUESTS, self._authority.answer_lobby),
+            (subjects.ENTRY_REQUESTS, self._authority.answer_enter),
             (subjects.AUDIT_REQUESTS, self.audit.answer_get),
             (subjects.COSIGN_REQUESTS, self.audit.answer_cosign),
             (subjects.CONFIRMATIONS, self.recalls.answer_confirm),

@@ -48,7 +48,7 @@ def visible_to(files: Mapping[str, bytes], trusted: Trusted, *, office: str = ""
     if office:
         found = trusted.offices.get(office)
         if found is None:
-            raise Refused("no-such-member", "There is no such office.", "See: kengele coordinator members")
+            raise Refused("no-such-member", "There is no such office.", "See: kengele coordinator members list")
         own = concern(found, (trusted.policy, *trusted.regional.values()), trusted.offices)
     role = "office" if office else "monitor"
     return {path: data for path, data in files.items() if metadata.visible(path, role, own, trusted.areas)}

@@ -13,7 +13,7 @@ from typing import Final
 
 from pydantic import BaseModel
 
-from . import areas, cards, leaves, policy, recall, receipt, report, roster
+from . import areas, cards, invitations, leaves, policy, recall, receipt, report, roster
 
 MODELS: Final[dict[str, type[BaseModel]]] = {
     "header": report.Header,
@@ -34,6 +34,10 @@ MODELS: Final[dict[str, type[BaseModel]]] = {
     "network-card": cards.NetworkCard,
     "coordinator-card": cards.CoordinatorCard,
     "join-request": cards.JoinRequest,
+    "invitation": invitations.Invitation,
+    "join-commitment": invitations.Commitment,
+    "join-answer": invitations.Answer,
+    "join-reveal": invitations.Reveal,
 }
 
 

@@ -372,6 +372,13 @@ def seats(draft: Draft) -> tuple[list[str], int] | None:
     return sorted(_coordinator(new.keys[keyid]) for keyid in role.keyids), role.threshold
 
 
+def coordinators(files: Files) -> dict[str, bytes]:
+    """The keys that count now for roster and policy, by their coordinators' ids."""
+    root = _signed(files[newest(files, _ROOT)], Root)
+    keys = (bytes.fromhex(root.keys[one].keyval["public"]) for one in root.roles[_TARGETS].keyids)
+    return {coordinator_id(key): key for key in keys}
+
+
 def draft_id(draft: Draft) -> str:
     """22 characters for what ``draft`` says: the same whoever has signed it so far."""
     return b64u(hashlib.sha256(canonical(_said(draft))).digest()[:16])

@@ -22,6 +22,7 @@ TRUST: Final = "TRUST"
 REFUSED: Final = "REFUSED"
 BOARD: Final = "BOARD"
 AUDIT: Final = "AUDIT"
+LOBBY: Final = "LOBBY"
 
 SUBMISSIONS: Final = "reports.*.submit"
 """What the hub listens on for reports; likewise those below for their requests."""
@@ -33,6 +34,8 @@ AUDIT_REQUESTS: Final = "audit.*.get"
 COSIGN_REQUESTS: Final = "audit.*.cosign"
 CONFIRMATIONS: Final = "recalls.*.confirm"
 STATUS_REQUESTS: Final = "recalls.*.status"
+LOBBY_REQUESTS: Final = "lobby.*.ask"
+ENTRY_REQUESTS: Final = "join.*.enter"
 SERVICES: Final = (
     SUBMISSIONS,
     TRUST_REQUESTS,
@@ -43,6 +46,8 @@ SERVICES: Final = (
     COSIGN_REQUESTS,
     CONFIRMATIONS,
     STATUS_REQUESTS,
+    LOBBY_REQUESTS,
+    ENTRY_REQUESTS,
 )
 
 LEDGER_ALL: Final = "ledger.>"
@@ -53,6 +58,7 @@ REFUSALS: Final = "refused.*"
 NEWS: Final = "news.trust"
 """Heard by all members when roster or policy changes; the version and nothing else."""
 BOARD_ITEMS: Final = "boarditem.*.*"
+LOBBY_ITEMS: Final = "lobbyitem.*.*"
 AUDITED: Final = "audited.>"
 AUDITED_CHECKPOINTS: Final = "audited.checkpoint.*"
 
@@ -122,6 +128,16 @@ def recalls_status(nkey: str) -> str:
 def join_credentials(nkey: str) -> str:
     """Request of a node that is not in yet: the credentials for its own key ``nkey``."""
     return f"join.{member(nkey)}.credentials"
+
+
+def lobby_ask(nkey: str) -> str:
+    """Request of a coordinator: an invitation, or something of who was invited."""
+    return f"lobby.{member(nkey)}.ask"
+
+
+def join_enter(nkey: str) -> str:
+    """Request of who is invited and not in yet; ``nkey`` is the line's, which nobody else answers to."""
+    return f"join.{member(nkey)}.enter"
 
 
 def sender(subject: str) -> str:
@@ -233,6 +249,11 @@ def audited_cosignature(size: int, office: str = "") -> str:
 def board_item(kind: str, name: str) -> str:
     """Where one thing on the coordinators' board is kept."""
     return f"boarditem.{token(kind)}.{token(name)}"
+
+
+def lobby_item(kind: str, invitation: str) -> str:
+    """Where one thing of an invitation is kept."""
+    return f"lobbyitem.{token(kind)}.{token(invitation)}"
 
 
 def trust_file(path: str) -> str:

@@ -19,7 +19,7 @@ from kengele_schemas.roster import Status
 
 Documents = Mapping[str, Any]
 YEAR: Final = timedelta(days=365)
-_SEE: Final = "See: kengele coordinator members"
+_SEE: Final = "See: kengele coordinator members list"
 
 
 def first(

@@ -18,7 +18,7 @@ from kengele_schemas.fields import read
 
 from . import documents as papers
 from .drafting import action, add_draft, check, opened, propose, what_changes, written
-from .members import add_settling, groups_of, settled
+from .settling import add_settling, groups_of, settled
 
 HUB_CARD: Final = "hub-card.json"
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from kengele_node import terminal
 from kengele_node.member import now
@@ -18,18 +17,19 @@ from kengele_schemas.areas import Areas, AreasFile
 from kengele_schemas.cards import JoinRequest, read_card
 from kengele_schemas.errors import Malformed, Refused
 from kengele_schemas.fields import read
-from kengele_schemas.policy_text import policy_from_yaml
 
 from . import documents as papers
+from . import guests
 from .drafting import action, add_draft, current, opened, propose
+from .settling import add_settling, groups_of, settled
 
 
 def add(actions: Any) -> None:
-    """Adds ``admit``, ``suspend``, ``restore``, ``revoke`` and ``members``."""
+    """Adds ``admit``, and ``members`` with its own actions."""
     admit = action(
         actions,
         "admit",
-        "draft the admission of those whose join requests are named",
+        "draft the admission of those whose join requests were handed over in person",
         "kengele coordinator admit join-request.json",
         _admit,
     )
@@ -37,62 +37,24 @@ def add(actions: Any) -> None:
     admit.add_argument("--digits", action="append", default=[], help="what the newcomer read out; one for each request")
     add_settling(admit)
     add_draft(admit)
-    revoke = action(
-        actions, "revoke", "draft the removal of a member", "kengele coordinator revoke m-4jc5xq2f…", _revoke
+    members = actions.add_parser(
+        "members",
+        help="invite, let in, suspend, remove and list members",
+        description="Invite, let in, suspend, remove and list members.",
+        epilog="Example:  kengele coordinator members list",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    revoke.add_argument("member", help="a monitor's or office's id")
-    add_draft(revoke)
-    suspend = action(
-        actions, "suspend", "draft a member's suspension", "kengele coordinator suspend m-4jc5xq2f…", _suspend
-    )
-    suspend.add_argument("member", help="a monitor's or office's id")
-    add_draft(suspend)
-    restore = action(
-        actions, "restore", "draft a suspended member's return", "kengele coordinator restore m-4jc5xq2f…", _restore
-    )
-    restore.add_argument("member", help="a monitor's or office's id")
-    add_draft(restore)
-    action(actions, "members", "list who is in the network", "kengele coordinator members --json", _members)
-
-
-def add_settling(parser: argparse.ArgumentParser) -> None:
-    """Adds groups and rules that newcomers come with."""
-    parser.add_argument("--group", action="append", default=[], metavar="OFFICE=GROUP", help="put an office in a group")
-    parser.add_argument("--groups", type=Path, help="all groups of offices, as YAML: {groups: {un: [office:unrcca]}}")
-    parser.add_argument("--policy", type=Path, help="rules as YAML")
-
-
-def groups_of(args: argparse.Namespace) -> dict[str, list[str]]:
-    """The groups that each office joins, by --group."""
-    groups: dict[str, list[str]] = {}
-    for text in args.group:
-        office, found, group = text.partition("=")
-        if not found:
-            raise Malformed("malformed", "A group is given as OFFICE=GROUP.", "For example: --group unrcca=un")
-        groups.setdefault(office, []).append(group)
-    return groups
-
-
-def settled(args: argparse.Namespace, made: Mapping[str, Any]) -> dict[str, Any]:
-    """The documents that change by --groups and --policy."""
-    changed: dict[str, Any] = {}
-    if args.groups:
-        changed["offices.json"] = {**made["offices.json"], "groups": read_groups(args.groups.read_bytes())}
-    if args.policy:
-        written = policy_from_yaml(args.policy.read_text("utf-8"))
-        changed |= papers.adopt(made, written.rules, assertions=written.assertions)
-    return changed
-
-
-def read_groups(data: bytes) -> dict[str, list[str]]:
-    """The groups in a YAML file. Raises Malformed, ``bad-offices``."""
-    try:
-        found = yaml.safe_load(data)["groups"]
-        return {str(name): [str(member) for member in members] for name, members in found.items()}
-    except (yaml.YAMLError, KeyError, TypeError, AttributeError, UnicodeDecodeError):
-        raise Malformed(
-            "bad-offices", "This is not a file of groups.", "Write {groups: {un: [office:unrcca]}}"
-        ) from None
+    rooms = members.add_subparsers(required=True, metavar="ACTION")
+    action(rooms, "list", "list who is in the network", "kengele coordinator members list --json", _members)
+    guests.add(rooms)
+    for word, what, change in (
+        ("suspend", "draft a member's suspension", papers.suspend),
+        ("restore", "draft a suspended member's return", papers.restore),
+        ("revoke", "draft the removal of a member", _removed),
+    ):
+        parser = action(rooms, word, what, f"kengele coordinator members {word} m-4jc5xq2f…", partial(_changed, change))
+        parser.add_argument("member", help="a monitor's or office's id")
+        add_draft(parser)
 
 
 def _admit(args: argparse.Namespace) -> int:
@@ -121,16 +83,12 @@ def _digits(args: argparse.Namespace, requests: Sequence[JoinRequest]) -> list[s
     return [terminal.ask(f"The digits that {request.member} reads out", str) for request in requests]
 
 
-def _revoke(args: argparse.Namespace) -> int:
-    return propose(args, lambda before: papers.remove(before, args.member, int(time.time())))
+def _removed(before: Mapping[str, Any], member: str) -> dict[str, Any]:
+    return papers.remove(before, member, int(time.time()))
 
 
-def _suspend(args: argparse.Namespace) -> int:
-    return propose(args, lambda before: papers.suspend(before, args.member))
-
-
-def _restore(args: argparse.Namespace) -> int:
-    return propose(args, lambda before: papers.restore(before, args.member))
+def _changed(change: Callable[[Mapping[str, Any], str], dict[str, Any]], args: argparse.Namespace) -> int:
+    return propose(args, lambda before: change(before, args.member))
 
 
 def _members(args: argparse.Namespace) -> int:

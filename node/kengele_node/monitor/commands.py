@@ -1,4 +1,4 @@
-"""``kengele node``: init, report, outbox, recall, recalls, run, status, rules."""
+"""``kengele node``: init, join, report, outbox, recall, recalls, run, status, rules."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from kengele_node import rules, terminal
+from kengele_node import joining, rules, terminal
 from kengele_node.member import Member, now
 from kengele_node.vault import occupied
 from kengele_schemas import subjects
@@ -46,6 +46,14 @@ def build(parser: argparse.ArgumentParser) -> None:
     init.add_argument("--network", type=Path, required=True, metavar="CARD", help="the network's card")
     init.add_argument("--area", action="append", required=True, help="where this monitor reports from; may be repeated")
     init.add_argument("--new-key-file", type=Path, help="make a key file here and lock the node with it")
+    join = _action(
+        actions,
+        "join",
+        "join a network by invitation: make keys, read out digits, wait until coordinators have signed",
+        "kengele node join invite.json --home node",
+        joining.run,
+    )
+    joining.add_join(join, "monitor")
     report = _action(
         actions,
         "report",

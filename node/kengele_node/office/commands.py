@@ -1,4 +1,4 @@
-"""``kengele office``: init, follow, show, witness, rules."""
+"""``kengele office``: init, join, follow, show, witness, rules."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from kengele_node import rules, terminal
+from kengele_node import joining, rules, terminal
 from kengele_node.member import Member, Session, now
 from kengele_node.vault import occupied
 from kengele_schemas import tlp
@@ -53,6 +53,15 @@ def build(parser: argparse.ArgumentParser) -> None:
     init.add_argument("--area", action="append", required=True, help="an area it follows; may be repeated")
     init.add_argument("--suite", choices=(HYBRID, X25519), default=HYBRID, help=f"of its opening key ({HYBRID})")
     init.add_argument("--new-key-file", type=Path, help="make a key file here and lock the desk with it")
+    join = _action(
+        actions,
+        "join",
+        "join a network by invitation: make keys, read out digits, wait until coordinators have signed",
+        "kengele office join invite.json --home desk",
+        _join,
+    )
+    joining.add_join(join, "office")
+    join.add_argument("--suite", choices=(HYBRID, X25519), default=HYBRID, help=f"of its opening key ({HYBRID})")
     follow = _action(
         actions,
         "follow",
@@ -147,6 +156,10 @@ def _init(args: argparse.Namespace) -> int:
     terminal.say(f"Give {path} to a coordinator, and read out these digits when asked:  {request.digits()}")
     terminal.say(f"When you are admitted:  kengele office follow --home {args.home}")
     return 0
+
+
+def _join(args: argparse.Namespace) -> int:
+    return joining.run(args, lambda: (OpeningKey.generate(args.suite),))
 
 
 def _follow(args: argparse.Namespace) -> int:

@@ -104,9 +104,15 @@ def test_the_templates_allow_the_names_that_the_subjects_module_spells() -> None
     assert own("monitor") == both | {subjects.recalls_status(NKEY)}
     witness = {subjects.audit_get(NKEY), subjects.audit_cosign(NKEY)}
     assert own("office") == both | feed | witness | {subjects.recalls_confirm(NKEY)}
-    desk = (subjects.trust_get, subjects.publish_metadata, subjects.board_ask, subjects.audit_get)
+    desk = (
+        subjects.trust_get,
+        subjects.publish_metadata,
+        subjects.board_ask,
+        subjects.lobby_ask,
+        subjects.audit_get,
+    )
     assert own("coordinator") == {name(NKEY) for name in desk}
-    assert own("joiner") == {subjects.CREDENTIAL_REQUESTS}
+    assert own("joiner") == {subjects.CREDENTIAL_REQUESTS, subjects.ENTRY_REQUESTS}
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -114,7 +120,7 @@ def test_no_permission_but_the_joiners_has_a_wildcard_before_the_members_own_nam
     for rule in credentials.publish_permissions(role, ACCOUNTS.hub.public):
         before, own, _ = rule.partition("{{subject()}}")
         if role == "joiner":
-            assert rule == "join.*.credentials"
+            assert rule in ("join.*.credentials", "join.*.enter")
         else:
             assert own
             assert "*" not in before

@@ -1,0 +1,234 @@
+"""The lobby: where who is invited waits until coordinators have let them in.
+
+The hub holds of an invitation what its inviter signed, and no token. Each word between newcomer and coordinator is
+written once and never again, so that an invitation is used up by the first who comes with it. The hub carries these
+words and can change none unnoticed: both ends compute digits from what they have sent and got.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from nats.aio.client import Client
+
+from kengele_schemas import subjects
+from kengele_schemas.encoding import canonical, dumps, loads
+from kengele_schemas.errors import KengeleError, Malformed, Refused
+from kengele_schemas.invitations import Answer, Commitment, Reveal, Terms, read_signed
+
+from . import jetstream
+from .errors import Conflict
+
+MAX_REQUEST: Final = 64 * 1024
+MAX_OPEN: Final = 500
+"""Invitations that stand open at one time."""
+_LINE: Final = 3600
+"""Seconds that a newcomer's own line lasts; then another is asked for."""
+_TERMS, _COMMITMENT, _ANSWER, _REVEAL, _DECISION = "terms", "commitment", "answer", "reveal", "decision"
+_WORDS: Final = (_TERMS, _COMMITMENT, _ANSWER, _REVEAL, _DECISION)
+_DECISIONS: Final = ("approved", "denied")
+_Words = dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Lobby:
+    """What was said about each invitation, kept in the broker."""
+
+    nc: Client
+
+    async def answer(
+        self, coordinator: str, request: bytes, coordinators: dict[str, bytes], inside: Callable[[str], bool]
+    ) -> dict[str, Any]:
+        """The answer to a coordinator: ``invite``, ``list``, ``answer``, ``decide``; ``commit`` and ``reveal`` for who
+        has no line.
+
+        Args:
+            coordinator: who asks.
+            request: what.
+            coordinators: all coordinators' keys by id.
+            inside: whether the member with an nkey is in the roster.
+
+        Raises:
+            Malformed, Refused, Untrusted: what is wrong with the request.
+        """
+        document = _read(request)
+        what = document.get("do")
+        if what == "invite":
+            return await self._invite(coordinator, read_signed(document.get("card"), Terms), coordinators)
+        if what == "list":
+            return {"code": "listed", "invitations": [_told(words, inside) for words in (await self._all()).values()]}
+        if what == "commit":
+            await self._commit(read_signed(document.get("card"), Commitment))
+            return {"code": "kept"}
+        if what == "reveal":
+            await self._reveal(read_signed(document.get("card"), Reveal))
+            return {"code": "kept"}
+        if what == "answer":
+            return await self._answer(coordinator, read_signed(document.get("card"), Answer))
+        if what == "decide":
+            return await self._decide(coordinator, document)
+        raise Malformed("malformed", "This is no request to the lobby.")
+
+    async def enter(
+        self,
+        nkey: str,
+        request: bytes,
+        network: Mapping[str, str],
+        line: Callable[[str, int], str],
+        inside: Callable[[str], bool],
+    ) -> dict[str, Any]:
+        """The answer to who is invited: ``line``, ``open``, ``commit``, ``look``, ``reveal``.
+
+        All who are not in connect under the network's one key and hear each other's answers; so the first answer is
+        only the credential of a line of one's own, without worth to others.
+
+        Raises:
+            Malformed, Refused, Untrusted: what is wrong with the request.
+        """
+        document = _read(request)
+        what = document.get("do")
+        if what == "line":
+            await self._words(document.get("invitation"))
+            return {"code": "line", "jwt": line(nkey, int(time.time()) + _LINE)}
+        if what == "open":
+            words = await self._words(document.get("invitation"))
+            return {"code": "open", "terms": words[_TERMS], **network}
+        if what == "commit":
+            commitment = read_signed(document.get("card"), Commitment)
+            await self._commit(commitment)
+            return {"code": "kept"}
+        if what == "look":
+            words = await self._words(document.get("invitation"))
+            if document.get("digest") != words.get(_COMMITMENT, {}).get("digest"):
+                raise _used()
+            return _seen(words, inside)
+        if what == "reveal":
+            await self._reveal(read_signed(document.get("card"), Reveal))
+            return {"code": "kept"}
+        raise Malformed("malformed", "This is no request of who is invited.")
+
+    async def _invite(self, coordinator: str, terms: Terms, coordinators: dict[str, bytes]) -> dict[str, Any]:
+        terms.check(coordinators)
+        if terms.inviter != coordinator:
+            raise Refused("not-yours", "Only its inviter can open an invitation.", "Make one of your own.")
+        waiting = [words for words in (await self._all()).values() if _DECISION not in words]
+        if sum(words[_TERMS]["expires"] > time.time() for words in waiting) >= MAX_OPEN:
+            raise Refused("lobby-full", "Too many invitations are open.", "Deny some: kengele coordinator members deny")
+        await self._write(_TERMS, terms.id, _document(terms))
+        return {"code": "kept", "invitation": terms.id}
+
+    async def _commit(self, commitment: Commitment) -> None:
+        words = await self._words(commitment.invitation)
+        terms = read_signed(words[_TERMS], Terms)
+        commitment.check(terms)
+        if words.get(_COMMITMENT) == _document(commitment):
+            return
+        if _COMMITMENT in words or _DECISION in words:
+            raise _used()
+        if time.time() > terms.expires:
+            raise Refused("invitation-expired", "This invitation has expired.", "Ask the coordinator for a new one.")
+        await self._write(_COMMITMENT, terms.id, _document(commitment))
+
+    async def _answer(self, coordinator: str, answer: Answer) -> dict[str, Any]:
+        words = await self._words(answer.invitation)
+        if words.get(_ANSWER) != _document(answer):
+            if answer.coordinator != coordinator or answer.digest != words.get(_COMMITMENT, {}).get("digest"):
+                raise Refused("another-request", "This answers nothing that waits in the lobby.", "List what waits.")
+            await self._write(_ANSWER, answer.invitation, _document(answer))
+        return {"code": "kept"}
+
+    async def _reveal(self, reveal: Reveal) -> None:
+        words = await self._words(reveal.invitation)
+        if words.get(_REVEAL) == _document(reveal):
+            return
+        if _ANSWER not in words:
+            raise Refused("too-early", "A coordinator has to answer first.", "Wait.")
+        reveal.check(read_signed(words[_TERMS], Terms), read_signed(words[_COMMITMENT], Commitment))
+        await self._write(_REVEAL, reveal.invitation, _document(reveal))
+
+    async def _decide(self, coordinator: str, document: Mapping[str, Any]) -> dict[str, Any]:
+        words = await self._words(document.get("invitation"))
+        decision = document.get("decision")
+        if decision not in _DECISIONS:
+            raise Malformed("malformed", "This is no request to the lobby.")
+        terms = read_signed(words[_TERMS], Terms)
+        held = words.get(_DECISION, {}).get("decision")
+        if held not in (None, decision):
+            raise Refused("decided", f"This invitation was {held} before.", "Invite anew.")
+        if held is None:
+            await self._write(_DECISION, terms.id, {"decision": decision, "by": coordinator})
+        return {"code": "kept"}
+
+    async def _write(self, kind: str, invitation: str, document: Mapping[str, Any]) -> None:
+        try:
+            await jetstream.publish_batch(
+                self.nc, [(subjects.lobby_item(kind, invitation), dumps(document), jetstream.ONCE)]
+            )
+        except Conflict:
+            raise _used() from None
+
+    async def _words(self, invitation: Any) -> _Words:
+        """All that was said about one invitation. Raises Refused if there is none, or not any more."""
+        if not isinstance(invitation, str):
+            raise Malformed("malformed", "This names no invitation.")
+        found: _Words = {}
+        for kind in _WORDS:
+            stored = await jetstream.last(self.nc, subjects.LOBBY, subjects.lobby_item(kind, invitation))
+            if stored is not None:
+                found[kind] = loads(stored.data, max_bytes=MAX_REQUEST)
+            elif kind == _TERMS:
+                raise Refused(
+                    "no-such-invitation", "The hub knows of no such invitation.", "Ask the coordinator for another."
+                )
+        return found
+
+    async def _all(self) -> dict[str, _Words]:
+        found: dict[str, _Words] = {}
+        async for stored in jetstream.read_all(self.nc, subjects.LOBBY):
+            _, kind, invitation = stored.subject.split(".")
+            try:
+                found.setdefault(invitation, {})[kind] = loads(stored.data, max_bytes=MAX_REQUEST)
+            except KengeleError:
+                continue
+        return {name: words for name, words in found.items() if _TERMS in words}
+
+
+def _read(request: bytes) -> dict[str, Any]:
+    document = loads(request, max_bytes=MAX_REQUEST)
+    if not isinstance(document, dict):
+        raise Malformed("malformed", "This is no request to the lobby.")
+    return document
+
+
+def _document(card: Any) -> dict[str, Any]:
+    # As it will be read back.
+    found: dict[str, Any] = loads(canonical(card.model_dump(mode="json", exclude_none=True)), max_bytes=MAX_REQUEST)
+    return found
+
+
+def _told(words: _Words, inside: Callable[[str], bool]) -> dict[str, Any]:
+    nkey = words.get(_COMMITMENT, {}).get("nkey", "")
+    return {**words, "admitted": bool(nkey) and inside(nkey)}
+
+
+def _seen(words: _Words, inside: Callable[[str], bool]) -> dict[str, Any]:
+    """What the newcomer is told of how far it is."""
+    decision = words.get(_DECISION, {}).get("decision")
+    if inside(words[_COMMITMENT]["nkey"]):
+        code = "admitted"
+    elif decision is not None:
+        code = str(decision)
+    else:
+        code = "revealed" if _REVEAL in words else "answered" if _ANSWER in words else "waiting"
+    return {"code": code, **({"answer": words[_ANSWER]} if _ANSWER in words else {})}
+
+
+def _used() -> Refused:
+    return Refused(
+        "invitation-used",
+        "This invitation was used before, or was withdrawn.",
+        "If it was not you who used it, tell the coordinator at once: somebody else has it.",
+    )

@@ -1,0 +1,283 @@
+"""``kengele coordinator members``: invite, pending, answer, approve, deny."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import re
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from kengele_node import qr, terminal
+from kengele_node.member import Member, now
+from kengele_node.vault import write_private
+from kengele_schemas.areas import Areas, AreasFile
+from kengele_schemas.cards import read_card
+from kengele_schemas.errors import KengeleError, Malformed, Refused
+from kengele_schemas.fields import read
+from kengele_schemas.invitations import LONGEST, Commitment, OfficeName, Reveal
+from kengele_schemas.trust import Trusted, assemble
+
+from . import documents as papers
+from . import lobby
+from .drafting import action, add_draft, opened, propose
+from .lobby import Guest
+from .settling import add_settling, groups_of, settled
+
+_SPAN: Final = re.compile(r"([1-9][0-9]{0,3})(h|d)", re.ASCII)
+_HOURS: Final = {"h": 1, "d": 24}
+_OVER: Final = ("denied", "in", "expired")
+
+
+def add(rooms: Any) -> None:
+    """Adds what concerns newcomers to the actions of ``members``."""
+    invite = action(
+        rooms,
+        "invite",
+        "invite one newcomer",
+        "kengele coordinator members invite --role monitor --area KG-O --qr",
+        _invite,
+    )
+    invite.add_argument("--role", choices=("monitor", "office"), required=True)
+    invite.add_argument("--area", action="append", required=True, help="where it reports from, or follows; repeat")
+    invite.add_argument("--office-id", metavar="ID", help="an office's id: small letters, digits, hyphens")
+    invite.add_argument("--name", help="an office's name (default: its id)")
+    invite.add_argument(
+        "--expires", default="72h", metavar="TIME", help="hours or days: 72h (default), 7d; 14d at most"
+    )
+    invite.add_argument("--out", type=Path, metavar="FILE", help="write it as a file besides")
+    invite.add_argument("--qr", action="store_true", help="show it as a QR code here")
+    invite.add_argument("--image", type=Path, metavar="FILE", help="write the QR code, as .svg or .png")
+    pending = action(
+        rooms,
+        "pending",
+        "list who is invited, and answer who came",
+        "kengele coordinator members pending --json",
+        _pending,
+    )
+    pending.add_argument("--all", action="store_true", help="those denied, expired and let in besides")
+    answer = action(
+        rooms,
+        "answer",
+        "answer a newcomer without a line, by files",
+        "kengele coordinator members answer commitment.json --out answer.json",
+        _answer,
+    )
+    answer.add_argument("commitment", type=Path)
+    answer.add_argument("--out", type=Path, default=Path("answer.json"), help="default: answer.json")
+    approve = action(
+        rooms,
+        "approve",
+        "compare a newcomer's digits and draft the admission",
+        "kengele coordinator members approve i-4jc5xq2f…",
+        _approve,
+    )
+    approve.add_argument("name", help="its invitation, or its id in the network; the beginning is enough")
+    approve.add_argument("--digits", help="what the newcomer reads out, by voice (default: asked for)")
+    approve.add_argument("--reveal", type=Path, metavar="FILE", help="what a newcomer without a line has sent")
+    approve.add_argument("--wait", type=float, default=60, help="seconds to wait for the newcomer (default: 60)")
+    add_settling(approve)
+    add_draft(approve)
+    deny = action(
+        rooms,
+        "deny",
+        "deny a newcomer, or withdraw an invitation",
+        "kengele coordinator members deny i-4jc5xq2f…",
+        _deny,
+    )
+    deny.add_argument("name", help="its invitation, or its id in the network; the beginning is enough")
+
+
+def seconds(text: str) -> int:
+    """How long an invitation stands open. Raises Malformed."""
+    found = _SPAN.fullmatch(text)
+    span = int(found[1]) * _HOURS[found[2]] * 3600 if found else 0
+    if not 0 < span <= LONGEST:
+        raise Malformed("malformed", "This is no time that an invitation may stand open.", "Give 72h, or up to 14d.")
+    return span
+
+
+def _invite(args: argparse.Namespace) -> int:
+    if (args.role == "office") != (args.office_id is not None):
+        raise Malformed(
+            "malformed", "An office, and nobody else, is invited by its id.", "Give --office-id, or leave it."
+        )
+    office = read(OfficeName, {"id": args.office_id, "name": args.name or args.office_id}) if args.office_id else None
+    span, at = seconds(args.expires), int(time.time())
+    member = opened(args)
+
+    async def make() -> Any:
+        async with member.session() as session:
+            trusted = await session.refresh()
+            for area in args.area:
+                if not trusted.areas.known(area):
+                    near = ", ".join(trusted.areas.suggest(area))
+                    raise Refused("unknown-area", f"There is no area {area}.", f"Perhaps: {near}." if near else "")
+            if office is not None and office.id in {one.id for one in trusted.offices.document.offices}:
+                raise Refused("already-admitted", "There is an office of this id.", "Choose another id.")
+            return await lobby.invite(session, args.role, args.area, office=office, at=at, expires=at + span)
+
+    invitation = asyncio.run(make())
+    link = invitation.link()
+    if args.out is not None:
+        write_private(args.out, invitation.encode())
+    if args.image is not None:
+        qr.write(link, args.image)
+    if args.json:
+        expires = _moment(invitation.terms.expires)
+        terminal.emit({"invitation": invitation.terms.id, "link": link, "expires": expires, "qr": qr.size(link)})
+        return 0
+    if args.qr:
+        terminal.say(qr.drawn(link))
+    terminal.say(link)
+    terminal.note(f"Whoever has this can ask to be let in, once, until {_moment(invitation.terms.expires)}.")
+    terminal.note(f"The newcomer runs:  kengele {'office' if office else 'node'} join LINK-OR-FILE")
+    terminal.note(f"When it waits:  kengele coordinator members approve {invitation.terms.id[:8]}")
+    return 0
+
+
+def _pending(args: argparse.Namespace) -> int:
+    member = opened(args)
+
+    async def look() -> list[dict[str, Any]]:
+        async with member.session() as session:
+            trusted = await session.refresh()
+            rows = []
+            for guest in await lobby.guests(session, member.trust.files()):
+                found, trouble = guest, ""
+                if guest.terms.inviter == lobby.own_id(member) and guest.state(time.time()) == "waiting":
+                    found = await lobby.answer(session, guest)
+                elif guest.answer is not None and guest.answer.coordinator == lobby.own_id(member):
+                    try:
+                        await lobby.answer(session, guest)
+                    except KengeleError as error:
+                        trouble = error.code
+                if args.all or found.state(time.time()) not in _OVER:
+                    rows.append(_row(found, trusted, trouble))
+            return rows
+
+    rows = asyncio.run(look())
+    if args.json:
+        terminal.emit({"pending": rows})
+        return 0
+    if not rows:
+        terminal.say("Nobody is invited.")
+    for row in rows:
+        until = f", until {row['expires']}" if row["state"] == "open" else ""
+        terminal.say(f"{row['invitation'][:12]}  {row['state']:9}  {row['role']:8}  {row['member'] or '-'}{until}")
+        terminal.say(f"    {' '.join(row['areas'])}; invited {row['age_hours']} h ago by {row['inviter']}")
+        for line in row["effect"]:
+            terminal.say(f"    {line}")
+        if row["trouble"]:
+            terminal.say(f"    Do not approve: {row['trouble']}. Deny it, and invite anew.")
+    return 0
+
+
+def _row(guest: Guest, trusted: Trusted, trouble: str) -> dict[str, Any]:
+    terms = guest.terms
+    return {
+        "invitation": terms.id,
+        "state": guest.state(time.time()),
+        "role": terms.role,
+        "member": guest.member or None,
+        "areas": list(terms.areas),
+        "inviter": terms.inviter,
+        "answered_by": guest.answer.coordinator if guest.answer else None,
+        "age_hours": int((time.time() - terms.at) // 3600),
+        "expires": _moment(terms.expires),
+        "effect": lobby.effect(trusted, terms, now().date()),
+        "trouble": trouble or None,
+    }
+
+
+def _answer(args: argparse.Namespace) -> int:
+    member = opened(args)
+    commitment = read_card(args.commitment.read_bytes(), Commitment)
+
+    async def carried() -> Guest:
+        async with member.session() as session:
+            await session.refresh()
+            await lobby.carry(session, commitment)
+            found = lobby.find(await lobby.guests(session, member.trust.files()), commitment.invitation)
+            return await lobby.answer(session, found)
+
+    guest = asyncio.run(carried())
+    if guest.answer is not None:
+        args.out.write_bytes(guest.answer.encode())
+    if args.json:
+        terminal.emit({"invitation": guest.terms.id, "answer": str(args.out)})
+    else:
+        terminal.say(f"Give {args.out} to the newcomer, who runs:  join --answer {args.out.name}")
+    return 0
+
+
+def _approve(args: argparse.Namespace) -> int:
+    member = opened(args)
+    reveal = read_card(args.reveal.read_bytes(), Reveal) if args.reveal is not None else None
+    guest, trusted = asyncio.run(_ready(member, args, reveal))
+    typed = args.digits
+    if typed is None:
+        if not terminal.interactive():
+            raise Malformed("no-digits", "The digits that the newcomer reads out are needed.", "Give --digits.")
+        for line in lobby.effect(trusted, guest.terms, now().date()):
+            terminal.note(f"  {guest.member}: {line}")
+        typed = terminal.ask(f"The digits that {guest.member} reads out", str)
+    request = lobby.compare(member, guest, typed)
+
+    def change(before: dict[str, Any]) -> dict[str, Any]:
+        areas = Areas(read(AreasFile, before["areas.json"]))
+        changed = papers.admit(before, [request], areas, now().date(), groups=groups_of(args))
+        changed |= settled(args, {**before, **changed})
+        if not args.json:
+            documents = {path: json.dumps(value).encode() for path, value in {**before, **changed}.items()}
+            after = assemble(documents, version=1, fresh=True, expires=now())
+            for line in lobby.effect(after, guest.terms, now().date()):
+                terminal.note(f"  {guest.member}: {line}")
+        return changed
+
+    done = propose(args, change)
+    asyncio.run(_decided(member, guest, "approved"))
+    return done
+
+
+async def _ready(member: Member, args: argparse.Namespace, reveal: Reveal | None) -> tuple[Guest, Trusted]:
+    """Who is meant, answered and with its request shown."""
+    async with member.session() as session:
+        trusted = await session.refresh()
+        files = member.trust.files()
+        guest = lobby.find(await lobby.guests(session, files), args.name)
+        if guest.state(time.time()) in (*_OVER, "approved"):
+            raise Refused("decided", f"This invitation is {guest.state(time.time())}.", "Invite anew.")
+        guest = await lobby.answer(session, guest)
+        if reveal is not None:
+            await lobby.carry(session, reveal)
+        return await lobby.revealed(session, guest, files, args.wait), trusted
+
+
+def _deny(args: argparse.Namespace) -> int:
+    member = opened(args)
+
+    async def found() -> Guest:
+        async with member.session() as session:
+            await session.refresh()
+            return lobby.find(await lobby.guests(session, member.trust.files()), args.name)
+
+    guest = asyncio.run(found())
+    asyncio.run(_decided(member, guest, "denied"))
+    if args.json:
+        terminal.emit({"invitation": guest.terms.id, "state": "denied"})
+    else:
+        terminal.say("Nobody can come in by this invitation any more.")
+    return 0
+
+
+async def _decided(member: Member, guest: Guest, decision: str) -> None:
+    async with member.session() as session:
+        await lobby.decide(session, guest, decision)
+
+
+def _moment(at: int) -> str:
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="minutes").removesuffix("+00:00") + "Z"

@@ -1,0 +1,315 @@
+"""Invitations: how somebody joins over the hub, or by files, whom a coordinator has invited.
+
+The invitation holds a token of 128 bits that is the seed of a key; what the coordinators and the hub keep is that key's
+public half, in terms signed by the inviter. The newcomer commits to the join request, a coordinator answers with random
+bytes, and only then the request is shown. Both compute eight digits from all of it; the newcomer reads them out.
+Whoever stands between must choose before knowing what the digits depend on, and hits them once in 10^8 invitations.
+(S. Vaudenay, "Secure Communications over Insecure Channels Based on Short Authenticated Strings", CRYPTO 2005.)
+
+    >>> commitment = Commitment.of(token, request, nonce)
+    >>> reveal = Reveal.of(token, request, nonce)
+    >>> reveal.check(terms, commitment)
+    >>> digits(terms, reveal, answer)
+    '1234 5678'
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import zlib
+from base64 import b32decode, b32encode
+from typing import Annotated, Any, Final, Literal, Self, TypeVar
+
+from nacl.signing import SigningKey
+from pydantic import Field
+
+from .cards import Areas, Card, CoordinatorId, Joiner, JoinRequest, NetworkCard, Urls, coordinator_id, read_card
+from .encoding import b64u, canonical, length_prefixed, loads, unb64u
+from .errors import KengeleError, Malformed, Refused, Untrusted
+from .fields import Bytes32, Line, Model, OfficeId, read
+from .keys import fingerprint, verify_signature
+from .roster import Nkey, SigningPublic
+
+LONGEST: Final = 14 * 24 * 3600
+"""Seconds that an invitation may stand open."""
+LINK: Final = "kengele:"
+_MAX_LINK: Final = 16 * 1024
+_MAX_OPENED: Final = 64 * 1024
+_SEED: Final = b"kengele-invitation-v1\0"
+_COMMIT: Final = b"kengele-commit-v1\0"
+_DIGITS: Final = b"kengele-join-digits-v1\0"
+_Token = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{21}[AQgw]$")]
+_Signature = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{85}[AQgw]$")]
+InvitationId = Annotated[str, Field(pattern=r"^i-[a-z2-7]{26}$")]
+_S = TypeVar("_S", bound="Signed")
+
+
+def new_token() -> str:
+    """A token for one invitation."""
+    return b64u(secrets.token_bytes(16))
+
+
+def key_of(token: str) -> SigningKey:
+    """The key that whoever has ``token`` signs with."""
+    return SigningKey(hashlib.sha256(_SEED + unb64u(token)).digest())
+
+
+def invitation_id(key: str) -> str:
+    """An invitation's id, from the public half of its key."""
+    return "i-" + fingerprint(unb64u(key))
+
+
+class Signed(Card):
+    """A card with one signature, whose words cannot be taken for another kind's."""
+
+    v: Literal[1] = 1
+    signature: _Signature = ""
+
+    @classmethod
+    def sign(cls, said: dict[str, Any], key: SigningKey) -> Self:
+        card = read(cls, said)
+        return card.model_copy(update={"signature": b64u(key.sign(card._message()).signature)})
+
+    def _message(self) -> bytes:
+        document = self.model_dump(mode="json", exclude_none=True, exclude={"signature"})
+        return b"kengele-" + type(self).__name__.lower().encode("ascii") + b"-v1\0" + canonical(document)
+
+    def verify(self, key: bytes) -> None:
+        """Raises Untrusted, ``bad-card``."""
+        if not verify_signature(key, self._message(), unb64u(self.signature)):
+            raise _untrusted()
+
+
+class OfficeName(Model):
+    """Which office is invited."""
+
+    id: OfficeId
+    name: Annotated[str, Line(120)]
+
+
+class Terms(Signed):
+    """What an invitation lets in, signed by who invites; ``expires`` and ``at`` in Unix seconds."""
+
+    key: SigningPublic
+    role: Literal["monitor", "office"]
+    areas: Areas
+    office: OfficeName | None = None
+    inviter: CoordinatorId
+    root_digest: Bytes32
+    at: Annotated[int, Field(ge=0, le=2**53)]
+    expires: Annotated[int, Field(ge=0, le=2**53)]
+
+    @property
+    def id(self) -> str:
+        return invitation_id(self.key)
+
+    def check(self, coordinators: dict[str, bytes]) -> None:
+        """Checks that one of ``coordinators`` (keys by id) has signed these.
+
+        Raises:
+            Untrusted: ``bad-card``.
+            Malformed: ``bad-card``: they do not fit together.
+        """
+        key = coordinators.get(self.inviter)
+        if key is None:
+            raise _untrusted()
+        self.verify(key)
+        if (self.office is None) != (self.role == "monitor") or not 0 < self.expires - self.at <= LONGEST:
+            raise _bad()
+
+    def fits(self, request: JoinRequest) -> None:
+        """Raises Refused, ``another-request``, where ``request`` asks for something else than was offered."""
+        office = request.office
+        named = OfficeName(id=office.id, name=office.name) if office else None
+        if (request.role, request.areas, named) != (self.role, self.areas, self.office):
+            raise Refused(
+                "another-request",
+                "This request asks for another role, areas or name than the invitation offers.",
+                "Deny it, and invite anew with what is right.",
+            )
+
+
+class Invitation(Card):
+    """What the newcomer is given. Whoever has it can ask to be let in, once, in the newcomer's place."""
+
+    v: Literal[1] = 1
+    network: NetworkCard
+    terms: Terms
+    token: _Token = Field(repr=False)
+
+    def check(self) -> None:
+        """Raises Untrusted, ``bad-card``, where the parts do not belong together."""
+        key = b64u(bytes(key_of(self.token).verify_key))
+        if self.terms.key != key or self.terms.root_digest != self.network.root_digest:
+            raise _untrusted()
+
+    def link(self) -> str:
+        """The invitation as a text: what must not come from the hub; all else does. Capitals keep a QR code small."""
+        network = self.network
+        document = {
+            "v": 1,
+            "urls": list(network.urls),
+            "join": network.join.model_dump(mode="json"),
+            "token": self.token,
+            "root": network.root_digest,
+            **({"ca": network.ca} if network.ca else {}),
+        }
+        return (LINK + b32encode(zlib.compress(canonical(document), 9)).decode("ascii").rstrip("=")).upper()
+
+
+class Link(Model):
+    """An invitation's link, read."""
+
+    v: Literal[1]
+    urls: Urls
+    join: Joiner
+    token: _Token = Field(repr=False)
+    root: Bytes32
+    ca: Annotated[str, Field(max_length=64 * 1024)] | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Link:
+        """The link in ``text``. Raises Malformed, ``bad-invitation``."""
+        body = "".join(text.split())
+        if len(body) > _MAX_LINK or not body.lower().startswith(LINK):
+            raise _bad_link()
+        body = body[len(LINK) :].upper()
+        try:
+            inflating = zlib.decompressobj()
+            opened = inflating.decompress(b32decode(body + "=" * (-len(body) % 8)), _MAX_OPENED)
+            if not inflating.eof or inflating.unused_data:
+                raise _bad_link()
+            return read(cls, loads(opened, max_bytes=_MAX_OPENED))
+        except (ValueError, zlib.error, KengeleError):
+            raise _bad_link() from None
+
+    def invitation(self, name: str, root: str, terms: Any) -> Invitation:
+        """The whole of it, with the hub's part. Raises Malformed, Untrusted if that is not what was meant."""
+        network = {
+            "name": name,
+            "urls": list(self.urls),
+            "join": self.join.model_dump(mode="json"),
+            "root": root,
+            "root_digest": self.root,
+            **({"ca": self.ca} if self.ca else {}),
+        }
+        found = read(Invitation, {"network": network, "terms": terms, "token": self.token})
+        found.check()
+        return found
+
+
+class Commitment(Signed):
+    """The newcomer's first word: a digest of the request and of random bytes, both still hidden."""
+
+    invitation: InvitationId
+    digest: Bytes32
+    nkey: Nkey
+
+    @classmethod
+    def of(cls, token: str, request: JoinRequest, nonce: bytes) -> Commitment:
+        """The commitment to ``request``, hidden by ``nonce`` (32 random bytes)."""
+        said = {"invitation": _id(token), "digest": b64u(_committed(request, nonce)), "nkey": request.nkey}
+        return cls.sign(said, key_of(token))
+
+    def check(self, terms: Terms) -> None:
+        """Raises Untrusted, ``bad-card``, if it does not come from who has the token."""
+        if self.invitation != terms.id:
+            raise _untrusted()
+        self.verify(unb64u(terms.key))
+
+
+class Answer(Signed):
+    """A coordinator's random bytes, chosen for one commitment only."""
+
+    invitation: InvitationId
+    digest: Bytes32
+    nonce: Bytes32
+    coordinator: CoordinatorId
+
+    @classmethod
+    def to(cls, commitment: Commitment, nonce: bytes, key: SigningKey) -> Answer:
+        """The answer of the coordinator who signs with ``key``."""
+        said = {"invitation": commitment.invitation, "digest": commitment.digest, "nonce": b64u(nonce)}
+        return cls.sign({**said, "coordinator": coordinator_id(bytes(key.verify_key))}, key)
+
+
+class Reveal(Signed):
+    """What the newcomer had committed to."""
+
+    invitation: InvitationId
+    request: JoinRequest
+    nonce: Bytes32
+
+    @classmethod
+    def of(cls, token: str, request: JoinRequest, nonce: bytes) -> Reveal:
+        """Opens the commitment to ``request`` under ``nonce``."""
+        said = {"invitation": _id(token), "request": request.model_dump(mode="json", exclude_none=True)}
+        return cls.sign({**said, "nonce": b64u(nonce)}, key_of(token))
+
+    def check(self, terms: Terms, commitment: Commitment) -> None:
+        """Checks that this opens ``commitment``, by who has the token, and that its request is well signed.
+
+        Raises:
+            Untrusted: ``bad-card`` or ``another-request``.
+        """
+        if self.invitation != terms.id or commitment.invitation != terms.id:
+            raise _untrusted()
+        self.verify(unb64u(terms.key))
+        opened = b64u(_committed(self.request, unb64u(self.nonce)))
+        if (opened, self.request.nkey) != (commitment.digest, commitment.nkey):
+            raise Untrusted(
+                "not-as-committed",
+                "What is shown now is not what the newcomer had committed to.",
+                "Deny it: somebody stands between. Invite anew, over another way.",
+            )
+        self.request.check()
+
+
+def digits(terms_key: str, request: JoinRequest, nonce: bytes, answer: bytes, root_digest: str) -> str:
+    """Eight digits that the newcomer reads out and the coordinator types.
+
+    Args:
+        terms_key: public half of the invitation's key.
+        request: of the newcomer.
+        nonce: with which it was committed to.
+        answer: the coordinator's random bytes.
+        root_digest: of the network that each of both means.
+    """
+    parts = (unb64u(terms_key), _words(request), nonce, answer, unb64u(root_digest))
+    number = int.from_bytes(hashlib.sha256(_DIGITS + length_prefixed(*parts)).digest()[:8], "big") % 10**8
+    return f"{number // 10**4:04d} {number % 10**4:04d}"
+
+
+def read_signed(value: Any, model: type[_S]) -> _S:
+    """The card in ``value``, which is JSON text or what was read from it. Raises Malformed, ``bad-card``."""
+    if isinstance(value, bytes):
+        return read_card(value, model)
+    try:
+        return read(model, value)
+    except Malformed as error:
+        raise Malformed("bad-card", f"This is not the card that is needed. {error.sentence}", error.mend) from None
+
+
+def _id(token: str) -> str:
+    return invitation_id(b64u(bytes(key_of(token).verify_key)))
+
+
+def _words(request: JoinRequest) -> bytes:
+    return canonical(request.model_dump(mode="json", exclude_none=True))
+
+
+def _committed(request: JoinRequest, nonce: bytes) -> bytes:
+    return hashlib.sha256(_COMMIT + length_prefixed(_words(request), nonce)).digest()
+
+
+def _untrusted() -> Untrusted:
+    return Untrusted("bad-card", "A card's signature does not hold.", "Ask for it again, from the person in question.")
+
+
+def _bad() -> Malformed:
+    return Malformed("bad-card", "This invitation does not say whom it lets in.", "Make it anew.")
+
+
+def _bad_link() -> Malformed:
+    return Malformed("bad-invitation", "This is not an invitation's link.", "Copy all of it, from 'kengele:' on.")
