@@ -1,7 +1,8 @@
 """Routing: which desk is given which bytes of a report. Pure.
 
 What the leaf promised on arrival and what the policy says at delivery are both computed, and the stricter holds: a
-rule that was withdrawn in between no longer gives anything, and one that was added does not reach back.
+rule that was withdrawn in between no longer gives anything, and one that was added does not reach back. Of a monitor
+that was revoked in between nothing more is given.
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ class Outcome:
 
 def decide(header: Header, leaf: Leaf, trusted: Trusted, today: date) -> Outcome:
     """What goes to whom under ``leaf`` and today's rules, the stricter of the two."""
-    release = trusted.compiled.release(header, today)
+    author = trusted.monitors.get(header.kid)
+    revoked = author is not None and author.status == "revoked"
+    release = {} if revoked else trusted.compiled.release(header, today)
     active = set(trusted.offices.active)
     bits: dict[str, int] = {}
     narrowed = []

@@ -54,6 +54,23 @@ def test_under_the_same_rules_all_that_was_promised_is_given_and_nothing_is_to_b
     assert outcome.narrowed == ()
 
 
+@pytest.mark.parametrize(
+    ("status", "bits"), [("active", (ACCOUNT, SUMMARY)), ("suspended", (ACCOUNT, SUMMARY)), ("revoked", (0, 0))]
+)
+def test_what_still_waits_of_a_revoked_monitor_goes_out_as_markers(status: str, bits: tuple[int, int]) -> None:
+    outcome = decide(HEADER, PROMISED, ROSTER.trusted(ROSTER.with_monitor("osh", status=status)), DAY)
+
+    assert outcome.bits == dict(zip(("unrcca", "council"), bits, strict=True))
+    assert len(outcome.narrowed) == (2 if status == "revoked" else 0)
+
+
+def test_what_came_while_an_office_was_suspended_is_not_made_up_for() -> None:
+    suspended = decide(HEADER, PROMISED, ROSTER.trusted(ROSTER.with_office("council", status="suspended")), DAY)
+
+    assert suspended.bits == {"unrcca": ACCOUNT}
+    assert [row[0] for row in suspended.narrowed] == ["council"]
+
+
 @settings(max_examples=150, deadline=None)
 @given(st.integers(0, 2**32), st.lists(st.integers(0, ALL_BITS), min_size=8, max_size=8))
 def test_whatever_was_promised_and_whatever_holds_today_the_stricter_is_given(seed: int, promises: list[int]) -> None:
