@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from kengele_node.cli import main
 from kengele_node.member import now
 from kengele_node.monitor.compose import new_report_id
 from kengele_node.monitor.recalling import leaf_of, plan_recall
@@ -60,7 +61,7 @@ def test_who_recalls_a_report_sees_it_gone_and_who_has_confirmed(tmp_path: Path)
     asyncio.run(run())
 
 
-def test_nothing_of_a_recalled_text_is_left_at_a_desk_nor_in_a_feed(tmp_path: Path) -> None:
+def test_nothing_of_a_recalled_text_is_left_at_a_desk(tmp_path: Path) -> None:
     async def run() -> None:
         async with small_network(tmp_path, ("osh",)) as network:
             osh, unrcca = network.monitors["osh"], network.offices["unrcca"]
@@ -281,5 +282,35 @@ def test_a_hub_killed_at_any_moment_loses_no_recall_and_no_confirmation(tmp_path
             assert (await confirmed(osh, recall))["unrcca"]
             await until_held(hq, 1, Tombstone)
             assert not any(isinstance(one, Item) for one in await followed(hq))
+
+    asyncio.run(run())
+
+
+def test_the_commands_take_back_show_and_tell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def kengele(*words: str) -> str:
+        capsys.readouterr()
+        assert main([*words]) == 0
+        return capsys.readouterr().out
+
+    async def run() -> None:
+        async with small_network(tmp_path, ("osh",)) as network:
+            osh, unrcca = network.monitors["osh"], network.offices["unrcca"]
+            entry = await reported(osh, canary())
+            node = ["--home", str(osh.home), "--key-file", str(network.home / "key")]
+            desk = ["--home", str(unrcca.home), "--key-file", str(network.home / "key")]
+            said = await asyncio.to_thread(kengele, "node", "recall", "1", "--reason", "Unsafe.", *node)
+            assert said.startswith("Accepted:")
+            assert "unrcca: has not confirmed" in await asyncio.to_thread(kengele, "node", "recalls", *node)
+            async with asyncio.timeout(30):
+                while "unrcca: confirmed, " not in await asyncio.to_thread(kengele, "node", "recalls", *node):
+                    told = await asyncio.to_thread(kengele, "office", "follow", "--once", *desk)
+                    assert CANARY not in told
+            found = json.loads(await asyncio.to_thread(kengele, "node", "recalls", "--json", *node))
+            (recall,) = found["recalls"]
+            assert recall["recalls"] == entry.report_id
+            assert recall["offices"]["unrcca"].endswith("Z")
+            for words in (["office", "show"], ["office", "show", "--id", entry.report_id]):
+                shown = await asyncio.to_thread(kengele, *words, *desk)
+                assert f"{entry.report_id}  recalled by its author\n  Unsafe.\n" in shown
 
     asyncio.run(run())

@@ -396,3 +396,60 @@ def test_an_error_that_nobody_foresaw_is_not_taken_for_a_delivery(
             await deliver(hub, await pulled(hub))
 
     run(tmp_path, claim)
+
+
+def recall(hub: Hub, report_id: str, **changes: Any) -> bytes:
+    handling = {"handling": {"wishes": {"text": "Unsafe.", "lang": "en"}}}
+    return hub.roster.sealed(contents=handling, kind="recall", recalls=report_id, **changes)
+
+
+def opened(hub: Hub, office: str, data: bytes) -> set[str]:
+    author = bytes(hub.roster.authors["osh"].verify_key)
+    return set(open_envelope(parse(data), office, [hub.roster.opening[office]], author).contents)
+
+
+def test_a_recall_takes_its_report_out_of_every_feed_and_stands_there_instead(tmp_path: Path) -> None:
+    async def claim(hub: Hub) -> None:
+        report_id, other = await accepted(hub, hub.roster.sealed(), hub.roster.sealed())
+        messages = await pulled(hub)
+        assert await deliver(hub, messages) == messages
+        (recall_id,) = await accepted(hub, recall(hub, report_id))
+        after = await pulled(hub)
+        # A crash brings everything again: the report, too.
+        for again in (after, [*messages, *after]):
+            await deliver(hub, again)
+            for office in ("unrcca", "council"):
+                found = [parse(one.data) for one in await hub.feed(office)]
+                assert [one.claims["id"] for one in found] == [other, recall_id], office
+                assert tuple(found[1].ciphertexts) == ("handling",)
+
+    run(tmp_path, claim)
+
+
+def test_a_report_that_is_recalled_before_it_was_delivered_is_never_put_into_a_feed(tmp_path: Path) -> None:
+    async def claim(hub: Hub) -> None:
+        (report_id,) = await accepted(hub, hub.roster.sealed())
+        (recall_id,) = await accepted(hub, recall(hub, report_id, readers=("unrcca",)))
+        await deliver(hub, await pulled(hub))
+        assert [parse(one.data).claims["id"] for one in await hub.feed("unrcca")] == [recall_id]
+        # From the council it was not recalled.
+        assert [parse(one.data).claims["id"] for one in await hub.feed("council")] == [report_id]
+
+    run(tmp_path, claim)
+
+
+def test_of_a_report_that_is_narrowed_the_feed_holds_what_may_stay_and_then_the_recall(tmp_path: Path) -> None:
+    async def claim(hub: Hub) -> None:
+        (report_id,) = await accepted(hub, hub.roster.sealed())
+        await deliver(hub, await pulled(hub))
+        (recall_id,) = await accepted(hub, recall(hub, report_id, keep=["account"]))
+        after = await pulled(hub)
+        for _ in range(2):
+            await deliver(hub, after)
+            first, second = sorted(await hub.feed("unrcca"), key=lambda one: parse(one.data).claims["kind"] == "recall")
+            assert (parse(first.data).claims["id"], opened(hub, "unrcca", first.data)) == (report_id, {"account"})
+            assert parse(second.data).claims["id"] == recall_id
+            # The council was given the summary alone, and of that nothing stays.
+            assert [parse(one.data).claims["id"] for one in await hub.feed("council")] == [recall_id]
+
+    run(tmp_path, claim)
