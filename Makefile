@@ -4,9 +4,10 @@ PY     := $(VENV)/bin/python
 PYTHON ?= python3.11
 ARGS   ?=
 STAMP  := $(VENV)/.ready
+LOCALE := node/kengele_node/pages/locale
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast check reformat bench schemas lock clean
+.PHONY: help setup demo test test-fast check reformat bench schemas translations lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -44,6 +45,13 @@ bench: $(STAMP) ## timings, as ratios measured side by side (ARGS=--json)
 
 schemas: $(STAMP) ## write the JSON Schemas from the models
 	@$(PY) -m kengele_schemas.jsonschema schemas/json
+
+translations: $(STAMP) ## gather the pages' words into the catalogues and compile them
+	@pot=$$(mktemp) && trap 'rm -f "$$pot"' EXIT && \
+	$(VENV)/bin/pybabel -q extract -F pyproject.toml --no-location --omit-header --sort-output --no-wrap -o "$$pot" . && \
+	$(VENV)/bin/pybabel -q update -i "$$pot" -d $(LOCALE) -D kengele --ignore-obsolete --ignore-pot-creation-date \
+	  --no-fuzzy-matching --no-wrap && \
+	$(VENV)/bin/pybabel -q compile -d $(LOCALE) -D kengele
 
 lock: $(STAMP) ## resolve the dependencies anew into constraints.txt (needs pip-tools)
 	@$(PY) -m pip install --quiet pip-tools

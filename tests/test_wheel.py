@@ -80,6 +80,7 @@ def test_the_wheel_holds_the_packages_their_data_and_the_licence(installed: Path
     for name in (
         "kengele_schemas/data/areas.json",
         "kengele_node/demo/data/ged_sample.csv",
+        "kengele_node/pages/locale/ar/LC_MESSAGES/kengele.mo",
         "kengele_node/demo/data/ATTRIBUTION.md",
         "kengele_node/py.typed",
         "kengele_hub/tether.py",

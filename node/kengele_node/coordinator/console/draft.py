@@ -77,21 +77,22 @@ def _shown(
         if isinstance(error, BadRule)
         else set(),
         **shown,
-        **_choices(held),
+        **_choices(held, request.get("language", "en")),
     )
 
 
-def _choices(held: InForce) -> dict[str, Any]:
-    """What the form offers."""
+def _choices(held: InForce, language: str) -> dict[str, Any]:
+    """What the form offers, with the labels of categories in ``language``."""
     areas = held.trusted.areas
     named = {code for rule in held.rules for code in rule.areas}
     return {
         "audiences": [(name, _audience(name, held)) for name in held.trusted.offices.audiences],
         "places": [(row.code, row.name) for row in areas if row.kind not in _KINDS_OF_PLACES or row.code in named],
         "groups_of_categories": [
-            (code, [(leaf, taxonomy.label(leaf)) for leaf in taxonomy.leaves(code)]) for code in _category_groups()
+            (code, [(leaf, taxonomy.label(leaf, language)) for leaf in taxonomy.leaves(code)])
+            for code in _category_groups()
         ],
-        "category_labels": {code: taxonomy.label(code) for code in taxonomy.codes()},
+        "category_labels": {code: taxonomy.label(code, language) for code in taxonomy.codes()},
         "levels": tlp.LEVELS,
         "compartments": GRANTABLE,
     }
