@@ -147,6 +147,8 @@ def test_every_page_is_accessible_at_any_width_in_both_directions(
     console = consoles["aigul"]
     page = opened(driven, console.url, width=width, language=language)
     assert page.locator("html").get_attribute("dir") == ("rtl" if language == "ar" else "ltr")
+    names = page.get_by_role("navigation").get_by_role("link").all_inner_texts()
+    assert ("القواعد" in names, "Rules" in names) == (language == "ar", language == "en")
     for place in (*PLACES, "/draft?edit=new", "/audit?ask=1", "/no-such-page"):
         page.goto(console.base + place)
         if place != "/no-such-page":
