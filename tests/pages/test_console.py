@@ -140,7 +140,7 @@ def test_a_first_time_coordinator_grants_one_compartment_sees_who_gains_and_hand
 
 
 @pytest.mark.parametrize("width", [390, 1280])
-@pytest.mark.parametrize("language", ["en", "ar"])
+@pytest.mark.parametrize("language", ["en", "ar", "ru"])
 def test_every_page_is_accessible_at_any_width_in_both_directions(
     consoles: dict[str, Console], driven: Browser, tmp_path: Path, width: int, language: str
 ) -> None:
