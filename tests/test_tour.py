@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import pty
+import select
 import signal
 import socket
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,6 +49,45 @@ class Shell:
 
     def json(self, *words: str, **options: Any) -> Any:
         return json.loads(self.run(*words, "--json", **options))
+
+
+class Person:
+    """Somebody at a terminal, in front of one ``kengele``."""
+
+    def __init__(self, shell: Shell, *words: str) -> None:
+        self._terminal, theirs = pty.openpty()
+        self._seen = b""
+        self._command = subprocess.Popen(
+            [sys.executable, "-m", "kengele_node.cli", *words],
+            cwd=shell.directory,
+            env=shell.environment,
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        )
+        os.close(theirs)
+
+    def reads(self, text: str) -> None:
+        """Waits until ``text`` is there."""
+        deadline = time.monotonic() + 60
+        while text.encode() not in self._seen:
+            ready, _, _ = select.select([self._terminal], [], [], max(0.0, deadline - time.monotonic()))
+            assert ready, self._seen
+            self._seen += os.read(self._terminal, 4096)
+
+    def types(self, text: str) -> None:
+        os.write(self._terminal, text.encode())
+
+    def leaves(self) -> int:
+        """How the command ended."""
+        try:
+            return self._command.wait(20)
+        finally:
+            self._command.kill()
+            self._command.wait()
+            os.close(self._terminal)
 
 
 @pytest.fixture
@@ -256,6 +299,38 @@ def test_a_refused_report_is_kept_corrected_and_sent_again(shell: Shell) -> None
     assert sent["state"] == "accepted"
     assert [row["state"] for row in shell.json("node", "outbox")["entries"]] == ["accepted", "accepted"]
     assert "not-refused" in shell.run("node", "report", "again.json", "--replaces", str(entry["number"]), fails=3)
+
+
+def test_who_is_asked_for_a_report_can_leave_at_any_question_and_nothing_is_kept(shell: Shell) -> None:
+    found(shell)
+    answers = (
+        ("Area, code or name (KG-O Osh Region) [KG-O]: ", ""),
+        ("? lists them): ", "rumour"),
+        ("to 5 (many deaths): ", "2"),
+        ("[AMBER+STRICT]: ", "GREEN"),
+        ("[und]: ", "ky"),
+        ("naming nobody (empty: none): ", "Базарда уруш жөнүндө сөз."),
+        ("account (empty: none): ", ""),
+        ("place (empty: none): ", ""),
+        ("known (empty: leave out): ", ""),
+        ("(yes/no) [no]: ", "yes"),
+    )
+    for last in (0, 3, len(answers) - 1):
+        person = Person(shell, "node", "report")
+        for question, answer in answers[:last]:
+            person.reads(question)
+            person.types(f"{answer}\n")
+        person.reads(answers[last][0])
+        person.types("\x03")
+        person.reads("Nothing was kept.")
+        assert person.leaves() == 130
+    assert shell.json("node", "outbox")["entries"] == []
+    person = Person(shell, "node", "report")
+    for question, answer in answers:
+        person.reads(question)
+        person.types(f"{answer}\n")
+    person.reads("Accepted: the hub has report 1")
+    assert person.leaves() == 0
 
 
 WIDER = """

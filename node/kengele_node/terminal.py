@@ -57,13 +57,22 @@ def ask(question: str, read: Callable[[str], _T], default: str = "") -> _T:
     while True:
         sys.stderr.write(f"{question} [{default}]: " if default else f"{question}: ")
         sys.stderr.flush()
-        line = sys.stdin.readline()
+        line = _interruptible(sys.stdin.readline)
         if not line:
             raise Malformed("no-answer", "The input ended before all was answered.", "Start again.")
         try:
             return read(line.strip() or default)
         except KengeleError as error:
             note(f"  {error.sentence} {error.mend}".rstrip())
+
+
+def _interruptible(read: Callable[[], str]) -> str:
+    """What is read; after Ctrl-C the cursor is left at the start of a line."""
+    try:
+        return read()
+    except KeyboardInterrupt:
+        sys.stderr.write("\n")
+        raise
 
 
 def confirm(question: str) -> bool:
@@ -124,7 +133,7 @@ def lock_of(args: argparse.Namespace, *, new: bool = False) -> Lock:
 
 def _typed(question: str) -> str:
     try:
-        return getpass.getpass(question, sys.stderr)
+        return _interruptible(lambda: getpass.getpass(question, sys.stderr))
     except EOFError:
         raise Locked("no-passphrase", "The input ended before a passphrase was typed.", "Start again.") from None
 
@@ -134,6 +143,13 @@ def new_lock(args: argparse.Namespace) -> Lock:
     if getattr(args, "new_key_file", None) is not None:
         return make_key_file(args.new_key_file)
     return lock_of(args, new=True)
+
+
+def number(text: str) -> int:
+    """An option's number, 1 or more."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError("not a number from 1 on")
+    return int(text)
 
 
 def today() -> str:

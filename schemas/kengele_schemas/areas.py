@@ -148,6 +148,12 @@ class Areas:
             return country
         return self._one(self._unit_names.get(country, {}), _spellings(adm1_name))
 
+    def called(self, name: str, within: Iterable[str]) -> tuple[str, ...]:
+        """Of the areas in use at or below ``within`` those that people call so, accents and type words aside."""
+        below = frozenset[str]().union(*(self.below(code) for code in within if code in self._rows))
+        index = self._index(row for row in self._rows.values() if row.code in below and not row.replaced_by)
+        return next((tuple(sorted(index[spelling])) for spelling in _spellings(name) if spelling in index), ())
+
     def suggest(self, unknown: str, count: int = 3) -> tuple[str, ...]:
         """The codes nearest to ``unknown``, by code or by name, best first."""
         wanted = unknown[:64].strip()

@@ -1,4 +1,4 @@
-"""``kengele node``: init, join, report, outbox, recall, recalls, run, status, rules."""
+"""``kengele node``: init, join, report, outbox, categories, recall, recalls, run, status, rules."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import asyncio
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -14,20 +14,26 @@ from typing import Any, Final
 from kengele_node import joining, rules, terminal
 from kengele_node.member import Member, now
 from kengele_node.vault import occupied
-from kengele_schemas import subjects
+from kengele_schemas import subjects, taxonomy
 from kengele_schemas.cards import JoinRequest, NetworkCard, read_card
 from kengele_schemas.encoding import loads
-from kengele_schemas.errors import KengeleError, Refused, Unreachable
+from kengele_schemas.errors import KengeleError, Malformed, Refused, Unreachable
 from kengele_schemas.receipt import CODES
 from kengele_schemas.report import parse_draft
+from kengele_schemas.trust import Trusted
 
-from .compose import new_report_id, plan_report, seal_report
+from .compose import Plan, new_report_id, plan_report, seal_report
 from .outbox import Entry, Outbox
-from .questions import ask_draft, draft_of
+from .questions import ask_draft, categories, draft_of, find_area
 from .recalling import confirmations, plan_recall
 from .sender import Sender
 
 _STORE: Final = "outbox.db"
+_WRITING: Final = (
+    *("area", "category", "severity", "day", "tlp", "lang"),
+    *("summary", "account", "place", "source", "basis", "not_to"),
+)
+"""Options that write a report."""
 _MAX_DRAFT: Final = 256 * 1024
 _QUICK: Final = 5.0
 """Seconds that a single command waits for a line; what it could not send stays in the outbox."""
@@ -57,18 +63,18 @@ def build(parser: argparse.ArgumentParser) -> None:
     report = _action(
         actions,
         "report",
-        "write a report, see who will read what, and put it into the outbox",
+        "write a report, see who will read what, and put it into the outbox; what no option says is asked",
         'kengele node report --area KG-O --category rumour --severity 2 --summary "Talk of a fight at the bazaar."\n'
         "          kengele node report draft.json\n          kengele node report - < draft.json",
         _report,
     )
     report.add_argument("draft", nargs="?", metavar="FILE", help="the report as JSON; - reads stdin")
-    report.add_argument("--area")
-    report.add_argument("--category", action="append", default=[], help="may be repeated")
-    report.add_argument("--severity", type=int, choices=range(1, 6))
+    report.add_argument("--area", help="where: a code or a name")
+    report.add_argument("--category", action="append", default=[], help="see: kengele node categories; repeat")
+    report.add_argument("--severity", type=int, choices=range(1, 6), help="1 (a sign) to 5 (many deaths)")
     report.add_argument("--day", help="YYYY-MM-DD (default: today)")
     report.add_argument("--tlp", help="RED, AMBER+STRICT (default), AMBER, GREEN or CLEAR")
-    report.add_argument("--lang", default="und", help="language of the texts, such as ky or fr")
+    report.add_argument("--lang", help="language of the texts, such as ky or fr")
     report.add_argument("--summary", help="what happened in a sentence or two, naming nobody")
     report.add_argument("--account", help="the full account")
     report.add_argument("--place", help="the place's name")
@@ -78,14 +84,19 @@ def build(parser: argparse.ArgumentParser) -> None:
     report.add_argument("--preview", action="store_true", help="only say who would read what")
     report.add_argument("--yes", action="store_true", help="do not ask before it is sealed")
     report.add_argument("--later", action="store_true", help="do not try to send it now")
-    report.add_argument("--replaces", metavar="N", help="this is the correction of a report that was refused")
+    report.add_argument("--replaces", metavar="N", help="number or id of the refused report that this corrects")
     report.add_argument("--keep-text", action="store_true", help="keep the text in the vault after it was accepted")
     outbox = _action(
         actions, "outbox", "list what waits, what was accepted and what was refused", "kengele node outbox", _outbox
     )
-    outbox.add_argument("--receipt", metavar="N", help="write the receipt of this report, for: kengele verify")
-    outbox.add_argument("--draft", metavar="N", help="write the draft of this report as JSON, to correct it")
-    outbox.add_argument("--limit", type=int, default=100, help="entries, newest first (default: 100)")
+    outbox.add_argument("--receipt", metavar="N", help="number or id: write its receipt, for: kengele verify")
+    outbox.add_argument("--draft", metavar="N", help="number or id: write its draft as JSON, to correct it")
+    outbox.add_argument("--limit", type=terminal.number, default=100, help="entries, newest first (default: 100)")
+    what = "list the codes of what a report can be about"
+    listed = actions.add_parser("categories", help=what, description=f"{what.capitalize()}.")
+    listed.epilog = "Example:  kengele node categories"
+    listed.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    listed.set_defaults(run=_categories)
     recall = _action(
         actions,
         "recall",
@@ -116,6 +127,14 @@ def build(parser: argparse.ArgumentParser) -> None:
         _status,
     )
     rules.add_show(shown, _open)
+
+
+def _categories(args: argparse.Namespace) -> int:
+    if args.json:
+        terminal.emit({"categories": {code: taxonomy.label(code) for code in taxonomy.leaves()}})
+    else:
+        terminal.say("\n".join(categories()).lstrip())
+    return 0
 
 
 def _action(
@@ -160,51 +179,77 @@ def _init(args: argparse.Namespace) -> int:
     return 0
 
 
-def _draft(args: argparse.Namespace) -> Any:
-    if args.draft == "-":
-        return loads(sys.stdin.buffer.read(_MAX_DRAFT + 1), max_bytes=_MAX_DRAFT)
-    if args.draft:
-        return loads(Path(args.draft).read_bytes(), max_bytes=_MAX_DRAFT)
-    return draft_of(args)
+def _draft(args: argparse.Namespace, trusted: Trusted, own: Sequence[str]) -> Any:
+    if args.draft is not None:
+        data = sys.stdin.buffer.read(_MAX_DRAFT + 1) if args.draft == "-" else Path(args.draft).read_bytes()
+        return loads(data, max_bytes=_MAX_DRAFT)
+    draft = draft_of(args)
+    if "area" in draft:
+        draft["area"] = find_area(draft["area"], trusted, own)
+    return ask_draft(draft, trusted, own, args.lang) if terminal.interactive() else draft
+
+
+def _check_alone(args: argparse.Namespace) -> None:
+    """A file is the whole report. An option beside it would be left out, and with --not-to a reader left in."""
+    given = [name for name in _WRITING if getattr(args, name)]
+    if given:
+        named = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise Malformed(
+            "malformed", f"A report in a file does not go together with {named}.", "Write it into the file."
+        )
 
 
 def _report(args: argparse.Namespace) -> int:
+    if args.draft is not None:
+        _check_alone(args)
     member = _open(args)
-    return asyncio.run(_compose(args, member))
-
-
-async def _compose(args: argparse.Namespace, member: Member) -> int:
-    trusted = await rules.in_force(member)
-    draft = _draft(args)
-    if args.draft is None and terminal.interactive():
-        draft = ask_draft(draft, trusted)
-    report = parse_draft(draft)
-    moment = now()
-    plan = plan_report(report, trusted, kid=member.kid, report_id=new_report_id(), now=moment)
-    lines = plan.lines()
-    if not args.json:
-        for line in lines:
-            terminal.say(line)
+    try:
+        agreed = _agreed(args, member)
+    except KeyboardInterrupt:
+        terminal.note("Nothing was kept.")
+        raise
+    if agreed is None:
+        return 1
     if args.preview:
         if args.json:
-            terminal.emit({"readers": _readers(plan), "without": plan.without, "mode": plan.mode})
+            terminal.emit({"readers": _readers(agreed), "without": agreed.without, "mode": agreed.mode})
         return 0
-    if not args.yes and terminal.interactive() and not terminal.confirm("Seal and send it so?"):
+    return _put(args, member, agreed)
+
+
+def _agreed(args: argparse.Namespace, member: Member) -> Plan | None:
+    """What is to be sealed, after its author has seen who will read what; None if she does not want it so."""
+    # The questions stand outside of any event loop: within one, Ctrl-C would wait for the next answer.
+    trusted = asyncio.run(rules.in_force(member))
+    own = list(member.profile.get("areas", ()))
+    report = parse_draft(_draft(args, trusted, own))
+    plan = plan_report(report, trusted, kid=member.kid, report_id=new_report_id(), now=now())
+    if not args.json:
+        for line in plan.lines():
+            terminal.say(line)
+    if own and not any(trusted.areas.covers(area, report.area) for area in own):
+        terminal.note(f"You are to report from {', '.join(own)}; from elsewhere the hub takes nothing of yours.")
+    asks = not (args.preview or args.yes) and terminal.interactive()
+    if asks and not terminal.confirm("Seal and send it so?"):
         terminal.note("Nothing was kept.")
-        return 1
+        return None
+    return plan
+
+
+def _put(args: argparse.Namespace, member: Member, plan: Plan) -> int:
     outbox = open_outbox(member)
     try:
         entry = outbox.add(
             plan.header.id,
-            report.model_dump(mode="json", exclude_none=True),
+            plan.report.model_dump(mode="json", exclude_none=True),
             plan.offices,
             lambda counters: seal_report(plan, member.key, counters),
-            now=moment.timestamp(),
+            now=now().timestamp(),
             keep_text=args.keep_text,
             replaces=_refused(outbox, args.replaces) if args.replaces else None,
         )
         if not args.later:
-            await _send_now(member, outbox, entry)
+            asyncio.run(_send_now(member, outbox, entry))
         current = outbox.get(entry.name) or entry
     finally:
         outbox.close()
@@ -325,7 +370,7 @@ def _refused(outbox: Outbox, which: str) -> str:
     return entry.name
 
 
-def _readers(plan: Any) -> list[dict[str, Any]]:
+def _readers(plan: Plan) -> list[dict[str, Any]]:
     return [
         {"office": one.office, "compartments": list(one.compartments), "rules": list(one.rules)} for one in plan.readers
     ]
@@ -358,9 +403,9 @@ def _outbox(args: argparse.Namespace) -> int:
         terminal.say("The outbox is empty.")
     for row in rows:
         code = f" ({row['code']})" if row["code"] else ""
-        terminal.say(
-            f"{row['number']:>6}  {row['written'] or '-':25}  {row['state']}{code}, {row['attempts']} attempts"
-        )
+        again = f", {row['attempts']} attempts" if row["attempts"] else ""
+        name = row["id"] or "-"
+        terminal.say(f"{row['number']:>6}  {name:22}  {row['written'] or '-':25}  {row['state']}{code}{again}")
     return 0
 
 
@@ -412,7 +457,7 @@ def _told(args: argparse.Namespace, entry: Entry) -> None:
     if args.json:
         terminal.emit({"id": entry.report_id, **_row(entry)})
     else:
-        code = f" ({entry.code})" if entry.code else ""
+        code = f" ({entry.code})" if entry.code not in ("", entry.state) else ""
         terminal.say(f"Report {entry.number}: {entry.state}{code}")
 
 

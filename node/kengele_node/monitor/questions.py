@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Final
 
 from kengele_node import terminal
 from kengele_schemas import taxonomy, tlp
-from kengele_schemas.errors import Malformed
+from kengele_schemas.errors import Malformed, Refused
 from kengele_schemas.report import MAX_CATEGORIES, parse_compartment
 from kengele_schemas.trust import Trusted
+
+_UNKNOWN: Final = "und"
 
 
 def draft_of(args: argparse.Namespace) -> dict[str, Any]:
     """The draft that the flags of ``kengele node report`` make, as JSON values; what was not given is left out."""
-    lang = args.lang
+    lang = args.lang or _UNKNOWN
     plain = {"area": args.area, "severity": args.severity, "day": args.day, "tlp": args.tlp}
     draft: dict[str, Any] = {name: value for name, value in plain.items() if value is not None}
     if args.category:
@@ -36,22 +38,33 @@ def draft_of(args: argparse.Namespace) -> dict[str, Any]:
     return draft
 
 
-def ask_draft(draft: dict[str, Any], trusted: Trusted) -> dict[str, Any]:
-    """``draft`` with what is missing asked of the person at the terminal."""
+def ask_draft(
+    draft: dict[str, Any], trusted: Trusted, own: Sequence[str] = (), lang: str | None = None
+) -> dict[str, Any]:
+    """``draft`` with what is missing asked of the person at the terminal.
+
+    Args:
+        own: the areas that she reports from.
+        lang: the language she writes in, if she has said so.
+    """
     draft = dict(draft)
     if "area" not in draft:
-        draft["area"] = terminal.ask("Area (code or name)", lambda text: _area(text, trusted))
+        yours = ", ".join(_told(code, trusted) for code in own if trusted.areas.known(code))
+        question = f"Area, code or name ({yours})" if yours else "Area (code or name)"
+        only = own[0] if len(own) == 1 else ""
+        draft["area"] = terminal.ask(question, lambda text: find_area(text, trusted, own), only)
     if "categories" not in draft:
-        draft["categories"] = terminal.ask("What kind (one or more codes, such as rumour)", _categories)
+        draft["categories"] = terminal.ask("What kind (one or more codes, such as rumour; ? lists them)", _categories)
     if "severity" not in draft:
         draft["severity"] = terminal.ask("How grave, 1 (a sign) to 5 (many deaths)", _severity)
     if "tlp" not in draft:
         draft["tlp"] = terminal.ask("Marking: RED, AMBER+STRICT, AMBER, GREEN or CLEAR", tlp.parse, tlp.UNMARKED)
-    lang = terminal.ask("Language you write in (such as ky, fr, en)", _lang, "und")
+    if "summary" in draft or "account" in draft:
+        return draft
+    lang = lang or terminal.ask("Language you write in (such as ky, fr, en)", _lang, _UNKNOWN)
     asked = (("summary", "What happened, in a sentence or two, naming nobody"), ("account", "The full account"))
     for name, question in asked:
-        if name not in draft:
-            draft |= _ask_part(name, f"{question} (empty: none)", lambda text: {"text": text, "lang": lang})
+        draft |= _ask_part(name, f"{question} (empty: none)", lambda text: {"text": text, "lang": lang})
     if "place" not in draft:
         draft |= _ask_part("place", "The exact place (empty: none)", lambda text: {"name": text})
     if "source" not in draft:
@@ -80,18 +93,42 @@ def _lang(text: str) -> str:
     return text
 
 
-def _area(text: str, trusted: Trusted) -> str:
+def find_area(text: str, trusted: Trusted, own: Sequence[str] = ()) -> str:
+    """The area that a monitor with the areas ``own`` means, by its code or by what people call it.
+
+    Raises:
+        Refused: ``unknown-area``: none, or several.
+    """
     areas = trusted.areas
     if areas.known(text.upper()):
         return text.upper()
-    found = areas.find(text)
+    called = areas.called(text, own)
+    found = called[0] if len(called) == 1 else areas.find(text)
     if found is not None:
         return found
-    near = ", ".join(f"{code} ({areas.row(code).name})" for code in areas.suggest(text))
-    raise Malformed("unknown-area", "The network does not know this area.", f"Perhaps: {near}." if near else "")
+    # Never the nearest: a wrong area would lead a report to the wrong office.
+    called = called or areas.called(text, [row.code for row in areas])
+    told = ", ".join(_told(code, trusted) for code in called or areas.suggest(text) or own if areas.known(code))
+    sentence = "The network has such an area elsewhere." if called else "The network does not know this area."
+    raise Refused("unknown-area", sentence, f"Perhaps: {told}." if told else "")
+
+
+def _told(code: str, trusted: Trusted) -> str:
+    return f"{code} {trusted.areas.row(code).name}"
+
+
+def categories() -> list[str]:
+    """All that a report can be about, a code and its label a line, under the groups they lie in."""
+    return [
+        f"{code:22}{taxonomy.label(code)}" if taxonomy.reportable(code) else f"\n{taxonomy.label(code)}"
+        for code in taxonomy.codes()
+        if taxonomy.parent(code)
+    ]
 
 
 def _categories(text: str) -> list[str]:
+    if text == "?":
+        raise Malformed("bad-field", "\n".join(categories()))
     codes = [code for code in text.replace(",", " ").lower().split() if code]
     for code in codes:
         if not taxonomy.reportable(code):
@@ -100,7 +137,7 @@ def _categories(text: str) -> list[str]:
     if len(set(codes)) > MAX_CATEGORIES:
         raise Malformed("bad-field", f"A report has at most {MAX_CATEGORIES} categories.")
     if not codes:
-        raise Malformed("bad-field", "A report needs a category.", f"Some are: {', '.join(taxonomy.leaves()[:12])}.")
+        raise Malformed("bad-field", "A report needs a category.", "Type ? to see them all.")
     return codes
 
 

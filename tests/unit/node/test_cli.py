@@ -52,6 +52,14 @@ def raising(error: BaseException) -> Callable[[argparse.Namespace], int]:
     return run
 
 
+@pytest.mark.parametrize("option", [("--not-to", "group:government"), ("--tlp", "RED"), ("--lang", "ky")])
+def test_a_report_in_a_file_takes_no_option_that_would_be_left_out(
+    capsys: pytest.CaptureFixture[str], option: tuple[str, str]
+) -> None:
+    assert cli.main(["node", "report", "report.json", *option]) == Malformed.exit_code
+    assert f"does not go together with {option[0]}." in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("code", [0, 1, 3])
 def test_a_command_ends_with_the_number_it_gives(kengele: Run, capsys: pytest.CaptureFixture[str], code: int) -> None:
     given: list[Any] = []

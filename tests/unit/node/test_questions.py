@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import argparse
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from kengele_node import terminal
-from kengele_node.monitor.questions import ask_draft, draft_of
-from kengele_schemas.errors import Malformed
+from kengele_node.monitor.questions import ask_draft, draft_of, find_area
+from kengele_schemas.areas import Areas
+from kengele_schemas.errors import Malformed, Refused
 from kengele_schemas.report import MAX_SUMMARY, parse_draft
 from kengele_schemas.taxonomy import leaves
 from kengele_testing.values import CANARY, grant, network
 
 TRUSTED = network(grant())
+EVERYWHERE = replace(TRUSTED, areas=Areas.world())
 FLAGS = ("area", "category", "severity", "day", "tlp", "summary", "account", "place", "source", "basis", "not_to")
 # In the order of the questions.
 ANSWERS = {
@@ -43,12 +46,14 @@ def given(**flags: Any) -> argparse.Namespace:
 def answered(monkeypatch: pytest.MonkeyPatch) -> Typing:
     """The draft that comes of these answers; several to one question, one after the other, are a list."""
 
-    def types(draft: dict[str, Any] | None = None, **answers: str | list[str]) -> dict[str, Any]:
+    def types(
+        draft: dict[str, Any] | None = None, own: Sequence[str] = (), **answers: str | list[str]
+    ) -> dict[str, Any]:
         named = {key.replace("_", " "): value for key, value in answers.items()}
         lines = [named.get(question, answer) for question, answer in ANSWERS.items()]
         typed = [line for one in lines for line in (one if isinstance(one, list) else [one])]
         monkeypatch.setattr("sys.stdin", io.StringIO("".join(f"{line}\n" for line in typed)))
-        return ask_draft({"day": "2026-11-24", **(draft or {})}, TRUSTED)
+        return ask_draft({"day": "2026-11-24", **(draft or {})}, TRUSTED, own)
 
     return types
 
@@ -128,7 +133,7 @@ class TestAnswers:
     def test_are_not_asked_for_what_flags_gave(
         self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        monkeypatch.setattr("sys.stdin", io.StringIO("en\n"))
+        monkeypatch.setattr("sys.stdin", io.StringIO())
         flags = given(
             area="KG-O",
             category=["rumour"],
@@ -141,7 +146,25 @@ class TestAnswers:
         )
         draft = draft_of(flags)
         assert ask_draft(draft, TRUSTED) == draft
-        assert capsys.readouterr().err.count(":") == 1
+        assert not capsys.readouterr().err
+
+    def test_are_not_asked_for_what_may_be_left_out_where_flags_gave_the_text(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("sys.stdin", io.StringIO("\n"))
+        draft = ask_draft(draft_of(given(area="KG-O", category=["rumour"], severity=2, summary="x")), TRUSTED)
+        assert set(draft) == {"area", "categories", "severity", "day", "tlp", "summary"}
+
+    def test_are_in_the_language_that_a_flag_names(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        lines = [answer for question, answer in ANSWERS.items() if question != "Language"]
+        monkeypatch.setattr("sys.stdin", io.StringIO("".join(f"{line}\n" for line in lines)))
+        assert ask_draft({}, TRUSTED, lang="ky")["summary"]["lang"] == "ky"
+
+    def test_list_the_categories_at_a_question_mark(self, answered: Typing, capsys: pytest.CaptureFixture[str]) -> None:
+        assert answered(What_kind=["?", "rumour"])["categories"] == ["rumour"]
+        shown = capsys.readouterr().err
+        assert all(f"\n{code} " in shown for code in leaves())
+        assert "\nconflict " not in shown
 
     def test_leave_the_flags_draft_as_it_was(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("sys.stdin", io.StringIO("".join(f"{answer}\n" for answer in ANSWERS.values())))
@@ -154,6 +177,9 @@ class TestAnswers:
     )
     def test_name_an_area_by_code_or_by_name(self, answered: Typing, text: str, area: str) -> None:
         assert answered(Area=text)["area"] == area
+
+    def test_that_are_empty_mean_the_one_area_that_is_hers(self, answered: Typing) -> None:
+        assert answered(own=["KG-B"], Area="")["area"] == "KG-B"
 
     @pytest.mark.parametrize(
         ("text", "codes"),
@@ -200,3 +226,36 @@ class TestAnswers:
         with pytest.raises(Malformed) as caught:
             ask_draft({}, TRUSTED)
         assert caught.value.code == "no-answer"
+
+
+class TestAName:
+    @pytest.mark.parametrize(
+        ("text", "own", "code"),
+        [
+            ("Osh", ["KG-O"], "KG-O"),
+            ("Osh", ["KG-GO"], "KG-GO"),
+            ("osh oblast", ["KG"], "KG-O"),
+            ("jalal abad", ["KG"], "KG-J"),
+            ("kg-b", ["KG-O"], "KG-B"),
+            ("Kyrgyzstan", ["KG-O"], "KG"),
+        ],
+    )
+    def test_of_two_areas_is_that_of_hers(self, text: str, own: list[str], code: str) -> None:
+        assert find_area(text, EVERYWHERE, own) == code
+
+    @pytest.mark.parametrize(
+        ("text", "own", "told"),
+        [
+            ("Osh", ["KG"], ("KG-O Osh Region", "KG-GO Osh")),
+            ("Osh", ["KG-B"], ("KG-O Osh Region", "KG-GO Osh")),
+            ("Osch", ["KG-O"], ("KG-GO Osh",)),
+            ("Nowhere at all", ["KG-O"], ("KG-O Osh Region",)),
+        ],
+    )
+    def test_of_none_or_of_several_is_asked_about_and_never_guessed(
+        self, text: str, own: list[str], told: tuple[str, ...]
+    ) -> None:
+        with pytest.raises(Refused) as caught:
+            find_area(text, EVERYWHERE, own)
+        assert caught.value.code == "unknown-area"
+        assert all(area in caught.value.mend for area in told)
