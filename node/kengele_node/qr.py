@@ -26,6 +26,11 @@ def write(text: str, path: Path) -> None:
     _code(text).save(str(path), scale=4, border=4)
 
 
+def inline(text: str) -> str:
+    """``text`` as a QR code in a ``data:`` address, for a page. Raises Refused as :func:`write`."""
+    return str(_code(text).svg_data_uri(scale=4, border=4, dark="black", light="white"))
+
+
 def size(text: str) -> int:
     """Modules on one side of the QR code of ``text``."""
     return int(_code(text).symbol_size(border=0)[0])

@@ -26,7 +26,7 @@ pytestmark = [
     pytest.mark.timeout(300),
     pytest.mark.skipif(CHROMIUM is None, reason=MISSING),
 ]
-PLACES = ("/rules", "/draft", "/approvals", "/members", "/audit")
+PLACES = ("/rules", "/draft", "/approvals", "/members", "/invitations", "/audit")
 FIRST_LOAD = 150_000
 
 
@@ -153,6 +153,37 @@ def test_every_page_is_accessible_at_any_width_in_both_directions(
         page.goto(console.base + place)
         if place != "/no-such-page":
             hold(page, tmp_path, f"{place.strip('/').replace('?', '-')}-{width}-{language}")
+
+
+def test_a_newcomer_is_invited_reads_digits_out_and_is_proposed(
+    network: Network, consoles: dict[str, Console], driven: Browser, tmp_path: Path
+) -> None:
+    page = opened(driven, consoles["aigul"].url)
+    page.get_by_role("link", name="Invitations").click()
+    page.get_by_label("Areas").fill("KG-N")
+    page.get_by_role("button", name="Make an invitation").click()
+    link = page.get_by_label("As a link").input_value()
+    hold(page, tmp_path, "invited")
+    command = [sys.executable, "-m", "kengele_node.cli", "node", "join", link, "--home", str(tmp_path / "node")]
+    with subprocess.Popen(
+        [*command, "--json", "--key-file", str(network.home / "key")], stdout=subprocess.PIPE, text=True
+    ) as newcomer:
+        try:
+            assert newcomer.stdout is not None
+            told: dict[str, str] = {}
+            while "digits" not in told:
+                told = json.loads(newcomer.stdout.readline())
+                page.goto(f"{consoles['aigul'].base}/invitations")
+            page.get_by_label("The digits that the newcomer reads out").fill("0000 0000")
+            page.get_by_role("button", name="Compare").click()
+            expect(page.get_by_role("alert")).to_contain_text("not the digits")
+            page.goto(f"{consoles['aigul'].base}/invitations")
+            page.get_by_label("The digits that the newcomer reads out").fill(told["digits"])
+            page.get_by_role("button", name="Compare").click()
+            expect(page.get_by_role("status").first).to_contain_text("signed by you")
+            expect(page.get_by_text("Monitor in KG").first).to_contain_text("is new")
+        finally:
+            newcomer.terminate()
 
 
 def test_the_log_is_proved_before_it_is_searched(consoles: dict[str, Console], driven: Browser) -> None:

@@ -17,6 +17,7 @@ WORDS: Final = frozenset(
         N_("Draft"),
         N_("Approvals"),
         N_("Members"),
+        N_("Invitations"),
         N_("Audit"),
         # Compartments
         N_("handling"),
@@ -34,8 +35,16 @@ WORDS: Final = frozenset(
         N_("active"),
         N_("suspended"),
         N_("revoked"),
+        # How far a newcomer is
+        N_("open"),
+        N_("waiting"),
+        N_("answered"),
+        N_("ready"),
+        N_("approved"),
         # What the log's entries are, what they changed and how
         N_("report"),
+        N_("recall"),
+        N_("confirmed"),
         N_("narrowed"),
         N_("trust"),
         N_("group"),

@@ -20,7 +20,7 @@ from kengele_schemas.compartments import REPORT_COMPARTMENTS
 ROOT = Path(__file__).parents[3]
 LOCALE = ROOT / "node" / "kengele_node" / "pages" / "locale"
 TRANSLATED = [code for code in texts.LANGUAGES if code != "en"]
-SAME_WORD = {("fr", "Code"), ("fr", "Pages"), ("fr", "version"), ("es", "error"), ("es", "no")}
+SAME_WORD = {("fr", "Code"), ("fr", "Invitations"), ("fr", "Pages"), ("fr", "version"), ("es", "error"), ("es", "no")}
 METHODS = [("kengele_node/pages/marked.py", "python"), ("**/templates/**.html", "jinja2")]
 OPTIONS = {"**/templates/**.html": {"trim_blocks": "true", "lstrip_blocks": "true", "silent": "false"}}
 

@@ -21,7 +21,7 @@ from kengele_node.pages import texts
 from kengele_node.pages.guard import MAX_BODY, Guard
 from kengele_schemas.errors import KengeleError
 
-from . import approvals, audit, draft, members, rules
+from . import approvals, audit, draft, invitations, members, rules
 from .pages import PAGES, VIEW, Pages
 from .view import View
 
@@ -49,7 +49,7 @@ def application(view: View) -> tuple[web.Application, Guard]:
     guard = Guard(told)
     app = web.Application(middlewares=[guard.middleware, _language], client_max_size=MAX_BODY)
     app[VIEW], app[PAGES] = view, Pages(guard.form_token)
-    for room in (rules, draft, approvals, members, audit):
+    for room in (rules, draft, approvals, members, invitations, audit):
         room.add_routes(app)
     app.router.add_get("/", _first)
     app.router.add_static("/static", Path(str(files("kengele_node.pages") / "static")))

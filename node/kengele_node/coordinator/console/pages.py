@@ -19,6 +19,7 @@ PLACES: Final = (
     ("/draft", "Draft"),
     ("/approvals", "Approvals"),
     ("/members", "Members"),
+    ("/invitations", "Invitations"),
     ("/audit", "Audit"),
 )
 """The pages, in the order of the menu."""
