@@ -18,6 +18,7 @@ from kengele_schemas.policy import Assertion, Rule
 from kengele_schemas.roster import Status
 
 Documents = Mapping[str, Any]
+_SAID: Final = ("id", "grant", "forbid", "to", "reason")
 YEAR: Final = timedelta(days=365)
 _SEE: Final = "See: kengele coordinator members list"
 
@@ -314,7 +315,8 @@ def _assertion(assertion: Mapping[str, Any]) -> str:
 def _says(rule: Mapping[str, Any]) -> str:
     """What a rule says, its reason aside."""
     what, parts = ("Grants", rule["grant"]) if "grant" in rule else ("Forbids", rule["forbid"])
-    rest = [name for name in rule if name not in ("id", "grant", "forbid", "to", "reason")]
+    # In one order, as documents that were signed have their names sorted and drafted ones have not.
+    rest = [name for name in Rule.model_fields if name in rule and name not in _SAID]
     bounds = [f"{name} {_shown(rule[name])}" for name in rest]
     said = f"{what} {', '.join(parts)} to {', '.join(rule['to'])}"
     return f" {'; '.join([said, *bounds])}."

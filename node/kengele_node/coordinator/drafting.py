@@ -13,7 +13,7 @@ from typing import Any, Final
 from kengele_node import terminal
 from kengele_node.member import Member, now
 from kengele_schemas import assertions, metadata
-from kengele_schemas.errors import KengeleError
+from kengele_schemas.errors import KengeleError, Refused
 from kengele_schemas.lint import Finding, lint
 from kengele_schemas.metadata import Draft
 from kengele_schemas.trust import Trusted, assemble
@@ -69,6 +69,13 @@ def check(made: Mapping[str, Any]) -> Trusted:
     """These documents as one set. Raises what any member would find wrong with them, and what breaks an assertion."""
     documents = {path: json.dumps(value).encode() for path, value in made.items()}
     trusted = assemble(documents, version=1, fresh=True, expires=now())
+    custodian = trusted.offices.get(trusted.network.custodian)
+    if custodian is not None and custodian.status == "revoked":
+        raise Refused(
+            "is-custodian",
+            "This office is the network's custodian: once rules had run out, nobody could read anything.",
+            "Make another office the custodian first.",
+        )
     policies = [trusted.policy, *trusted.regional.values()]
     assertions.require(policies, trusted.offices, trusted.areas, now().date())
     return trusted
