@@ -80,6 +80,35 @@ def confirm(question: str) -> bool:
     return ask(f"{question} (yes/no)", str, "no").lower() in ("y", "yes")
 
 
+def action(
+    actions: Any,
+    name: str,
+    what: str,
+    example: str,
+    run: Callable[[argparse.Namespace], int],
+    *,
+    home: str,
+) -> argparse.ArgumentParser:
+    """A sub-command with what all of them take: whose home, how it is unlocked, JSON or text.
+
+    Args:
+        what: what it does, in a few words that begin small.
+        home: the directory where none is given.
+    """
+    parser: argparse.ArgumentParser = actions.add_parser(
+        name,
+        help=what,
+        description=what[0].upper() + what[1:] + ".",
+        epilog=f"Example:  {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--home", type=Path, default=Path(home), help=f"the home's directory (default: ./{home})")
+    parser.add_argument("--json", action="store_true", help="JSON on stdout, one object a line")
+    lock_options(parser)
+    parser.set_defaults(run=run)
+    return parser
+
+
 def lock_options(parser: argparse.ArgumentParser) -> None:
     """Adds how the home is unlocked. Without an option, KENGELE_PASSPHRASE or a question."""
     group = parser.add_mutually_exclusive_group()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, closing
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -30,6 +31,7 @@ from .query import Query, lines
 from .sources import HubLog, Source
 
 _MEND: Final = "Keep a copy of the log. Tell the other coordinators, by another way than this hub."
+_action = partial(terminal.action, home="coordinator")
 
 
 def build(parser: argparse.ArgumentParser) -> None:
@@ -70,26 +72,10 @@ def build(parser: argparse.ArgumentParser) -> None:
         _export,
     )
     export.add_argument("directory", type=Path, metavar="DIR")
-
-
-def _action(
-    actions: Any, name: str, what: str, example: str, run: Callable[[argparse.Namespace], int]
-) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = actions.add_parser(
-        name,
-        help=what,
-        description=what[0].upper() + what[1:] + ".",
-        epilog=f"Example:  {example}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--home", type=Path, default=Path("coordinator"), help="a coordinator's directory")
-    parser.add_argument(
-        "--hub-card", type=Path, help="for an exported log: the hub's card instead; no roster is at hand"
-    )
-    parser.add_argument("--json", action="store_true", help="JSON on stdout, one object a line")
-    terminal.lock_options(parser)
-    parser.set_defaults(run=run)
-    return parser
+    for one in (verify, search, export):
+        one.add_argument(
+            "--hub-card", type=Path, help="for an exported log: the hub's card instead; no roster is at hand"
+        )
 
 
 def _day(text: str) -> date:

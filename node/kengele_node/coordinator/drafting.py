@@ -7,6 +7,7 @@ import asyncio
 import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,24 +24,8 @@ from . import documents as papers
 from .effect import Effect, effect, touches_readers
 
 _DRAFT: Final = "draft.json"
-
-
-def action(
-    actions: Any, name: str, what: str, example: str, run: Callable[[argparse.Namespace], int]
-) -> argparse.ArgumentParser:
-    """A sub-command of ``kengele coordinator``, with what all of them take."""
-    parser: argparse.ArgumentParser = actions.add_parser(
-        name,
-        help=what,
-        description=what[0].upper() + what[1:] + ".",
-        epilog=f"Example:  {example}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--home", type=Path, default=Path("coordinator"), help="directory (default: ./coordinator)")
-    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
-    terminal.lock_options(parser)
-    parser.set_defaults(run=run)
-    return parser
+action = partial(terminal.action, home="coordinator")
+"""A sub-command of ``kengele coordinator``, with what all of them take."""
 
 
 def add_draft(parser: argparse.ArgumentParser) -> None:

@@ -6,8 +6,9 @@ import argparse
 import asyncio
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -37,6 +38,7 @@ _WRITING: Final = (
 _MAX_DRAFT: Final = 256 * 1024
 _QUICK: Final = 5.0
 """Seconds that a single command waits for a line; what it could not send stays in the outbox."""
+_action = partial(terminal.action, home="node")
 
 
 def build(parser: argparse.ArgumentParser) -> None:
@@ -135,23 +137,6 @@ def _categories(args: argparse.Namespace) -> int:
     else:
         terminal.say("\n".join(categories()).lstrip())
     return 0
-
-
-def _action(
-    actions: Any, name: str, what: str, example: str, run: Callable[[argparse.Namespace], int]
-) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = actions.add_parser(
-        name,
-        help=what,
-        description=what[0].upper() + what[1:] + ".",
-        epilog=f"Example:  {example}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--home", type=Path, default=Path("node"), help="the node's directory (default: ./node)")
-    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
-    terminal.lock_options(parser)
-    parser.set_defaults(run=run)
-    return parser
 
 
 def _open(args: argparse.Namespace) -> Member:

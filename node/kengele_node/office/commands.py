@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import re
-from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -35,6 +35,7 @@ _MARGIN: Final = "\n    | "
 _STALE: Final = 7 * 24 * 3600.0
 """Seconds after which it is told that a witness has not been heard of."""
 _OFFICE: Final = re.compile(r"[a-z][a-z0-9-]{1,31}", re.ASCII)
+_action = partial(terminal.action, home="desk")
 
 
 def build(parser: argparse.ArgumentParser) -> None:
@@ -97,23 +98,6 @@ def build(parser: argparse.ArgumentParser) -> None:
         _show,
     )
     rules.add_show(shown, _open)
-
-
-def _action(
-    actions: Any, name: str, what: str, example: str, run: Callable[[argparse.Namespace], int]
-) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = actions.add_parser(
-        name,
-        help=what,
-        description=what[0].upper() + what[1:] + ".",
-        epilog=f"Example:  {example}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--home", type=Path, default=Path("desk"), help="the desk's directory (default: ./desk)")
-    parser.add_argument("--json", action="store_true", help="one JSON object a line on stdout")
-    terminal.lock_options(parser)
-    parser.set_defaults(run=run)
-    return parser
 
 
 def _open(args: argparse.Namespace) -> Member:
