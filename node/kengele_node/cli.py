@@ -111,7 +111,9 @@ def main(words: Sequence[str] | None = None) -> int:
         return _FAILED
     except OSError as error:
         what = os.strerror(error.errno) if error.errno else "input or output failed"
-        _complain(f"A file could not be read or written: {what}.\n  (code: system)")
+        named = isinstance(error.filename, str | bytes | os.PathLike)
+        which = f"The file {os.fsdecode(error.filename)}" if named else "A file"
+        _complain(f"{which} could not be read or written: {what}.\n  (code: system)")
         return _FAILED
 
 

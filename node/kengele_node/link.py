@@ -325,7 +325,11 @@ def _loopback(host: str) -> bool:
 
 
 def _unreachable() -> Unreachable:
-    return Unreachable("unreachable", "The hub does not answer.", "It is tried again by itself when there is a line.")
+    return Unreachable(
+        "unreachable",
+        "The hub does not answer.",
+        "Look at the line, then try again. What an outbox holds goes by itself.",
+    )
 
 
 async def _ignore(_: Exception) -> None:

@@ -143,7 +143,9 @@ class Member:
             card = read_card((self.home / CARD).read_bytes(), NetworkCard)
         except OSError:
             raise Damaged(
-                "no-network", "This home does not belong to a network yet.", "Give it the network's card."
+                "no-network",
+                "This home does not belong to a network yet.",
+                "A coordinator's joins with: kengele coordinator join CARD",
             ) from None
         if self.vault.secrets.get(_ROOT) != card.root_digest.encode("ascii"):
             raise Untrusted(

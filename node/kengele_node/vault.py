@@ -304,7 +304,7 @@ def occupied(home: Path, who: str) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             other = file.read(256).strip() or "another program"
-            raise Refused("in-use", f"This node is in use by {other}.", "End that one first.") from None
+            raise Refused("in-use", f"This home is in use by {other}.", "End that one first.") from None
         # The file stays: were it removed, two processes could each hold a lock on a file of this name.
         file.truncate(0)
         file.write(f"{who} (process {os.getpid()})\n")

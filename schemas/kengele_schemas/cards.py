@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated, Any, Final, Literal, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Final, Literal, Self, TypeVar
 
 from nacl.signing import SigningKey
 from pydantic import Field, model_validator
@@ -36,7 +36,9 @@ Areas = Annotated[tuple[AreaCode, ...], Items, Field(min_length=1, max_length=10
 
 
 class Card(Model):
-    """A file of one JSON object."""
+    """A file of one JSON object. ``wanted`` is what people call it."""
+
+    wanted: ClassVar[str] = "the card that is needed"
 
     def encode(self) -> bytes:
         """The card as it is handed over."""
@@ -54,6 +56,7 @@ class Joiner(Model):
 class HubCard(Card):
     """From the hub's operator to the coordinators: all they need to found a network on it. ``token`` works once."""
 
+    wanted: ClassVar[str] = "a hub's card (hub-card.json)"
     v: Literal[1] = 1
     urls: Urls
     hub_key: SigningPublic
@@ -70,6 +73,7 @@ class NetworkCard(Card):
     ``root`` is the first root metadata; ``ca`` a PEM certificate, where the hub's is not from a public authority.
     """
 
+    wanted: ClassVar[str] = "a network's card (network.json)"
     v: Literal[1] = 1
     name: Annotated[str, Line(120)]
     urls: Urls
@@ -92,6 +96,7 @@ class NetworkCard(Card):
 class CoordinatorCard(Card):
     """From one coordinator to the others: the key that will count when the network is founded or changed."""
 
+    wanted: ClassVar[str] = "a coordinator's card (card.json)"
     v: Literal[1] = 1
     id: CoordinatorId
     key: SigningPublic
@@ -139,6 +144,7 @@ class MonitorPart(Model):
 class JoinRequest(Card):
     """From who wants in to a coordinator: keys, role and areas. No name of a person."""
 
+    wanted: ClassVar[str] = "a join request (join-request.json)"
     v: Literal[1] = 1
     role: Literal["monitor", "office"]
     nkey: Nkey
@@ -217,7 +223,9 @@ def read_card(data: bytes, model: type[_C]) -> _C:
     try:
         card = read(model, loads(data, max_bytes=MAX_CARD))
     except Malformed as error:
-        raise Malformed("bad-card", f"This is not the card that is needed. {error.sentence}", error.mend) from None
+        raise Malformed(
+            "bad-card", f"This is not {model.wanted}. {error.sentence}", "Look whether it is the right file, and whole."
+        ) from None
     if isinstance(card, CoordinatorCard | JoinRequest):
         card.check()
     return card

@@ -117,15 +117,30 @@ Items = Strict(False)
 Day = Annotated[date, BeforeValidator(_day)]
 """A day as ``YYYY-MM-DD``."""
 
-Lang = Annotated[str, Field(pattern=r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8}){0,3}$")]
+_MENDS: Final[dict[str, str]] = {}
+
+
+def spelled(pattern: str, mend: str, max_length: int | None = None) -> Any:
+    """A text of this pattern; who misses it is told ``mend``, as patterns speak to nobody."""
+    _MENDS[pattern] = mend
+    return Field(pattern=pattern, max_length=max_length)
+
+
+Lang = Annotated[str, spelled(r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8}){0,3}$", "Use a language's code, such as ky or fr.")]
 """A BCP 47 language tag, such as ``ky``, ``ru-KG`` or ``ar-Latn``; ``und`` where unknown."""
 
-AreaCode = Annotated[str, Field(pattern=r"^[A-Z0-9]{2,12}(-[A-Z0-9]{1,12}){0,3}$", max_length=32)]
+AREA_MEND: Final = "Use an area's code, such as KG or KG-O."
+CATEGORY_MEND: Final = "Use a category's code, such as rumour."
+SMALL_MEND: Final = "Use small letters, digits and hyphens."
+
+AreaCode = Annotated[str, spelled(r"^[A-Z0-9]{2,12}(-[A-Z0-9]{1,12}){0,3}$", AREA_MEND, max_length=32)]
 """An area's code. Its text says nothing: only the parent table does."""
 
-CategoryCode = Annotated[str, Field(pattern=r"^[a-z]+(-[a-z]+)*$", max_length=32)]
-OfficeId = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{1,31}$")]
-Audience = Annotated[str, Field(pattern=r"^(office|group):[a-z][a-z0-9-]{1,31}$")]
+CategoryCode = Annotated[str, spelled(r"^[a-z]+(-[a-z]+)*$", CATEGORY_MEND, max_length=32)]
+OfficeId = Annotated[str, spelled(r"^[a-z][a-z0-9-]{1,31}$", SMALL_MEND)]
+Audience = Annotated[
+    str, spelled(r"^(office|group):[a-z][a-z0-9-]{1,31}$", "Write office: or group: before it, as in office:unrcca.")
+]
 """One office or a named group of them."""
 
 MonitorId = Annotated[str, Field(pattern=r"^m-[a-z2-7]{26}$")]
@@ -173,6 +188,8 @@ def _tell(error: ErrorDetails, unnamed: set[tuple[int | str, ...]]) -> tuple[str
         error["type"], ("has the wrong type or value", "See the JSON Schema of this document.")
     )
     context = error.get("ctx", {})
+    if error["type"] == "string_pattern_mismatch":
+        mend = _MENDS.get(context["pattern"], mend)
     return _path(_place(error, unnamed)), problem.format_map(context), mend.format_map(context)
 
 

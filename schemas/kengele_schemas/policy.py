@@ -21,13 +21,13 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from .areas import EVERYWHERE
 from .compartments import GRANTABLE
-from .fields import Audience, Day, Items, Line, Model, bad
+from .fields import AREA_MEND, CATEGORY_MEND, SMALL_MEND, Audience, Day, Items, Line, Model, bad, spelled
 from .tlp import Level, at_most
 
 MAX_RULES: Final = 20_000
 
 Compartment = Literal["summary", "account", "place", "people", "source", "media"]
-RuleId = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
+RuleId = Annotated[str, spelled(r"^[a-z0-9][a-z0-9-]{0,63}$", SMALL_MEND)]
 Severity = Annotated[int, Field(ge=1, le=5)]
 
 
@@ -45,8 +45,8 @@ Compartments = Annotated[
     tuple[Compartment, ...], Items, Field(min_length=1, max_length=len(GRANTABLE)), AfterValidator(_once)
 ]
 # "*" stands in the pattern: a union would give an error a path that no document has.
-_AreaOrAll = Annotated[str, Field(pattern=r"^(\*|[A-Z0-9]{2,12}(-[A-Z0-9]{1,12}){0,3})$", max_length=32)]
-_CategoryOrAll = Annotated[str, Field(pattern=r"^(\*|[a-z]+(-[a-z]+)*)$", max_length=32)]
+_AreaOrAll = Annotated[str, spelled(r"^(\*|[A-Z0-9]{2,12}(-[A-Z0-9]{1,12}){0,3})$", AREA_MEND, max_length=32)]
+_CategoryOrAll = Annotated[str, spelled(r"^(\*|[a-z]+(-[a-z]+)*)$", CATEGORY_MEND, max_length=32)]
 
 Scope = Annotated[
     tuple[_AreaOrAll, ...],

@@ -27,6 +27,7 @@ from .roster import Offices
 from .tlp import rank
 
 _MEMO: Final = 50_000
+_NAMED: Final = 12
 """Releases remembered; different ones are few, however many headers there are."""
 
 
@@ -245,10 +246,11 @@ def narrow(release: Mapping[str, Decision], caveats: Iterable[Caveat], offices: 
                 members = offices.members(audience)
             except KeyError:
                 near = ", ".join(offices.suggest(audience))
+                known = ", ".join(offices.audiences[:_NAMED]) or "none yet"
                 raise Malformed(
                     "unknown-reader",
                     "A caveat names an office or group that does not exist.",
-                    f"Perhaps: {near}." if near else "",
+                    f"Perhaps: {near}." if near else f"There are: {known}.",
                 ) from None
             for office in members:
                 taken[office] = taken.get(office, 0) | bits

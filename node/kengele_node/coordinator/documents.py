@@ -72,12 +72,20 @@ def admit(
 
     Raises:
         Refused: ``already-admitted``, ``unknown-area``, ``no-common-area``.
+        Malformed: a group is given for who is not let in.
     """
     changed = dict(documents)
     taken = _taken(documents)
     connections = [*documents["connections.json"]["connections"]]
     offices = [*documents["offices.json"]["offices"]]
     joined = {name: [*members] for name, members in documents["offices.json"].get("groups", {}).items()}
+    strangers = {*(groups or {})} - {request.member for request in requests}
+    if strangers:
+        raise Malformed(
+            "malformed",
+            f"{min(strangers)} is to be in a group, and does not join here.",
+            "Look for a typing error; all groups at once are set by --groups.",
+        )
     for request in requests:
         if taken & {request.nkey, request.member}:
             raise Refused(
@@ -88,8 +96,12 @@ def admit(
         taken |= {request.nkey, request.member}
         for area in request.areas:
             if not areas.known(area):
-                near = ", ".join(areas.suggest(area))
-                raise Refused("unknown-area", f"There is no area {area}.", f"Perhaps: {near}." if near else "")
+                near = f"Perhaps: {', '.join(found)}. " if (found := areas.suggest(area)) else ""
+                raise Refused(
+                    "unknown-area",
+                    f"The network has no area {area}.",
+                    f"{near}Who asks makes a new home, with another.",
+                )
         connections.append({"nkey": request.nkey, "role": request.role, "member": request.member})
         if request.office is not None:
             part = request.office.model_dump(mode="json", exclude_none=True)

@@ -63,8 +63,8 @@ def _admit(args: argparse.Namespace) -> int:
         if typed.replace(" ", "") != request.digits().replace(" ", ""):
             raise Refused(
                 "digits-differ",
-                "These are not the digits of this join request.",
-                "Do not admit: compare again, by voice, with the one who asks.",
+                f"These are not the digits of {request.member}'s join request.",
+                "Type them again. If they still differ, admit nobody: compare by voice with the one who asks.",
             )
 
     def change(before: dict[str, Any]) -> dict[str, Any]:

@@ -101,7 +101,7 @@ def _publish(args: argparse.Namespace) -> int:
     if lacking:
         raise Refused(
             "too-few-signatures",
-            f"This draft lacks {max(lacking.values())} signatures.",
+            f"This draft needs {max(lacking.values())} more to sign it.",
             "Give it to another coordinator: kengele coordinator sign FILE",
         )
     answer = asyncio.run(_sent(args, member, draft))

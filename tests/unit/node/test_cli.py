@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from importlib import import_module
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -109,8 +110,9 @@ def test_a_hubs_words_steer_no_terminal(kengele: Run, capsys: pytest.CaptureFixt
 @pytest.mark.parametrize(
     ("error", "code", "told"),
     [
-        (FileNotFoundError(errno.ENOENT, "No such file", CANARY), 1, "No such file or directory"),
-        (PermissionError(errno.EACCES, CANARY, CANARY), 1, "Permission denied"),
+        (FileNotFoundError(errno.ENOENT, CANARY, "rules.yaml"), 1, "The file rules.yaml could not be"),
+        (FileNotFoundError(errno.ENOENT, CANARY, Path("rules.yaml")), 1, "No such file or directory"),
+        (PermissionError(errno.EACCES, CANARY), 1, "A file could not be read or written: Permission denied"),
         (OSError(CANARY), 1, "input or output failed"),
         (UnicodeDecodeError("utf-8", CANARY.encode(), 0, 1, CANARY), 2, "not text in UTF-8"),
     ],

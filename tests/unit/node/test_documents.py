@@ -161,6 +161,12 @@ class TestAdmission:
         after = let_in(after, office("unoca"), groups={"unoca": ["un"]})
         assert trusted(after).offices.members("group:un") == {"unrcca", "cso", "unoca"}
 
+    def test_refuses_a_group_for_who_does_not_join(self) -> None:
+        before = let_in(founded("KG"), office())
+        with pytest.raises(Malformed) as caught:
+            admit(before, [office("cso")], WORLD, TODAY, groups={"cso": ["un"], "cos": ["un"]})
+        assert caught.value.sentence.startswith("cos is to be in a group")
+
     def test_refuses_who_is_in_already_by_key_or_by_name(self) -> None:
         key, nkey = new_signing_key(), KeyPair.generate("user")
         before = let_in(founded("KG"), office(), monitor(key=key, nkey=nkey))

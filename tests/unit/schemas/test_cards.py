@@ -239,6 +239,13 @@ def test_a_coordinators_id_follows_from_its_key() -> None:
         read_card(json.dumps({**said, "signature": signature}).encode(), CoordinatorCard)
 
 
+def test_who_gives_the_wrong_file_is_told_which_is_wanted() -> None:
+    for model, named in ((JoinRequest, "join-request.json"), (NetworkCard, "network.json"), (HubCard, "hub-card.json")):
+        with pytest.raises(Malformed) as caught:
+            read_card(COORDINATOR.encode(), model)
+        assert named in caught.value.sentence
+
+
 def test_a_request_says_who_asks_once() -> None:
     monitor, office = document_of(MONITOR), document_of(OFFICE)
     for document in (

@@ -202,7 +202,7 @@ def test_a_code_has_its_form_to_the_last_letter(kind: Any, right: list[str], wro
         ({"number": 9, "text": "", "more": 1}, ("text", "number", ""), "'text' is empty", ""),
         ({"more": 1}, ("",), "The document holds a member that is not known", "Remove"),
         ({"entries": [{"name": "a", "more": 1}]}, ("entries[0]",), "'entries[0]' holds a member", "Remove"),
-        ({"groups": {"un": ["x"]}}, ("groups.un[0]",), "'groups.un[0]' is not in its format", "(office|group)"),
+        ({"groups": {"un": ["x"]}}, ("groups.un[0]",), "'groups.un[0]' is not in its format", "as in office:unrcca"),
     ],
 )
 def test_a_person_is_told_which_field_is_wrong_and_what_to_do(

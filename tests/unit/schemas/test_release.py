@@ -303,7 +303,9 @@ def test_a_caveat_takes_from_each_office_of_its_group() -> None:
 
 
 def test_a_caveat_on_nobody_known_is_refused_rather_than_passed_over() -> None:
-    with pytest.raises(Malformed, match="does not exist") as caught:
-        narrow({}, [Caveat(not_to=("office:counsil",))], OFFICES)
-    assert caught.value.code == "unknown-reader"
+    for nobody, told in (("office:counsil", "Perhaps: office:council"), ("group:zzz", "There are: group:all, ")):
+        with pytest.raises(Malformed, match="does not exist") as caught:
+            narrow({}, [Caveat(not_to=(nobody,))], OFFICES)
+        assert caught.value.code == "unknown-reader"
+        assert told in caught.value.mend
     assert "office:council" in caught.value.mend
