@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 from kengele_node.demo import story
+from kengele_testing.certificates import make_certificate
 
 pytestmark = [pytest.mark.full, pytest.mark.timeout(240)]
 PASSPHRASE = "seven goats and a bell"
@@ -90,14 +91,21 @@ class Person:
             os.close(self._terminal)
 
 
+def free_port() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
+
+
 @pytest.fixture
 def shell(tmp_path: Path) -> Iterator[Shell]:
     """A shell beside a hub that runs."""
+    yield from beside_a_hub(tmp_path)
+
+
+def beside_a_hub(tmp_path: Path, *options: str) -> Iterator[Shell]:
     shell = Shell(tmp_path)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    shell.run("hub", "init", "--port", str(port))
+    shell.run("hub", "init", "--port", free_port(), *options)
     hub = subprocess.Popen(
         [sys.executable, "-m", "kengele_node.cli", "hub", "run"], cwd=tmp_path, stderr=subprocess.DEVNULL
     )
@@ -331,6 +339,25 @@ def test_who_is_asked_for_a_report_can_leave_at_any_question_and_nothing_is_kept
         person.types(f"{answer}\n")
     person.reads("Accepted: the hub has report 1")
     assert person.leaves() == 0
+
+
+@pytest.fixture
+def shell_behind_tls(tmp_path: Path) -> Iterator[Shell]:
+    """A shell beside a hub with a certificate that it made itself."""
+    tls, _ = make_certificate(tmp_path)
+    files = ("--tls-certificate", str(tls.certificate), "--tls-key", str(tls.key), "--tls-ca", str(tls.certificate))
+    yield from beside_a_hub(tmp_path, *files, "--websocket-port", free_port())
+
+
+def test_a_hubs_own_certificate_travels_in_the_cards_and_websocket_is_a_way_in(shell_behind_tls: Shell) -> None:
+    shell = shell_behind_tls
+    found(shell)
+    assert shell.json(*REPORT, "--summary", "By NATS.", "--lang", "en")["state"] == "accepted"
+    card = shell.directory / "node" / "network.json"
+    nats, web = json.loads(card.read_text())["urls"]
+    assert (nats[:6], web[:6]) == ("tls://", "wss://")
+    card.write_text(card.read_text().replace(nats, "tls://127.0.0.1:1"))
+    assert shell.json("node", "rules")["fresh"]
 
 
 WIDER = """

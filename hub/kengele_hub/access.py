@@ -42,6 +42,12 @@ _ATTEMPTS: Final = 5
 _UPDATE: Final = "$SYS.REQ.CLAIMS.UPDATE"
 
 
+_EXPORTED: Final = (
+    "# For nats-server, started in this directory: include it beside listen addresses and TLS.",
+    "# Members speak TLS from the first byte on: give its block handshake_first: true.",
+)
+
+
 class Access:
     """A broker's address and the keys to it.
 
@@ -179,7 +185,7 @@ class Access:
         accounts, now = self.keys.accounts, _now()
         lines = [f"{name}: {dumps(value).decode('ascii')}" for name, value in ground(self.keys, Path()).items()]
         files = {
-            "kengele.conf": "\n".join(("# For nats-server; include it beside listen addresses and TLS.", *lines, "")),
+            "kengele.conf": "\n".join((*_EXPORTED, *lines, "")),
             f"jwt/{accounts.hub.public}.jwt": credentials.hub_account(accounts, now=now),
             f"jwt/{accounts.nodes.public}.jwt": credentials.nodes_account(accounts, revoked, now=now),
         }

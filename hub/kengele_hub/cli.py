@@ -1,4 +1,4 @@
-"""``kengele hub``: init, run, status."""
+"""``kengele hub``: init, run, status, export."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ import hashlib
 import http.client
 import json
 import secrets
+import ssl
 import sys
 import urllib.request
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import structlog
 
@@ -71,12 +73,17 @@ def _init(actions: Any) -> None:
     parser.add_argument("--url", action="append", default=[], help="where members reach it; several if there are")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
     parser.add_argument("--port", type=int, default=4222, help="port to listen on (default: 4222)")
-    parser.add_argument("--websocket-port", type=int, help="port for WebSocket besides")
+    parser.add_argument("--websocket-port", type=int, help="port for WebSocket besides, for who gets through no other")
     parser.add_argument("--tls-certificate", type=Path, help="PEM file; members then come by tls: and wss:")
     parser.add_argument("--tls-key", type=Path, help="PEM file")
+    parser.add_argument(
+        "--tls-ca", type=Path, help="PEM file of its authority if not a public one; goes into the cards"
+    )
     parser.add_argument("--external", default="", metavar="URL", help="a NATS server or cluster to use")
     parser.add_argument("--replicas", type=int, default=1, choices=(1, 3, 5), help="copies in a cluster (default: 1)")
-    parser.add_argument("--ops-port", type=int, default=-1, help="port for health and figures on loopback; 0: none")
+    parser.add_argument(
+        "--ops-port", type=int, default=-1, help="port for health and figures on loopback; 0: none (default: any)"
+    )
     parser.set_defaults(run=_make)
 
 
@@ -99,6 +106,9 @@ def _make(args: argparse.Namespace) -> int:
             "token_hash": b64u(hashlib.sha256(token).digest()),
         },
     )
+    if settings.tls_certificate is not None:
+        _check_pair(settings)
+    ca = _authority(args.tls_ca) if args.tls_ca else None
     keys = HubKeys.create(args.home)
     settings.save(args.home)
     joiner = KeyPair.generate("user")
@@ -110,13 +120,45 @@ def _make(args: argparse.Namespace) -> int:
         log=origin(keys),
         join=Joiner(jwt=Access(keys, urls[0]).member_jwt(joiner.public, "joiner"), seed=joiner.seed),
         token=b64u(token),
+        ca=ca,
     )
     path = args.home / "hub-card.json"
     write_private(path, card.encode())
     print(f"The hub's keys are in {args.home}; keep a copy of that directory in a safe place.")  # noqa: T201
     print(f"Give {path} to the coordinators who found the network; it lets them do so, once.")  # noqa: T201
+    if any(_in_the_clear(url) for url in urls):
+        print("Members on other machines refuse addresses without TLS; give --tls-certificate.")  # noqa: T201
     print(f"Next:  kengele hub run --home {args.home}")  # noqa: T201
     return 0
+
+
+def _check_pair(settings: Settings) -> None:
+    try:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        # The password keeps OpenSSL from asking for one; nats-server cannot use a locked key either.
+        context.load_cert_chain(str(settings.tls_certificate), str(settings.tls_key), password="")
+    except (OSError, ValueError):
+        raise Malformed(
+            "bad-certificate",
+            "The certificate and its key cannot be used.",
+            "Give PEM files that are there, belong together and have no passphrase.",
+        ) from None
+
+
+def _authority(path: Path) -> str:
+    text = path.read_text("utf-8")
+    try:
+        ssl.create_default_context(cadata=text)
+    except (ssl.SSLError, ValueError):
+        raise Malformed(
+            "bad-certificate", "The authority's certificate cannot be read.", "Give a PEM file of certificates alone."
+        ) from None
+    return text
+
+
+def _in_the_clear(url: str) -> bool:
+    parts = urlsplit(url)
+    return parts.scheme in ("nats", "ws") and parts.hostname not in ("127.0.0.1", "::1", "localhost")
 
 
 def _own_urls(args: argparse.Namespace) -> list[str]:
@@ -125,7 +167,10 @@ def _own_urls(args: argparse.Namespace) -> list[str]:
     host = f"[{host}]" if ":" in host else host
     if args.port < 1:
         raise Malformed("malformed", "The port is not known beforehand.", "Give --port, or --url for the cards.")
-    return [f"{'tls' if secure else 'nats'}://{host}:{args.port}"]
+    urls = [f"{'tls' if secure else 'nats'}://{host}:{args.port}"]
+    if args.websocket_port and args.websocket_port > 0:
+        urls.append(f"{'wss' if secure else 'ws'}://{host}:{args.websocket_port}")
+    return urls
 
 
 def _run(args: argparse.Namespace) -> int:

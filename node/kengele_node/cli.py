@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import logging
 import os
 import resource
 import signal
@@ -90,6 +91,8 @@ def main(words: Sequence[str] | None = None) -> int:
     """Runs one command. Returns its exit code."""
     if words is None:
         _keep_memory()
+        # What it remarks about sockets is for who writes programs.
+        logging.getLogger("asyncio").setLevel(logging.ERROR)
         # Who manages services ends them so; what is under way is brought to its end as with Ctrl-C.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         words = sys.argv[1:]

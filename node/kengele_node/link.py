@@ -44,6 +44,7 @@ _CLOSING: Final = 2.0
 _LOOK: Final = 1.0
 """Seconds between two looks at whether a connection is still there."""
 _SECURE: Final = ("tls", "wss")
+_WEB: Final = ("ws", "wss")
 _SCHEMES: Final = {"nats": 4222, "tls": 4222, "ws": 80, "wss": 443}
 _T = TypeVar("_T")
 
@@ -78,7 +79,8 @@ class Link:
     """A :class:`Bus` over NATS, kept up in the background while the ``async with`` block runs.
 
     Args:
-        urls: one or several of ``nats:``, ``tls:`` (the TLS handshake comes first) or of ``ws:``, ``wss:``.
+        urls: of ``nats:``, ``tls:`` (the TLS handshake comes first), ``ws:``, ``wss:``. Where one
+            kind, NATS or WebSocket, has failed, the other is tried: firewalls let through what they know.
         jwt: with which the hub admits ``key``.
         key: the member's user nkey.
         tls: how the hub's certificate is verified; the system's authorities if None.
@@ -86,7 +88,7 @@ class Link:
         first_wait, longest_wait: seconds between attempts; the wait is a random part of a bound that doubles.
 
     Raises:
-        Malformed: a URL is none, holds credentials, mixes with the other kind or would go out in the clear.
+        Malformed: a URL is none, holds credentials or would go out in the clear.
     """
 
     def __init__(
@@ -100,16 +102,17 @@ class Link:
         first_wait: float = 0.5,
         longest_wait: float = 60,
     ) -> None:
-        schemes = {_checked_scheme(url, allow_plain) for url in urls}
-        if not schemes or len({scheme in ("ws", "wss") for scheme in schemes}) > 1:
-            raise Malformed("malformed", "The hub's addresses must all be NATS or all be WebSocket addresses.")
+        schemes = {url: _checked_scheme(url, allow_plain) for url in urls}
+        if not schemes:
+            raise Malformed("malformed", "The hub has no address.", "Ask a coordinator for the network's card.")
+        # nats-py takes addresses of one kind at a time.
+        kinds = ([url for url in urls if schemes[url] in kind] for kind in (("nats", "tls"), _WEB))
+        self._ways = [way for way in kinds if way]
         self._key = key
         self._options: dict[str, Any] = {
-            "servers": list(urls),
             "user_jwt_cb": lambda: jwt.encode("ascii"),
             "signature_cb": self._sign,
             "inbox_prefix": subjects.inbox_prefix(key.public),
-            "tls_handshake_first": "tls" in schemes,
             "allow_reconnect": False,
             "max_reconnect_attempts": 1,
             "reconnect_time_wait": 0,
@@ -118,8 +121,7 @@ class Link:
             "no_echo": True,
             "error_cb": _ignore,
         }
-        if schemes & set(_SECURE):
-            self._options["tls"] = tls or ssl.create_default_context()
+        self._tls = (tls or ssl.create_default_context()) if {*schemes.values()} & {*_SECURE} else None
         self._waits = (first_wait, longest_wait)
         self._client: Client | None = None
         self._lost = asyncio.Event()
@@ -209,6 +211,8 @@ class Link:
                     self._client, self._lost = client, lost
                     self._connected.set()
                     await _ended(client, lost)
+                else:
+                    self._ways.append(self._ways.pop(0))
             finally:
                 self._client = None
                 self._connected.clear()
@@ -224,7 +228,7 @@ class Link:
 
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):
-                await client.connect(**self._options, closed_cb=closed)
+                await client.connect(**self._options, **self._way(), closed_cb=closed)
                 await client.subscribe(subjects.NEWS, cb=self._heard)
         except Exception as error:  # a greeting that is none makes nats-py raise anything
             # "Authorization Violation", "User Authentication Expired", "User Authentication Revoked"
@@ -233,6 +237,13 @@ class Link:
         self._denied = False
         self._news.set()
         return True
+
+    def _way(self) -> dict[str, Any]:
+        """What is particular to the addresses that are tried now."""
+        urls = self._ways[0]
+        schemes = {urlsplit(url).scheme for url in urls}
+        tls = {"tls": self._tls} if schemes & {*_SECURE} else {}
+        return {"servers": list(urls), "tls_handshake_first": "tls" in schemes, **tls}
 
     async def _heard(self, _: Msg) -> None:
         self._news.set()

@@ -54,7 +54,10 @@ class Joiner(Model):
 
 
 class HubCard(Card):
-    """From the hub's operator to the coordinators: all they need to found a network on it. ``token`` works once."""
+    """From the hub's operator to the coordinators: all they need to found a network on it. ``token`` works once.
+
+    ``ca`` is a PEM certificate, where the hub's is not from a public authority.
+    """
 
     wanted: ClassVar[str] = "a hub's card (hub-card.json)"
     v: Literal[1] = 1
@@ -65,6 +68,7 @@ class HubCard(Card):
     log: str
     join: Joiner
     token: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{21}[AQgw]$")] = Field(repr=False)
+    ca: Annotated[str, Field(max_length=64 * 1024)] | None = None
 
 
 class NetworkCard(Card):

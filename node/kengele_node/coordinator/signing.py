@@ -7,6 +7,7 @@ import asyncio
 import hashlib
 import json
 import re
+import ssl
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -128,7 +129,8 @@ async def _sent(args: argparse.Namespace, member: Member, draft: Draft) -> dict[
         raise Refused(
             "no-hub-card", "This home has not got the hub's card.", "Publish from the home that founded the network."
         ) from None
-    async with joiner(hub.urls, hub.join) as ask:
+    tls = ssl.create_default_context(cadata=hub.ca) if hub.ca else None
+    async with joiner(hub.urls, hub.join, tls=tls) as ask:
         answer = await ask(member.nkey.public, {"found": hub.token, "files": files})
     if answer.get("code") == "published":
         root = draft.roles["root"]
@@ -138,6 +140,7 @@ async def _sent(args: argparse.Namespace, member: Member, draft: Draft) -> dict[
             join=hub.join,
             root=b64u(root),
             root_digest=b64u(hashlib.sha256(root).digest()),
+            ca=hub.ca,
         )
         args.card.write_bytes(card.encode())
         member.join(card)

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 import structlog
+from cryptography.hazmat.primitives import serialization
 
 from kengele_hub import credentials
 from kengele_hub.home import HubKeys
@@ -28,6 +29,7 @@ from kengele_node.cli import main
 from kengele_schemas.cards import HubCard, read_card
 from kengele_schemas.encoding import b64u, unb64u
 from kengele_schemas.nkeys import KeyPair
+from kengele_testing.certificates import make_certificate
 
 STATE: dict[str, Any] = {
     "pid": 7,
@@ -125,6 +127,8 @@ BAD: dict[str, tuple[str, ...]] = {
     "a port for figures there is not": ("--ops-port", "65536"),
     "a broker that is no address": ("--external", "garbage"),
     "a broker that is no address, beside a good one for members": ("--external", "garbage", "--url", "nats://a:1"),
+    "a certificate and a key that are not there": ("--tls-certificate", "no.pem", "--tls-key", "no.pem"),
+    "an authority that is no certificate": ("--tls-ca", __file__),
     "no address to listen on": ("--host", "", "--url", "nats://a:1"),
 }
 
@@ -147,7 +151,6 @@ def test_what_cannot_be_is_told_before_any_key_is_made(hub: Terminal, words: tup
         (("--host", "::"), "nats://127.0.0.1:4222"),
         (("--host", "::1"), "nats://[::1]:4222"),
         (("--host", "10.0.0.7"), "nats://10.0.0.7:4222"),
-        (("--tls-certificate", "c.pem", "--tls-key", "k.pem"), "tls://127.0.0.1:4222"),
         (("--external", "tls://nats.example.org"), "tls://nats.example.org"),
         (("--external", "nats://10.0.0.7", "--url", "wss://hub.example.org"), "wss://hub.example.org"),
         (("--port", "-1", "--url", "nats://hub.example.org:1"), "nats://hub.example.org:1"),
@@ -158,13 +161,54 @@ def test_the_card_names_where_members_reach_the_hub(hub: Terminal, words: tuple[
     assert read_card((hub.home / "hub-card.json").read_bytes(), HubCard).urls == (url,)
 
 
+def test_a_card_for_who_gets_through_no_other_port_names_websocket_besides(hub: Terminal) -> None:
+    hub.run("init", "--port", "4299", "--websocket-port", "4300")
+    card = read_card((hub.home / "hub-card.json").read_bytes(), HubCard)
+    assert card.urls == ("nats://127.0.0.1:4299", "ws://127.0.0.1:4300")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--host", "10.0.0.7"), True),
+        (("--url", "nats://hub.example.org"), True),
+        (("--url", "tls://hub.example.org"), False),
+        (("--port", "4299"), False),
+    ],
+)
+def test_who_gives_addresses_that_members_will_refuse_is_told(
+    hub: Terminal, words: tuple[str, ...], told: bool
+) -> None:
+    assert ("refuse addresses without TLS" in hub.run("init", *words)) is told
+
+
 def test_files_named_in_the_settings_are_found_from_any_directory(
     hub: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    tls, _ = make_certificate(tmp_path)
     monkeypatch.chdir(tmp_path)
-    hub.run("init", "--tls-certificate", "c.pem", "--tls-key", "k.pem")
+    hub.run("init", "--tls-certificate", tls.certificate.name, "--tls-key", tls.key.name)
     settings = Settings.load(hub.home)
-    assert (settings.tls_certificate, settings.tls_key) == (tmp_path / "c.pem", tmp_path / "k.pem")
+    assert (settings.tls_certificate, settings.tls_key) == (tls.certificate, tls.key)
+    card = read_card((hub.home / "hub-card.json").read_bytes(), HubCard)
+    assert (card.urls, card.ca) == (("tls://127.0.0.1:4222",), None)
+
+
+def test_an_authority_of_ones_own_goes_into_the_card(hub: Terminal, tmp_path: Path) -> None:
+    tls, _ = make_certificate(tmp_path)
+    files = ("--tls-certificate", str(tls.certificate), "--tls-key", str(tls.key), "--tls-ca", str(tls.certificate))
+    hub.run("init", *files)
+    card = read_card((hub.home / "hub-card.json").read_bytes(), HubCard)
+    assert card.ca == tls.certificate.read_text()
+
+
+def test_a_key_behind_a_passphrase_is_refused_and_nobody_asked_for_it(hub: Terminal, tmp_path: Path) -> None:
+    tls, _ = make_certificate(tmp_path)
+    key = serialization.load_pem_private_key(tls.key.read_bytes(), None)
+    locked = serialization.BestAvailableEncryption(b"seven goats")
+    tls.key.write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, locked))
+    files = ("--tls-certificate", str(tls.certificate), "--tls-key", str(tls.key))
+    assert "(code: bad-certificate)" in hub.run("init", *files, ends=2)
 
 
 # --- status -----------------------------------------------------------------------------------------------------------

@@ -47,7 +47,6 @@ async def until(condition: Callable[[], bool]) -> None:
         ["tls://hub.example.org:x"],
         ["tls://user:secret@hub.example.org"],
         ["tls://hüb.example.org"],
-        ["tls://hub.example.org", "wss://hub.example.org"],
     ],
 )
 def test_what_is_no_address_is_refused_before_anything_is_sent(urls: list[str]) -> None:
@@ -375,6 +374,19 @@ def test_a_line_over_websocket_comes_back_too(tmp_path: Path) -> None:
             kill(broker)
             await until(lambda: not link.connected)
             await link.wait_connected(15)
+
+    asyncio.run(run())
+
+
+@pytest.mark.full
+@pytest.mark.filterwarnings("ignore:parameter 'timeout' of type 'float':DeprecationWarning")
+def test_where_only_one_kind_of_address_gets_through_the_line_finds_it(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with running_broker(tmp_path, websocket_port=-1) as (broker, keys):
+            member = member_credentials(keys, "monitor")
+            for urls in ([NOWHERE, broker.websocket_url], ["ws://127.0.0.1:1", broker.url]):
+                async with Link(urls, member.jwt, member.key) as link:
+                    await link.wait_connected(15)
 
     asyncio.run(run())
 
