@@ -16,11 +16,11 @@ import base64
 import ipaddress
 import random
 import ssl
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Final, Protocol, Self, TypeVar
+from typing import Any, Final, Literal, Protocol, Self, TypeVar
 from urllib.parse import urlsplit
 
 import nats.errors
@@ -47,6 +47,7 @@ _SECURE: Final = ("tls", "wss")
 _WEB: Final = ("ws", "wss")
 _SCHEMES: Final = {"nats": 4222, "tls": 4222, "ws": 80, "wss": 443}
 _T = TypeVar("_T")
+State = Literal["up", "away", "denied"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +92,9 @@ class Link:
         Malformed: a URL is none, holds credentials or would go out in the clear.
     """
 
+    told: Callable[[State], None]
+    """Called when the line comes up, is gone, or the hub turns this key away."""
+
     def __init__(
         self,
         urls: Sequence[str],
@@ -123,6 +127,8 @@ class Link:
         }
         self._tls = (tls or ssl.create_default_context()) if {*schemes.values()} & {*_SECURE} else None
         self._waits = (first_wait, longest_wait)
+        self.told = lambda _: None
+        self._state: State | None = None
         self._client: Client | None = None
         self._lost = asyncio.Event()
         self._connected = asyncio.Event()
@@ -210,6 +216,7 @@ class Link:
                 if await self._connect(client, lost):
                     self._client, self._lost = client, lost
                     self._connected.set()
+                    self._is("up")
                     await _ended(client, lost)
                 else:
                     self._ways.append(self._ways.pop(0))
@@ -220,7 +227,13 @@ class Link:
                 await _close(client)
             bound = first if loop.time() - started > max(_STEADY, bound) else min(2 * bound, longest)
             if not self._leaving:
+                self._is("denied" if self._denied else "away")
                 await asyncio.sleep(random.uniform(0, bound))  # noqa: S311
+
+    def _is(self, state: State) -> None:
+        if state != self._state:
+            self._state = state
+            self.told(state)
 
     async def _connect(self, client: Client, lost: asyncio.Event) -> bool:
         async def closed() -> None:

@@ -11,11 +11,15 @@ import sys
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from kengele_schemas.errors import KengeleError, Locked, Malformed
 
+from .errors import NotAdmitted
 from .vault import Lock, make_key_file
+
+if TYPE_CHECKING:
+    from .link import State
 
 _T = TypeVar("_T")
 MIN_PASSPHRASE: Final = 12
@@ -40,6 +44,13 @@ def note(text: str) -> None:
     """A line on stderr: what happens meanwhile."""
     sys.stderr.write(_STEERING.sub("\ufffd", text) + "\n")
     sys.stderr.flush()
+
+
+def tell_line(state: State) -> None:
+    """A line on stderr when the line to the hub comes or goes."""
+    told = {"up": "The line is up.", "away": "The hub does not answer; it is tried again and again."}
+    denied = NotAdmitted()
+    note(told.get(state, f"{denied.sentence} {denied.mend}"))
 
 
 def emit(value: Any) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from kengele_node import joining, rules, terminal
+from kengele_node.link import State
 from kengele_node.member import Member, now
 from kengele_node.vault import occupied
 from kengele_schemas import subjects, taxonomy
@@ -429,6 +430,7 @@ async def _serve(args: argparse.Namespace, member: Member) -> int:
                     sender = Sender(session, outbox, member.key, member.nkey.public)
                     sender.told = lambda entry: _told(args, entry)
                     terminal.note("The node runs; Ctrl-C ends it.")
+                    session.link.told = partial(_line, sender)
                     async with session.kept_current(sender.take_over):
                         await sender.run()
             except KengeleError as error:
@@ -436,6 +438,12 @@ async def _serve(args: argparse.Namespace, member: Member) -> int:
                 await asyncio.sleep(15)
     finally:
         outbox.close()
+
+
+def _line(sender: Sender, state: State) -> None:
+    terminal.tell_line(state)
+    if state == "up":
+        sender.wake()
 
 
 def _told(args: argparse.Namespace, entry: Entry) -> None:

@@ -162,6 +162,7 @@ async def _serve(args: argparse.Namespace, member: Member) -> int:
                 desk.watch = _witness_of(session, memory).watch
             if not args.once:
                 terminal.note("The desk follows its feed; Ctrl-C ends it.")
+                session.link.told = terminal.tell_line
             async with session.kept_current(desk.take_over):
                 await desk.follow(until_empty=args.once)
     finally:

@@ -379,6 +379,24 @@ def test_a_line_over_websocket_comes_back_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.full
+def test_who_follows_is_told_once_each_time_that_the_line_comes_and_goes(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with running_broker(tmp_path) as (broker, keys):
+            member = member_credentials(keys, "monitor")
+            told: list[str] = []
+            async with member.link(broker.url) as link:
+                link.told = told.append
+                await until(lambda: told == ["up"])
+                kill(broker)
+                await until(lambda: told == ["up", "away", "up"])
+                await broker.access.revoke([member.nkey])
+                await until(lambda: told[3:] == ["away", "denied"] or told[3:] == ["denied"])
+            assert told[-1] == "denied"
+
+    asyncio.run(run())
+
+
+@pytest.mark.full
 @pytest.mark.filterwarnings("ignore:parameter 'timeout' of type 'float':DeprecationWarning")
 def test_where_only_one_kind_of_address_gets_through_the_line_finds_it(tmp_path: Path) -> None:
     async def run() -> None:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -276,6 +276,17 @@ class TestQuestions:
     def test_are_a_yes_only_if_yes_is_said(self, answers: Callable[[str], None], text: str, yes: bool) -> None:
         answers(text + "\n")
         assert confirm("Seal it?") is yes
+
+
+@pytest.mark.parametrize(
+    ("state", "said"),
+    [("up", "The line is up."), ("away", "The hub does not answer"), ("denied", "Ask a coordinator")],
+)
+def test_whoever_waits_is_told_how_the_line_is(
+    capsys: pytest.CaptureFixture[str], state: Literal["up", "away", "denied"], said: str
+) -> None:
+    terminal.tell_line(state)
+    assert said in capsys.readouterr().err
 
 
 class TestWhatIsShown:
