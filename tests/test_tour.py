@@ -154,6 +154,8 @@ def test_every_role_does_its_part_from_its_own_home(shell: Shell) -> None:
     found(shell)
     preview = shell.run(*REPORT, "--summary", "Talk.", "--preview")
     assert "unrcca will read: summary (rule unrcca-all)" in preview
+    rule = "unrcca-all grants summary, account to office:unrcca; areas KG; tlp_up_to AMBER; expires 2027-12-31."
+    assert rule in shell.run("node", "rules")
     sent = shell.json(*REPORT, "--summary", "Talk of a fight.", "--account", "At the bazaar.", "--lang", "en")
     assert sent["state"] == "accepted"
     assert sent["readers"] == [{"office": "unrcca", "compartments": ["summary", "account"], "rules": ["unrcca-all"]}]
@@ -210,6 +212,7 @@ def test_bad_input_gets_an_error_that_says_what_to_do_and_a_code(shell: Shell) -
         (("node", "report", "no-such-file"), "system", 1),
         (("office", "show", "--id", "AAAAAAAAAAAAAAAAAAAAAA"), "not-here", 3),
         (("office", "show", "--home", "node"), "another-role", 3),
+        (("office", "show", "--sd-jwt"), "malformed", 2),
         (("node", "status", "--home", "nowhere"), "no-vault", 7),
         (("hub", "init"), "exists", 3),
     ):

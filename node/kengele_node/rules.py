@@ -14,6 +14,7 @@ from typing import Final
 
 from kengele_schemas import metadata, subjects
 from kengele_schemas.errors import Refused, Unreachable
+from kengele_schemas.policy import Rule
 from kengele_schemas.trust import Fetch, Trusted, concern
 
 from . import terminal
@@ -88,11 +89,26 @@ def _show(args: argparse.Namespace, member: Member) -> int:
         terminal.emit(found)
         return 0
     terminal.say(f"Network:     {found['network']}")
-    terminal.say(f"Version:     {found['version']}, policy {found['policy']} with {found['rules']} rules")
+    terminal.say(f"Version:     {found['version']}, policy {found['policy']}")
     terminal.say(f"Offices:     {', '.join(trusted.offices.active) or 'none yet'}")
+    terminal.say(f"Groups:      {', '.join(sorted(trusted.offices.document.groups)) or 'none'}")
     terminal.say(f"Hold until:  {found['hold_until']}")
     terminal.say(f"Seen:        {'at the hub, just now' if trusted.fresh else 'here, without asking the hub'}")
+    for policy in (trusted.policy, *trusted.regional.values()):
+        for rule in policy.rules:
+            terminal.say(f"\n{_told(rule)}")
     return 0
+
+
+def _told(rule: Rule) -> str:
+    """What a rule says, its reason besides; what it leaves open is left out."""
+    what = "forbids" if rule.grant is None else "grants"
+    rest = rule.model_dump(
+        mode="json", exclude_defaults=True, exclude_none=True, exclude={"id", "grant", "forbid", "to", "reason"}
+    )
+    bounds = [f"{name} {' '.join(value) if isinstance(value, list) else value}" for name, value in rest.items()]
+    said = "; ".join([f"{what} {', '.join(rule.compartments)} to {', '.join(rule.to)}", *bounds])
+    return f"{rule.id} {said}.\n  {rule.reason}"
 
 
 async def in_force(member: Member) -> Trusted:

@@ -113,7 +113,9 @@ def action(
         epilog=f"Example:  {example}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--home", type=Path, default=Path(home), help=f"the home's directory (default: ./{home})")
+    parser.add_argument(
+        "--home", type=Path, default=Path(home), metavar="DIR", help=f"the home's directory (default: ./{home})"
+    )
     parser.add_argument("--json", action="store_true", help="JSON on stdout, one object a line")
     lock_options(parser)
     parser.set_defaults(run=run)
@@ -126,9 +128,12 @@ def lock_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--key-file",
         type=Path,
+        metavar="FILE",
         help="unlock with this file instead of a passphrase; whoever has it and the home reads all",
     )
-    group.add_argument("--passphrase-file", type=Path, help="read the passphrase from the first line of this file")
+    group.add_argument(
+        "--passphrase-file", type=Path, metavar="FILE", help="read the passphrase from the first line of this file"
+    )
 
 
 def lock_of(args: argparse.Namespace, *, new: bool = False) -> Lock:
@@ -147,9 +152,7 @@ def lock_of(args: argparse.Namespace, *, new: bool = False) -> Lock:
     elif "KENGELE_PASSPHRASE" in os.environ:
         passphrase = os.environ["KENGELE_PASSPHRASE"]
     elif interactive():
-        passphrase = _typed("Passphrase: ")
-        if new and _typed("The same again: ") != passphrase:
-            raise Locked("no-passphrase", "The two passphrases differ.", "Start again.")
+        passphrase = _asked(getattr(args, "home", None), new)
     else:
         raise Locked(
             "no-passphrase",
@@ -169,6 +172,17 @@ def lock_of(args: argparse.Namespace, *, new: bool = False) -> Lock:
             f"Use at least {MIN_PASSPHRASE} characters; four or five random words are good.",
         )
     return Lock(passphrase=passphrase, key_file=None)
+
+
+def _asked(home: Path | None, new: bool) -> str:
+    whose = f" of {home}" if home else ""
+    if not new:
+        return _typed(f"Passphrase{whose}: ")
+    passphrase = _typed(f"New passphrase{whose}, {MIN_PASSPHRASE} characters or more: ")
+    # One that is too short is not worth typing again.
+    if len(passphrase) >= MIN_PASSPHRASE and _typed("The same again: ") != passphrase:
+        raise Locked("no-passphrase", "The two passphrases differ.", "Start again.")
+    return passphrase
 
 
 def _typed(question: str) -> str:

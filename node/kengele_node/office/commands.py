@@ -79,7 +79,9 @@ def build(parser: argparse.ArgumentParser) -> None:
         _show,
     )
     show.add_argument("--id", help="one report in full; without it, a list")
-    show.add_argument("--limit", type=int, default=50, help="reports in the list, newest first (default: 50)")
+    show.add_argument(
+        "--limit", type=terminal.number, default=50, help="reports in the list, newest first (default: 50)"
+    )
     show.add_argument("--sd-jwt", action="store_true", help="with --id: as a plain SD-JWT that others can verify")
     show.add_argument("--problems", action="store_true", help="what was set aside, and numbers that are missing")
     watch = _action(
@@ -279,6 +281,8 @@ def _gone(args: argparse.Namespace, gone: Tombstone) -> None:
 
 def _show(args: argparse.Namespace) -> int:
     member = _open(args)
+    if args.sd_jwt and not args.id:
+        raise Malformed("malformed", "Only one report can be given on.", "Name it with --id: kengele office show")
     inbox = open_inbox(member)
     try:
         if args.problems:
@@ -314,11 +318,13 @@ def _flagged(item: Item) -> Arrival:
 
 def _full(arrival: Arrival) -> None:
     terminal.say(_line(arrival))
+    terminal.say(f"  by {arrival.header.kid}")
     for name, content in document(arrival).items():
         if isinstance(content, dict):
             terminal.say(f"\n  {name}")
             for field, value in content.items():
-                terminal.say(f"    {field}: {_BREAK.sub(_MARGIN, str(value))}")
+                if value not in ([], {}):
+                    terminal.say(f"    {field}: {_BREAK.sub(_MARGIN, str(value))}")
 
 
 def _sd_jwt(item: Item, member: Member) -> str:

@@ -117,7 +117,19 @@ class TestTheLock:
     def test_of_a_new_home_is_typed_twice(self, person: Person) -> None:
         asked = person("correct horse", "correct horse")
         assert lock_of(given(), new=True).passphrase == "correct horse"
-        assert asked == ["Passphrase: ", "The same again: "]
+        assert asked == ["New passphrase, 12 characters or more: ", "The same again: "]
+
+    def test_is_asked_for_by_the_homes_name(self, person: Person) -> None:
+        asked = person("correct horse", "correct horse", "correct horse")
+        args = argparse.Namespace(**{**vars(given()), "home": Path("alice")})
+        lock_of(args)
+        lock_of(args, new=True)
+        assert asked[:2] == ["Passphrase of alice: ", "New passphrase of alice, 12 characters or more: "]
+
+    def test_that_is_too_short_is_not_asked_for_twice(self, person: Person) -> None:
+        asked = person("short")
+        assert locked(new=True).code == "short-passphrase"
+        assert len(asked) == 1
 
     def test_of_a_new_home_is_not_made_of_two_that_differ(self, person: Person) -> None:
         person(CANARY, CANARY + "!")
