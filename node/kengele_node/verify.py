@@ -40,10 +40,10 @@ def build(parser: argparse.ArgumentParser) -> None:
     )
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("file", type=Path, metavar="FILE")
-    parser.add_argument("--home", type=Path, help="a member's directory: its rules name the hub and the authors")
-    parser.add_argument("--hub-card", type=Path, help="the hub's card instead")
+    parser.add_argument("--home", type=Path, metavar="DIR", help="a member's home: its rules name hub and authors")
+    parser.add_argument("--hub-card", type=Path, metavar="CARD", help="the hub's card instead")
     parser.add_argument("--author", metavar="KEY", help="the author's verify key, where no roster at hand has it")
-    parser.add_argument("--envelope", type=Path, help="the report that the receipt must be about")
+    parser.add_argument("--envelope", type=Path, metavar="FILE", help="the report that the receipt must be about")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     terminal.lock_options(parser)
     parser.set_defaults(run=_run)
@@ -51,6 +51,8 @@ def build(parser: argparse.ArgumentParser) -> None:
 
 def _run(args: argparse.Namespace) -> int:
     data = args.file.read_bytes()
+    if not data.lstrip().startswith(b"{") and not _SD_JWT.fullmatch(data):
+        raise _unknown()
     value = None if _SD_JWT.fullmatch(data) else loads(data, max_bytes=_MAX)
     if value is None:
         found = _shown(args, data)
@@ -68,7 +70,8 @@ def _run(args: argparse.Namespace) -> int:
     if args.json:
         terminal.emit(found)
     else:
-        for name, text in found.items():
+        for name, told in found.items():
+            text = f"{max(told.values(), default=0)} signatures" if isinstance(told, dict) else told
             terminal.say(f"{name.replace('_', ' ') + ':':16}{text}")
         terminal.say("It holds.")
     return 0
@@ -78,6 +81,9 @@ def _card(data: bytes, value: dict[str, Any]) -> dict[str, Any]:
     if "role" in value:
         request = read_card(data, JoinRequest)
         return {"kind": "join request", "role": request.role, "member": request.member, "digits": request.digits()}
+    if "hub_key" in value:
+        hub = read_card(data, HubCard)
+        return {"kind": "hub's card", "log": hub.log, "urls": ", ".join(hub.urls)}
     if "root" in value:
         network = read_card(data, NetworkCard)
         return {"kind": "network card", "name": network.name, "root_digest": network.root_digest}

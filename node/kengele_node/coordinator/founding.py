@@ -78,7 +78,8 @@ def _init(args: argparse.Namespace) -> int:
         terminal.emit({"coordinator": card.id, "card": str(path), "digits": card.digits()})
         return 0
     terminal.say(f"Your card is {path}; its digits are {card.digits()}.")
-    terminal.say("Give it to the other coordinators, and compare the digits by voice.")
+    terminal.say("Give it to the other coordinators, and compare the digits by voice. They see them with")
+    terminal.say(f"  kengele verify {path.name}")
     return 0
 
 
