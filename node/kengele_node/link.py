@@ -41,7 +41,7 @@ CONNECT_TIMEOUT: Final = 10.0
 _STEADY: Final = 10.0
 """Seconds a connection must last before the waits begin anew with the shortest."""
 _CLOSING: Final = 2.0
-_LOOK: Final = 1.0
+_LOOK: Final = 0.25
 """Seconds between two looks at whether a connection is still there."""
 _SECURE: Final = ("tls", "wss")
 _WEB: Final = ("ws", "wss")
