@@ -51,7 +51,7 @@ def parser_for(words: Sequence[str]) -> argparse.ArgumentParser:
         prog="kengele",
         description="Kengele carries sealed tension reports from monitors to exactly the offices that may read them.",
         epilog="Exit codes: 0 done, 1 failed, 2 bad input, 3 refused, 4 not reachable, 5 locked, 6 untrusted,\n"
-        "7 damaged.\nExample:  kengele demo",
+        "7 damaged, 130 interrupted.\nExample:  kengele demo",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"kengele {version('kengele')}")
