@@ -367,7 +367,7 @@ def seats(draft: Draft) -> tuple[list[str], int] | None:
     """The ids of those who count once ``draft`` holds, and how many it takes; None where that stays as it is."""
     old, new = (_signed(data, Root) for data in (draft.root, draft.roles.get(_ROOT, draft.root)))
     role = new.roles[_TARGETS]
-    if role == old.roles[_TARGETS] and draft.root != draft.roles.get(_ROOT):
+    if role == old.roles[_TARGETS] and draft.version > 1:
         return None
     return sorted(_coordinator(new.keys[keyid]) for keyid in role.keyids), role.threshold
 

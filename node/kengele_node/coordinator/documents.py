@@ -302,8 +302,10 @@ def describe(before: Documents, after: Documents) -> list[str]:
                 for field in fields
                 if old.get(field) != document.get(field)
             ]
+        elif path == "network.json":
+            told += [f"{path}: {field} is {value}." for field, value in document.items() if field != "v"]
         else:
-            told.append(f"{path} is new.")
+            told.append(f"{path} is new, with {len(document.get('areas', ()))} areas.")
     return told or ["Nothing changes; the signatures' life begins anew."]
 
 

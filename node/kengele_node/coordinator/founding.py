@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -88,6 +89,7 @@ def _found(args: argparse.Namespace) -> int:
     hub = read_card(args.hub.read_bytes(), HubCard)
     own = CoordinatorCard.of(member.key, member.nkey)
     cards = [own, *(read_card(path.read_bytes(), CoordinatorCard) for path in args.cards)]
+    _compare(cards[1:])
     made = papers.first(args.name, hub, cards, args.custodian, args.area, reports_per_hour=args.reports_per_hour)
     requests = [read_card(path.read_bytes(), JoinRequest) for path in args.admit]
     areas = Areas(read(AreasFile, made["areas.json"]))
@@ -103,13 +105,17 @@ def _seats(args: argparse.Namespace) -> int:
     cards = [read_card(path.read_bytes(), CoordinatorCard) for path in args.add]
     if not cards and not args.remove and args.threshold is None:
         raise Malformed("nothing-changed", "Nobody comes and nobody goes.", "Give --add, --remove or --threshold.")
-    for card in cards:
-        terminal.note(f"{card.id} has the digits {card.digits()}: compare them by voice before anybody signs.")
+    _compare(cards)
     return propose(
         args,
         lambda before: papers.reseat(before, cards, args.remove, int(time.time())),
         lambda files, after, moment: metadata.reseat(files, after, cards, args.remove, args.threshold, moment),
     )
+
+
+def _compare(cards: Sequence[CoordinatorCard]) -> None:
+    for card in cards:
+        terminal.note(f"{card.id} has the digits {card.digits()}: compare them by voice before anybody signs.")
 
 
 def _join(args: argparse.Namespace) -> int:

@@ -367,10 +367,12 @@ class TestWhatIsTold:
         return describe(before, {path: value for path, value in after.items() if before.get(path) != value})
 
     def test_of_a_new_network_is_all_of_it(self) -> None:
-        assert describe({}, founded("KG")) == [
-            "areas.json is new.",
+        made = founded("KG")
+        network = made["network.json"]
+        assert describe({}, made) == [
+            f"areas.json is new, with {len(made['areas.json']['areas'])} areas.",
             *(f"Key {card.nkey} of coordinator {card.id}: is new." for card in COORDINATORS),
-            "network.json is new.",
+            *(f"network.json: {field} is {network[field]}." for field in network if field != "v"),
             "policy.json: version 0 becomes 1.",
         ]
 

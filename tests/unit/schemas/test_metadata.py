@@ -17,7 +17,7 @@ from tuf.api.metadata import Metadata, Root, Targets
 
 from kengele_schemas import metadata
 from kengele_schemas.areas import Areas
-from kengele_schemas.cards import CoordinatorCard
+from kengele_schemas.cards import CoordinatorCard, coordinator_id
 from kengele_schemas.encoding import b64u, canonical, dumps
 from kengele_schemas.errors import KengeleError, Malformed, Refused, Untrusted
 from kengele_schemas.keys import monitor_id
@@ -81,6 +81,13 @@ def test_a_draft_comes_back_from_its_file_byte_for_byte(paper: Paper, draft: Dra
     for one in (draft, paper.signed(draft), metadata.edit(paper.founded(), {}, NOW)):
         assert Draft.decode(one.encode()) == one
         assert Draft.decode(one.encode()).encode() == one.encode()
+
+
+def test_each_who_signs_a_networks_founding_is_told_who_counts_from_then_on() -> None:
+    paper = Paper()
+    ids = sorted(coordinator_id(bytes(key.verify_key)) for key in paper.coordinators)
+    for signers in ((), (0,), (0, 1)):
+        assert metadata.seats(paper.signed(paper.drafted(), signers)) == (ids, 2)
 
 
 def test_a_draft_holds_all_that_is_published_and_nothing_signed_by_the_hub(draft: Draft, first: Files) -> None:
