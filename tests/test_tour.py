@@ -14,6 +14,7 @@ import sys
 import termios
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,13 @@ class Shell:
         assert done.returncode == fails, done.stdout + done.stderr
         assert "Traceback" not in done.stderr
         return done.stdout if not fails else done.stdout + done.stderr
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """No passphrase is at hand while the block runs."""
+        passphrase = self.environment.pop("KENGELE_PASSPHRASE")
+        yield
+        self.environment["KENGELE_PASSPHRASE"] = passphrase
 
     def json(self, *words: str, **options: Any) -> Any:
         return json.loads(self.run(*words, "--json", **options))
@@ -387,6 +395,12 @@ WIDER = """
 def test_rules_go_from_draft_to_effect_and_every_signer_sees_who_gains(shell: Shell) -> None:
     found(shell)
     policy = ("coordinator", "policy")
+    with shell.locked():
+        # Bob published; Alice has not looked since.
+        shell.run(*policy, "lint", "rules.yaml", "--home", "bob")
+        assert "In force is taken to be version 1" in shell.run(
+            *policy, "diff", "rules.yaml", "--home", "alice", fails=2
+        )
     draft = shell.directory / "wider.yaml"
     draft.write_text(WIDER)
     told = shell.run(*policy, "diff", "wider.yaml", "--home", "bob")

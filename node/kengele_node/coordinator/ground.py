@@ -57,7 +57,10 @@ class Ground:
         if not self.resolved:
             terminal.note("Offices and groups are as the rules name them; give --offices FILE to have groups resolved.")
         elif self.trusted is not None and not self.trusted.fresh:
-            terminal.note(f"In force is taken to be version {self.trusted.version}, the last that was verified here.")
+            terminal.note(
+                f"In force is taken to be version {self.trusted.version}, the last that was verified here."
+                " Where KENGELE_PASSPHRASE or --key-file opens the home, the hub is asked."
+            )
 
     def about(self) -> dict[str, Any]:
         """The same for a program."""
@@ -107,7 +110,14 @@ def day_of(args: argparse.Namespace) -> date:
 def read_rules(path: Path, ground: Ground | None = None) -> Written:
     """The rules in a file; with ``ground`` checked for names that do not exist."""
     text = path.read_text("utf-8")
-    return policy_from_yaml(text) if ground is None else policy_from_yaml(text, ground.offices, ground.areas)
+    if ground is None:
+        return policy_from_yaml(text)
+    try:
+        return policy_from_yaml(text, ground.offices, ground.areas)
+    except Malformed:
+        # What the file names may have come with a newer version.
+        ground.note()
+        raise
 
 
 def ground_of(args: argparse.Namespace, texts: Sequence[Written], *, default_home: bool = True) -> Ground:

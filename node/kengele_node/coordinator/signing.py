@@ -122,6 +122,7 @@ async def _sent(args: argparse.Namespace, member: Member, draft: Draft) -> dict[
             answer: dict[str, Any] = await session.ask(subjects.publish_metadata(member.nkey.public), files)
             with suppress(KengeleError):
                 await board.drop(session, metadata.draft_id(draft))
+                await session.refresh()
         return answer
     try:
         hub = read_card((member.home / HUB_CARD).read_bytes(), HubCard)
