@@ -34,8 +34,11 @@ def add_draft(parser: argparse.ArgumentParser) -> None:
 
 
 def opened(args: argparse.Namespace) -> Member:
-    """The coordinator at home in ``--home``."""
-    return Member.open(args.home, terminal.lock_of(args), "coordinator")
+    """The coordinator at home in ``--home``, asked for her passphrase once in a command."""
+    member: Member | None = getattr(args, "opened", None)
+    if member is None:
+        member = args.opened = Member.open(args.home, terminal.lock_of(args), "coordinator")
+    return member
 
 
 async def current(member: Member) -> dict[str, bytes]:
