@@ -13,9 +13,9 @@ import pytest
 from kengele_node.coordinator import board
 from kengele_node.demo.network import Network
 from kengele_node.member import encode_files, now
-from kengele_schemas import metadata, subjects
+from kengele_schemas import drafts, metadata, signatures, subjects
+from kengele_schemas.drafts import Draft
 from kengele_schemas.errors import KengeleError, Malformed, Refused, Untrusted
-from kengele_schemas.metadata import Draft
 from kengele_testing.network import small_network
 
 pytestmark = pytest.mark.full
@@ -26,7 +26,7 @@ async def drafted(network: Network, by: str, kept: int) -> Draft:
     files = await network.files(by)
     policy = metadata.document_of(files, "policy.json")
     rules = {**policy, "version": policy["version"] + 1, "rules": policy["rules"][:kept]}
-    return metadata.sign(metadata.edit(files, {"policy.json": rules}, now()), network.coordinators[by].key)
+    return signatures.sign(drafts.edit(files, {"policy.json": rules}, now()), network.coordinators[by].key)
 
 
 def test_a_proposal_is_found_signed_by_two_at_once_and_published(tmp_path: Path) -> None:
@@ -37,22 +37,22 @@ def test_a_proposal_is_found_signed_by_two_at_once_and_published(tmp_path: Path)
             async with aigul.session() as one, moussa.session() as two, nyambura.session() as three:
                 name = await board.put(one, draft)
                 (item,) = await board.proposals(two, await network.files("moussa"))
-                assert (item["name"], item["state"], item["signed_by"]) == (name, "open", metadata.signed_by(draft))
+                assert (item["name"], item["state"], item["signed_by"]) == (name, "open", signatures.signed_by(draft))
                 assert set(item["missing"].values()) == {1}
                 # Both take it as it is and put it back with their own signature.
                 taken = [await board.get(session, name) for session in (two, three)]
-                await board.put(two, metadata.sign(taken[0], moussa.key))
-                await board.put(three, metadata.sign(taken[1], nyambura.key))
+                await board.put(two, signatures.sign(taken[0], moussa.key))
+                await board.put(three, signatures.sign(taken[1], nyambura.key))
                 whole = await board.get(one, name)
-                assert len(metadata.signed_by(whole)) == 3
-                assert metadata.missing(whole) == {}
+                assert len(signatures.signed_by(whole)) == 3
+                assert signatures.missing(whole) == {}
                 other = await drafted(network, "moussa", 2)
                 await board.put(two, other)
                 subject = subjects.publish_metadata(aigul.nkey.public)
                 assert (await one.ask(subject, encode_files(whole.files())))["code"] == "published"
                 await board.drop(one, name)
                 (left,) = await board.proposals(two, await network.files("moussa"))
-                assert (left["name"], left["state"]) == (metadata.draft_id(other), "overtaken")
+                assert (left["name"], left["state"]) == (signatures.draft_id(other), "overtaken")
 
     asyncio.run(run())
 
@@ -62,7 +62,7 @@ def test_nobody_but_coordinators_reads_the_board_and_garbage_stops_nothing(tmp_p
         async with small_network(tmp_path, ("osh",)) as network:
             osh, aigul = network.monitors["osh"], network.coordinators["aigul"]
             draft = await drafted(network, "aigul", 3)
-            bare = metadata.edit(await network.files("aigul"), {}, now())
+            bare = drafts.edit(await network.files("aigul"), {}, now())
             async with osh.session() as session, aigul.session() as one:
                 with pytest.raises(KengeleError):
                     await session.link.request(subjects.board_ask(osh.nkey.public), b'{"do":"list"}', timeout=1)
@@ -104,12 +104,12 @@ def test_the_hub_cannot_slip_in_another_proposal_than_the_one_asked_for(tmp_path
             one, other = await drafted(network, "aigul", 3), await drafted(network, "aigul", 2)
             lying = Lying(network.coordinators["moussa"], {"code": "found", "draft": other.encode().decode()})
             with pytest.raises(Malformed, match="another proposal"):
-                await board.get(lying, metadata.draft_id(one))  # type: ignore[arg-type]
+                await board.get(lying, signatures.draft_id(one))  # type: ignore[arg-type]
             files = await network.files("moussa")
-            metadata.check(one, files, now())
+            signatures.check(one, files, now())
             shown = {**one.documents, "policy.json": other.documents["policy.json"]}
             with pytest.raises(Untrusted):
-                metadata.check(Draft(one.roles, shown, one.root, one.targets), files, now())
+                signatures.check(Draft(one.roles, shown, one.root, one.targets), files, now())
 
     asyncio.run(run())
 
@@ -119,7 +119,7 @@ def test_signatures_of_different_drafts_are_never_put_together(tmp_path: Path) -
         async with small_network(tmp_path, ("osh",)) as network:
             one, other = await drafted(network, "aigul", 3), await drafted(network, "moussa", 2)
             with pytest.raises(Refused) as caught:
-                metadata.merge(one, other)
+                signatures.merge(one, other)
             assert caught.value.code == "another-draft"
 
     asyncio.run(run())

@@ -22,7 +22,7 @@ import structlog
 from nats.aio.client import Client
 from tuf.api.metadata import Metadata
 
-from kengele_schemas import metadata, subjects
+from kengele_schemas import metadata, publication, subjects
 from kengele_schemas.encoding import b64u, dumps, loads, unb64u
 from kengele_schemas.errors import Damaged, KengeleError, Malformed, Refused
 from kengele_schemas.leaves import Issue, trust_leaves
@@ -124,7 +124,7 @@ class Authority:
         now = datetime.now(UTC)
         # In a thread, as one coordinator alone may send what takes long to be refused, again and again.
         accepted = await asyncio.to_thread(
-            metadata.accept, current, incoming, self.keys.snapshot_key, self.keys.timestamp_key, now
+            publication.accept, current, incoming, self.keys.snapshot_key, self.keys.timestamp_key, now
         )
         if current is None:
             network = metadata.document_of(accepted, "network.json")
@@ -166,7 +166,7 @@ class Authority:
 
     async def _renew(self) -> None:
         now = datetime.now(UTC)
-        renewed = metadata.refresh_timestamp(
+        renewed = publication.refresh_timestamp(
             self.files, self.keys.snapshot_key, self.keys.timestamp_key, now, before=now + _RENEW
         )
         await self._save(renewed)

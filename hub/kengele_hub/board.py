@@ -14,10 +14,10 @@ from typing import Any, Final
 
 from nats.aio.client import Client
 
-from kengele_schemas import metadata, subjects
+from kengele_schemas import signatures, subjects
+from kengele_schemas.drafts import Draft
 from kengele_schemas.encoding import dumps, loads
 from kengele_schemas.errors import KengeleError, Malformed, Refused
-from kengele_schemas.metadata import Draft
 
 from . import jetstream
 
@@ -59,20 +59,20 @@ class Board:
         raise Malformed("malformed", "This is no request to the board.")
 
     async def _put(self, draft: Draft) -> dict[str, Any]:
-        if not metadata.signed_by(draft):
+        if not signatures.signed_by(draft):
             raise Refused("too-few-signatures", "A proposal is signed by whoever makes it.", "Sign it first.")
-        name = metadata.draft_id(draft)
+        name = signatures.draft_id(draft)
         async with self._changing:
             known = {item[0]: item[2] for item in await self._all()}
             if name in known:
-                draft = metadata.merge(known[name], draft)
+                draft = signatures.merge(known[name], draft)
             elif len(known) >= MAX_PROPOSALS:
                 raise Refused("board-full", "Too many proposals are on the board.", "Take some off it: board drop")
             body = dumps(
                 {"at": datetime.now(UTC).isoformat(timespec="seconds"), "draft": draft.encode().decode("utf-8")}
             )
             await jetstream.publish_batch(self.nc, [(subjects.board_item(_PROPOSAL, name), body, {})])
-        return {"code": "kept", "name": name, "missing": metadata.missing(draft)}
+        return {"code": "kept", "name": name, "missing": signatures.missing(draft)}
 
     async def _find(self, name: str) -> tuple[str, Draft]:
         for known, at, draft in await self._all():
@@ -93,12 +93,12 @@ class Board:
 
     @staticmethod
     def _told(name: str, at: str, draft: Draft) -> dict[str, Any]:
-        return {"name": name, "at": at, "version": draft.version, "signed_by": metadata.signed_by(draft)}
+        return {"name": name, "at": at, "version": draft.version, "signed_by": signatures.signed_by(draft)}
 
 
 def _draft(text: Any) -> Draft:
     if not isinstance(text, str):
         raise Malformed("bad-draft", "This is not a draft of roster or policy.", "Ask for the file again.")
     draft = Draft.decode(text.encode("utf-8"))
-    metadata.missing(draft)
+    signatures.missing(draft)
     return draft

@@ -9,15 +9,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from kengele_schemas import metadata
+from kengele_schemas import signatures
 from kengele_schemas.cards import CoordinatorCard, HubCard, JoinRequest, NetworkCard, read_card
 from kengele_schemas.checkpoint import read_proof
 from kengele_schemas.cosignature import cosigner, read_cosignatures
+from kengele_schemas.drafts import Draft
 from kengele_schemas.encoding import loads, unb64u
 from kengele_schemas.envelope import check_whole, parse, verify
 from kengele_schemas.errors import Malformed, Untrusted
 from kengele_schemas.keys import check_verify_key, monitor_id
-from kengele_schemas.metadata import Draft
 from kengele_schemas.presentation import present
 from kengele_schemas.receipt import ACCEPTED, read_receipt
 from kengele_schemas.report import Header, parse_compartment, parse_header
@@ -64,7 +64,7 @@ def _run(args: argparse.Namespace) -> int:
         found = _receipt(args, data, value)
     elif value.get("kind") == "draft":
         draft = Draft.decode(data)
-        found = {"kind": "draft", "version": draft.version, "missing": metadata.missing(draft)}
+        found = {"kind": "draft", "version": draft.version, "missing": signatures.missing(draft)}
     else:
         found = _card(data, value)
     if args.json:

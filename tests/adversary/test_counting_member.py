@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from kengele_schemas import metadata
+from kengele_schemas import drafts, metadata
 from kengele_schemas.cards import CoordinatorCard
 from kengele_schemas.encoding import b64u
 from kengele_schemas.metadata import document_of
@@ -24,9 +24,9 @@ def served(monitors: int) -> dict[str, Any]:
         **roster.documents(),
         "connections.json": {**listed, "connections": [*listed["connections"], *more]},
     }
-    files = metadata.found(documents, cards, 2, *keys, datetime.now(UTC)).files()
+    files = drafts.found(documents, cards, 2, *keys, datetime.now(UTC)).files()
     assert document_of(files, "connections.json") == documents["connections.json"]
-    signed = metadata._signed(files[metadata.newest(files, "targets")], metadata.Targets)
+    signed = metadata.signed_part(files[metadata.newest(files, "targets")], metadata.Targets)
     return {path: target.length for path, target in signed.targets.items()}
 
 

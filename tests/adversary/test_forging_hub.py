@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from kengele_schemas import metadata
+from kengele_schemas import drafts, metadata, publication, signatures
 from kengele_schemas.encoding import b64u
 from kengele_schemas.errors import KengeleError, Malformed, Refused, Untrusted
 from kengele_schemas.keys import monitor_id, new_signing_key
@@ -27,13 +27,13 @@ def widened(files: dict[str, bytes], version: int = 2) -> dict[str, Any]:
 
 def vouched(paper: Paper, files: dict[str, bytes], number: int = 50) -> dict[str, bytes]:
     """``files`` under the hub's own snapshot and timestamp: all that it can sign."""
-    return metadata.vouched(files, paper.snapshot, paper.timestamp, NOW, number, number)
+    return publication.vouched(files, paper.snapshot, paper.timestamp, NOW, number, number)
 
 
 def test_the_hub_cannot_make_an_office_accept_a_rule_that_nobody_signed(tmp_path: Path) -> None:
     paper = Paper()
     files = paper.founded()
-    draft = metadata.edit(files, widened(files), NOW)
+    draft = drafts.edit(files, widened(files), NOW)
     served = vouched(paper, {**files, **draft.files()})
     with pytest.raises(Untrusted) as caught:
         read(tmp_path, served, files[ROOT])
@@ -46,7 +46,7 @@ def test_the_hub_cannot_make_an_office_accept_a_member_that_nobody_signed(tmp_pa
     key = bytes(new_signing_key().verify_key)
     listed = metadata.document_of(files, "monitors/KG.json")
     entry = {**listed["monitors"][0], "kid": monitor_id(key), "key": b64u(key)}
-    draft = metadata.edit(files, {"monitors/KG.json": {**listed, "monitors": [entry]}}, NOW)
+    draft = drafts.edit(files, {"monitors/KG.json": {**listed, "monitors": [entry]}}, NOW)
     for number in range(2):
         path = [name for name in files if name.endswith("monitors-KG.json")][number - 1]
         served = vouched(paper, {**files, **draft.files(), path: files[path]}, 50 + number)
@@ -57,9 +57,9 @@ def test_the_hub_cannot_make_an_office_accept_a_member_that_nobody_signed(tmp_pa
 def test_one_rogue_coordinator_cannot_change_a_rule_alone(tmp_path: Path) -> None:
     paper = Paper()
     files = paper.founded()
-    draft = paper.signed(metadata.edit(files, widened(files), NOW), by=(2,))
-    draft = metadata.sign(draft, paper.coordinators[2])
-    assert set(metadata.missing(draft).values()) == {1}
+    draft = paper.signed(drafts.edit(files, widened(files), NOW), by=(2,))
+    draft = signatures.sign(draft, paper.coordinators[2])
+    assert set(signatures.missing(draft).values()) == {1}
     with pytest.raises(Untrusted) as caught:
         paper.accept(draft, files)
     assert caught.value.code == "too-few-signatures"
@@ -70,14 +70,14 @@ def test_one_rogue_coordinator_cannot_change_a_rule_alone(tmp_path: Path) -> Non
 def test_a_stranger_cannot_sign_a_draft() -> None:
     paper = Paper()
     with pytest.raises(Refused) as caught:
-        metadata.sign(paper.drafted(), new_signing_key())
+        signatures.sign(paper.drafted(), new_signing_key())
     assert caught.value.code == "not-a-coordinator"
 
 
 def test_the_hub_cannot_roll_policy_or_roster_back(tmp_path: Path) -> None:
     paper = Paper()
     old = paper.founded()
-    new = paper.accept(paper.signed(metadata.edit(old, widened(old), NOW)), old)
+    new = paper.accept(paper.signed(drafts.edit(old, widened(old), NOW)), old)
     assert read(tmp_path, new, old[ROOT]).policy.version == 2
     for served in (old, vouched(paper, old, 60)):
         with pytest.raises(Untrusted) as caught:
@@ -94,7 +94,7 @@ def test_the_hub_cannot_freeze_them_beyond_their_life_unnoticed(tmp_path: Path) 
         read(tmp_path, files, files[ROOT], NOW + timedelta(days=2))
     assert caught.value.code == "frozen"
     later = NOW + timedelta(days=15)
-    fresh = metadata.vouched(files, paper.snapshot, paper.timestamp, later, 9, 9)
+    fresh = publication.vouched(files, paper.snapshot, paper.timestamp, later, 9, 9)
     with pytest.raises(Untrusted) as caught:
         read(tmp_path, fresh, files[ROOT], later)
     assert caught.value.code == "frozen"
@@ -103,7 +103,7 @@ def test_the_hub_cannot_freeze_them_beyond_their_life_unnoticed(tmp_path: Path) 
 def test_the_hub_cannot_mix_files_of_two_versions(tmp_path: Path) -> None:
     paper = Paper()
     old = paper.founded()
-    new = paper.accept(paper.signed(metadata.edit(old, widened(old), NOW)), old)
+    new = paper.accept(paper.signed(drafts.edit(old, widened(old), NOW)), old)
     policy = next(path for path in new if path.endswith(".policy.json"))
     stale = next(path for path in old if path.endswith(".policy.json"))
     with pytest.raises(Untrusted) as caught:
@@ -130,14 +130,14 @@ def test_a_regional_list_cannot_speak_of_another_region() -> None:
 def test_a_draft_that_does_not_follow_the_version_in_force_is_refused() -> None:
     paper = Paper()
     old = paper.founded()
-    first = paper.signed(metadata.edit(old, widened(old), NOW))
-    second = paper.signed(metadata.edit(old, widened(old, 3), NOW))
+    first = paper.signed(drafts.edit(old, widened(old), NOW))
+    second = paper.signed(drafts.edit(old, widened(old, 3), NOW))
     new = paper.accept(first, old)
     for draft in (first, second):
         with pytest.raises(Refused) as caught:
             paper.accept(draft, new)
         assert caught.value.code == "old-version"
-    lowered = paper.signed(metadata.edit(new, widened(new, 1), NOW))
+    lowered = paper.signed(drafts.edit(new, widened(new, 1), NOW))
     with pytest.raises(Refused) as caught:
         paper.accept(lowered, new)
     assert caught.value.code == "old-version"

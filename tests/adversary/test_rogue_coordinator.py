@@ -15,13 +15,15 @@ import pytest
 from tuf.api._payload import DelegatedRole, Root, TargetFile, Targets
 from tuf.api.metadata import Metadata
 
-from kengele_schemas import metadata
+from kengele_schemas import metadata, publication
 from kengele_schemas.cards import coordinator_id
+from kengele_schemas.drafts import Draft, edit
 from kengele_schemas.encoding import canonical, loads
 from kengele_schemas.errors import KengeleError, Refused
 from kengele_schemas.keys import new_signing_key
-from kengele_schemas.metadata import Draft, check, document_of, edit
+from kengele_schemas.metadata import document_of
 from kengele_schemas.nkeys import KeyPair
+from kengele_schemas.signatures import check
 from kengele_testing.trust import NOW, Paper
 
 Files = Mapping[str, bytes]
@@ -80,7 +82,7 @@ def test_without_the_check_a_second_signature_is_had_for_another_rule(paper: Pap
     evil = paper.signed(edit(current, {POLICY: rules(current, compartment="people")}, LATER), by=[0])
     shown = Draft.decode(replace(evil, documents={}).encode())
     back = replace(paper.signed(shown, by=[1]), documents=evil.documents)
-    in_force = metadata.accept(current, back.files(), paper.snapshot, paper.timestamp, LATER)
+    in_force = publication.accept(current, back.files(), paper.snapshot, paper.timestamp, LATER)
     assert document_of(in_force, POLICY)["rules"][0]["grant"] == ["people"]
     with pytest.raises(KengeleError) as caught:
         check(shown, current, LATER)
@@ -204,7 +206,7 @@ def _founding(draft: Draft, change: Callable[[Root], object]) -> Draft:
 
 
 def _another_counts(root: Root) -> None:
-    key = metadata._public(bytes(new_signing_key().verify_key))
+    key = metadata.public_key(bytes(new_signing_key().verify_key))
     root.keys[key.keyid] = key
     for name in ("root", "targets"):
         root.roles[name].keyids.append(key.keyid)

@@ -31,7 +31,7 @@ from kengele_hub.home import HubKeys
 from kengele_hub.intake import Standing
 from kengele_hub.ledger import Ledger
 from kengele_hub.worker import Worker
-from kengele_schemas import metadata, subjects
+from kengele_schemas import drafts, subjects
 from kengele_schemas.cards import CoordinatorCard
 from kengele_schemas.compartments import ALL_BITS
 from kengele_schemas.encoding import b64u, canonical, loads
@@ -180,7 +180,7 @@ class Roster(Paper):
         cards = [CoordinatorCard.of(key, KeyPair.generate("user")) for key in self.coordinators]
         keys = (b64u(bytes(key.verify_key)) for key in (self.snapshot, self.timestamp))
         documents = {**self.documents(), **(changed or {})}
-        return self.signed(metadata.found(documents, cards, 2, *keys, datetime.now(UTC)), by).files()
+        return self.signed(drafts.found(documents, cards, 2, *keys, datetime.now(UTC)), by).files()
 
     def next(
         self,
@@ -190,7 +190,7 @@ class Roster(Paper):
         now: datetime | None = None,
     ) -> dict[str, bytes]:
         """What the coordinators send to change documents."""
-        return self.signed(metadata.edit(current, changed, now or datetime.now(UTC)), by).files()
+        return self.signed(drafts.edit(current, changed, now or datetime.now(UTC)), by).files()
 
 
 _STRANGER = OpeningKey.generate(X25519)

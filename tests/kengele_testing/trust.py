@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from nacl.signing import SigningKey
+from tuf.api.metadata import Metadata
 
-from kengele_schemas import metadata
+from kengele_schemas import drafts, metadata, publication, signatures
 from kengele_schemas.areas import Areas
 from kengele_schemas.cards import CoordinatorCard
 from kengele_schemas.encoding import b64u
@@ -18,7 +19,10 @@ from kengele_schemas.keys import X25519, OpeningKey, monitor_id, new_signing_key
 from kengele_schemas.nkeys import KeyPair
 from kengele_schemas.trust import Trusted, TrustStore
 
+Files = dict[str, bytes]
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
+DAY = timedelta(days=1)
+ROOT = "metadata/1.root.json"
 
 
 @dataclass
@@ -72,20 +76,20 @@ class Paper:
             "monitors/KG.json": {"v": 1, "area": "KG", "monitors": [monitor]},
         }
 
-    def drafted(self, documents: Mapping[str, Any] | None = None) -> metadata.Draft:
+    def drafted(self, documents: Mapping[str, Any] | None = None) -> drafts.Draft:
         cards = [CoordinatorCard.of(key, KeyPair.generate("user")) for key in self.coordinators]
         keys = (b64u(bytes(key.verify_key)) for key in (self.snapshot, self.timestamp))
-        return metadata.found(documents or self.documents(), cards, 2, *keys, NOW)
+        return drafts.found(documents or self.documents(), cards, 2, *keys, NOW)
 
-    def signed(self, draft: metadata.Draft, by: Sequence[int] = (0, 1)) -> metadata.Draft:
+    def signed(self, draft: drafts.Draft, by: Sequence[int] = (0, 1)) -> drafts.Draft:
         for number in by:
-            draft = metadata.sign(draft, self.coordinators[number])
+            draft = signatures.sign(draft, self.coordinators[number])
         return draft
 
     def accept(
-        self, draft: metadata.Draft, current: Mapping[str, bytes] | None = None, now: datetime = NOW
+        self, draft: drafts.Draft, current: Mapping[str, bytes] | None = None, now: datetime = NOW
     ) -> dict[str, bytes]:
-        return metadata.accept(current, draft.files(), self.snapshot, self.timestamp, now)
+        return publication.accept(current, draft.files(), self.snapshot, self.timestamp, now)
 
     def founded(self) -> dict[str, bytes]:
         return self.accept(self.signed(self.drafted()))
@@ -94,3 +98,28 @@ class Paper:
 def read(directory: Path, files: Mapping[str, bytes], root: bytes, now: datetime = NOW) -> Trusted:
     """What an office makes of ``files``."""
     return TrustStore(directory, root).refresh(files.get, "office", now, "unrcca")
+
+
+def raised(files: Mapping[str, bytes], version: int = 2) -> dict[str, Any]:
+    policy = metadata.document_of(files, "policy.json")
+    return {"policy.json": {**policy, "version": version}}
+
+
+def keyid(key: SigningKey) -> str:
+    return metadata.public_key(bytes(key.verify_key)).keyid
+
+
+def versions(files: Mapping[str, bytes]) -> dict[str, int]:
+    roles = ("root", "targets", "monitors-KG", "snapshot", "timestamp")
+    return {role: metadata.metadata_version(files[metadata.newest(files, role)]) for role in roles}
+
+
+def resigned(data: bytes, *keys: SigningKey, **fields: Any) -> bytes:
+    """Metadata with other fields, signed by ``keys`` only."""
+    changed: Metadata[Any] = Metadata.from_bytes(data)
+    for name, value in fields.items():
+        setattr(changed.signed, name, value)
+    changed.signatures.clear()
+    for key in keys:
+        changed.sign(metadata.signer_of(key), append=True)
+    return changed.to_bytes()

@@ -8,9 +8,10 @@ from __future__ import annotations
 from typing import Any
 
 from kengele_node.member import Session
-from kengele_schemas import metadata, subjects
+from kengele_schemas import metadata, signatures, subjects
+from kengele_schemas.drafts import Draft
 from kengele_schemas.errors import KengeleError, Malformed
-from kengele_schemas.metadata import Draft, Files
+from kengele_schemas.metadata import Files
 from kengele_schemas.trust import metadata_version
 
 
@@ -24,7 +25,7 @@ async def get(session: Session, name: str) -> Draft:
     """The proposal of this name. Raises Refused if there is none; Malformed if the hub gives something else."""
     answer = await _ask(session, {"do": "get", "name": name})
     draft = Draft.decode(str(answer.get("draft", "")).encode("utf-8"))
-    if metadata.draft_id(draft) != name:
+    if signatures.draft_id(draft) != name:
         raise Malformed("bad-draft", "The board gave another proposal than the one asked for.", "Ask for it as a file.")
     return draft
 
@@ -47,8 +48,8 @@ async def proposals(session: Session, current: Files) -> list[dict[str, Any]]:
             draft = await get(session, name)
             item |= {
                 "version": draft.version,
-                "signed_by": metadata.signed_by(draft),
-                "missing": metadata.missing(draft),
+                "signed_by": signatures.signed_by(draft),
+                "missing": signatures.missing(draft),
                 "state": state(draft, current),
             }
         except KengeleError as error:

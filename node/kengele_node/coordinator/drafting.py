@@ -13,10 +13,10 @@ from typing import Any, Final
 
 from kengele_node import terminal
 from kengele_node.member import Member, now
-from kengele_schemas import assertions, metadata
+from kengele_schemas import assertions, drafts, metadata, signatures
+from kengele_schemas.drafts import Draft
 from kengele_schemas.errors import KengeleError, Refused
 from kengele_schemas.lint import Finding, lint
-from kengele_schemas.metadata import Draft
 from kengele_schemas.trust import Trusted, assemble
 
 from . import board
@@ -71,7 +71,7 @@ def check(made: Mapping[str, Any]) -> Trusted:
 
 def what_changes(draft: Draft, before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     """In plain sentences, what ``draft`` changes: in the documents, and in who signs from then on."""
-    seated = metadata.seats(draft)
+    seated = signatures.seats(draft)
     who = [f"From then on {seated[1]} signatures count, of: {', '.join(seated[0])}."] if seated else []
     return [*who, *papers.describe(before, after)]
 
@@ -131,11 +131,11 @@ def told(
         findings: what is odd about its rules.
         shown: the person has seen the changes already.
     """
-    lacking = metadata.missing(draft)
+    lacking = signatures.missing(draft)
     more = max(lacking.values(), default=0)
     if seen is not None:
-        more = max(more, seen.asked - len(metadata.signed_by(draft)))
-    name = metadata.draft_id(draft)
+        more = max(more, seen.asked - len(signatures.signed_by(draft)))
+    name = signatures.draft_id(draft)
     if args.json:
         about = {"draft": where, "name": name, "version": draft.version, "missing": lacking, "changes": list(changes)}
         said = [finding.document() for finding in findings]
@@ -157,11 +157,11 @@ def told(
 
 
 Edit = Callable[[metadata.Files, Mapping[str, Any], datetime], Draft]
-"""Makes the draft of what changes upon what is in force: as :func:`~kengele_schemas.metadata.edit` does it."""
+"""Makes the draft of what changes upon what is in force: as :func:`~kengele_schemas.drafts.edit` does it."""
 
 
 def propose(
-    args: argparse.Namespace, change: Callable[[dict[str, Any]], dict[str, Any]], edit: Edit = metadata.edit
+    args: argparse.Namespace, change: Callable[[dict[str, Any]], dict[str, Any]], edit: Edit = drafts.edit
 ) -> int:
     """Drafts and signs what ``change`` makes of the documents in force."""
     member = opened(args)
@@ -171,7 +171,7 @@ def propose(
     made = check({**before, **after})
     seen = weighed(files, after, made)
     findings = _linted(made) if "policy.json" in after else []
-    draft = metadata.sign(edit(files, after, now()), member.key)
+    draft = signatures.sign(edit(files, after, now()), member.key)
     try:
         asyncio.run(_on_board(member, draft))
     except KengeleError as error:

@@ -11,7 +11,7 @@ from typing import Any, Final
 from kengele_node import terminal
 from kengele_node.member import Member, now
 from kengele_node.vault import write_private
-from kengele_schemas import metadata
+from kengele_schemas import drafts, signatures
 from kengele_schemas.areas import Areas, AreasFile
 from kengele_schemas.cards import CoordinatorCard, HubCard, JoinRequest, NetworkCard, read_card
 from kengele_schemas.errors import Malformed
@@ -96,9 +96,9 @@ def _found(args: argparse.Namespace) -> int:
     made |= papers.admit(made, requests, areas, now().date(), groups=groups_of(args))
     made |= settled(args, made)
     check(made)
-    draft = metadata.found(made, cards, args.threshold, hub.snapshot_key, hub.timestamp_key, now())
+    draft = drafts.found(made, cards, args.threshold, hub.snapshot_key, hub.timestamp_key, now())
     write_private(member.home / HUB_CARD, hub.encode())
-    return written(args, metadata.sign(draft, member.key), what_changes(draft, {}, made))
+    return written(args, signatures.sign(draft, member.key), what_changes(draft, {}, made))
 
 
 def _seats(args: argparse.Namespace) -> int:
@@ -109,7 +109,7 @@ def _seats(args: argparse.Namespace) -> int:
     return propose(
         args,
         lambda before: papers.reseat(before, cards, args.remove, int(time.time())),
-        lambda files, after, moment: metadata.reseat(files, after, cards, args.remove, args.threshold, moment),
+        lambda files, after, moment: drafts.reseat(files, after, cards, args.remove, args.threshold, moment),
     )
 
 

@@ -14,11 +14,11 @@ from typing import Any, Final
 
 from kengele_node import terminal
 from kengele_node.member import Member, encode_files, joiner, now
-from kengele_schemas import metadata, subjects
+from kengele_schemas import metadata, signatures, subjects
 from kengele_schemas.cards import HubCard, NetworkCard, read_card
+from kengele_schemas.drafts import Draft
 from kengele_schemas.encoding import b64u
 from kengele_schemas.errors import KengeleError, Refused
-from kengele_schemas.metadata import Draft
 
 from . import board
 from .drafting import action, check, current, opened, told, weighed, what_changes, written
@@ -54,7 +54,7 @@ def _sign(args: argparse.Namespace) -> int:
     member = opened(args)
     draft = _taken(args, member)
     files = asyncio.run(current(member)) if draft.version > 1 else None
-    metadata.check(draft, files, now())
+    signatures.check(draft, files, now())
     after = {path: json.loads(data) for path, data in draft.documents.items()}
     before = {path: metadata.document_of(files, path) for path in metadata.document_paths(files)} if files else {}
     changes = what_changes(draft, before, after)
@@ -66,7 +66,7 @@ def _sign(args: argparse.Namespace) -> int:
     if not args.yes and terminal.interactive() and not terminal.confirm(f"Sign version {draft.version}?"):
         terminal.note("Not signed.")
         return 1
-    draft = metadata.sign(draft, member.key)
+    draft = signatures.sign(draft, member.key)
     if _is_file(args):
         args.draft = Path(args.draft)
         return written(args, draft, changes, seen, shown=True)
@@ -98,7 +98,7 @@ async def _put_back(member: Member, draft: Draft) -> None:
 def _publish(args: argparse.Namespace) -> int:
     member = opened(args)
     draft = _taken(args, member)
-    lacking = metadata.missing(draft)
+    lacking = signatures.missing(draft)
     if lacking:
         raise Refused(
             "too-few-signatures",
@@ -121,7 +121,7 @@ async def _sent(args: argparse.Namespace, member: Member, draft: Draft) -> dict[
         async with member.session() as session:
             answer: dict[str, Any] = await session.ask(subjects.publish_metadata(member.nkey.public), files)
             with suppress(KengeleError):
-                await board.drop(session, metadata.draft_id(draft))
+                await board.drop(session, signatures.draft_id(draft))
                 await session.refresh()
         return answer
     try:

@@ -11,7 +11,7 @@ from nacl.signing import SigningKey
 
 from kengele_node.member import Member, now
 from kengele_node.monitor.compose import new_report_id, plan_report, seal_report
-from kengele_schemas import metadata, subjects
+from kengele_schemas import drafts, metadata, publication, subjects
 from kengele_schemas.encoding import unb64u
 from kengele_schemas.errors import KengeleError
 from kengele_schemas.keys import new_signing_key
@@ -92,9 +92,9 @@ async def forged_roster(network: Network, directory: Path) -> str:
     snapshot, timestamp = (SigningKey(unb64u(hub[name])) for name in ("snapshot", "timestamp"))
     offices = metadata.document_of(files, "offices.json")
     everyone = {**offices, "groups": {**offices["groups"], "government": []}}
-    draft = metadata.edit(files, {"offices.json": everyone}, now())
+    draft = drafts.edit(files, {"offices.json": everyone}, now())
     mixed = {**files, **draft.files()}
-    served = metadata.vouched(mixed, snapshot, timestamp, now(), 1000, 1000)
+    served = publication.vouched(mixed, snapshot, timestamp, now(), 1000, 1000)
     try:
         TrustStore(directory, files["metadata/1.root.json"]).refresh(served.get, "office", now(), "unrcca")
     except KengeleError as error:

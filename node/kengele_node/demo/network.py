@@ -21,7 +21,7 @@ import yaml
 from kengele_node.coordinator import documents as papers
 from kengele_node.member import Member, encode_files, joiner, now
 from kengele_node.vault import Lock, make_key_file
-from kengele_schemas import metadata, subjects
+from kengele_schemas import drafts, metadata, signatures, subjects
 from kengele_schemas.areas import Areas
 from kengele_schemas.cards import CoordinatorCard, HubCard, JoinRequest, NetworkCard, read_card
 from kengele_schemas.encoding import b64u
@@ -130,9 +130,9 @@ class Network:
             self.coordinators[name] = Member.create(self.home / "coordinators" / name, self.lock, "coordinator", {})
         cards = [CoordinatorCard.of(member.key, member.nkey) for member in self.coordinators.values()]
         made = papers.first("Demonstration", card, cards, "unrcca", (), reports_per_hour=_QUOTA)
-        draft = metadata.found(made, cards, THRESHOLD, card.snapshot_key, card.timestamp_key, now())
+        draft = drafts.found(made, cards, THRESHOLD, card.snapshot_key, card.timestamp_key, now())
         first, second, _ = self.coordinators.values()
-        draft = metadata.sign(metadata.sign(draft, first.key), second.key)
+        draft = signatures.sign(signatures.sign(draft, first.key), second.key)
         async with joiner(card.urls, card.join) as ask:
             answer = await ask(first.nkey.public, {"found": card.token, "files": encode_files(draft.files())})
         _check(answer)
@@ -196,9 +196,9 @@ class Network:
         """Brings into force what ``change`` makes of the documents, signed by ``signers``. Raises Refused."""
         files = await self.files(signers[0])
         before = {path: metadata.document_of(files, path) for path in metadata.document_paths(files)}
-        draft = metadata.edit(files, change(before), now())
+        draft = drafts.edit(files, change(before), now())
         for name in signers:
-            draft = metadata.sign(draft, self.coordinators[name].key)
+            draft = signatures.sign(draft, self.coordinators[name].key)
         member = self.coordinators[signers[0]]
         async with member.session() as session:
             answer = await session.ask(subjects.publish_metadata(member.nkey.public), encode_files(draft.files()))

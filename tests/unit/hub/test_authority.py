@@ -19,7 +19,7 @@ from kengele_hub import authority as authority_module
 from kengele_hub import credentials, jetstream
 from kengele_hub.errors import Unavailable
 from kengele_hub.ledger import split
-from kengele_schemas import metadata, subjects
+from kengele_schemas import drafts, metadata, subjects
 from kengele_schemas.encoding import b64u, canonical, dumps, loads
 from kengele_schemas.errors import KengeleError, Malformed, Refused, Untrusted
 from kengele_schemas.leaves import TrustLeaf, members, read_entry, replay
@@ -164,7 +164,7 @@ def test_before_the_founding_there_is_nothing_to_publish_to_nor_to_be_served(tmp
 
 
 def documents_of(roster: Roster) -> dict[str, bytes]:
-    return {path: metadata._spelt(path, value) for path, value in roster.documents().items()}
+    return {path: drafts.spelt(path, value) for path, value in roster.documents().items()}
 
 
 async def replayed(hub: Hub) -> dict[Any, str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from kengele_schemas import metadata
+from kengele_schemas import drafts, metadata, publication
 from kengele_schemas.errors import KengeleError, Untrusted
 from kengele_schemas.trust import TrustStore
 from kengele_testing.trust import NOW, Paper
@@ -29,7 +29,7 @@ def first(paper: Paper) -> dict[str, bytes]:
 
 def next_version(paper: Paper, files: Mapping[str, bytes], now: datetime) -> dict[str, bytes]:
     policy: dict[str, Any] = metadata.document_of(files, "policy.json")
-    draft = metadata.edit(files, {"policy.json": {**policy, "version": policy["version"] + 1}}, now)
+    draft = drafts.edit(files, {"policy.json": {**policy, "version": policy["version"] + 1}}, now)
     return paper.accept(paper.signed(draft), files, now)
 
 
@@ -61,8 +61,8 @@ def test_a_stick_brings_newer_rules_and_never_older_ones(tmp_path: Path, paper: 
 def test_rules_past_the_coordinators_own_date_are_not_taken_whatever_the_stick_says_of_the_hub(
     tmp_path: Path, paper: Paper, first: dict[str, bytes]
 ) -> None:
-    late = NOW + metadata.TARGETS_LIFE + timedelta(seconds=1)
-    vouched = metadata.refresh_timestamp(first, paper.snapshot, paper.timestamp, late, before=late + WEEK)
+    late = NOW + drafts.TARGETS_LIFE + timedelta(seconds=1)
+    vouched = publication.refresh_timestamp(first, paper.snapshot, paper.timestamp, late, before=late + WEEK)
     for files in (first, vouched):
         with pytest.raises(Untrusted) as caught:
             store(tmp_path, first).carried(files.get, "monitor", late)
@@ -75,8 +75,10 @@ def test_a_stick_with_too_few_signatures_or_half_a_set_changes_nothing(
     kept = store(tmp_path, first)
     kept.refresh(first.get, "monitor", NOW)
     policy = metadata.document_of(first, "policy.json")
-    lone = metadata.edit(first, {"policy.json": {**policy, "version": 2}}, NOW)
-    forged = metadata.vouched({**first, **paper.signed(lone, (0,)).files()}, paper.snapshot, paper.timestamp, NOW, 9, 9)
+    lone = drafts.edit(first, {"policy.json": {**policy, "version": 2}}, NOW)
+    forged = publication.vouched(
+        {**first, **paper.signed(lone, (0,)).files()}, paper.snapshot, paper.timestamp, NOW, 9, 9
+    )
     for files in (forged, {}, {**first, "metadata/timestamp.json": b"{}"}, dict.fromkeys(first, b"[]")):
         with pytest.raises(KengeleError):
             kept.carried(files.get, "monitor", NOW)

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from nacl.signing import SigningKey
 
-from kengele_schemas import metadata
+from kengele_schemas import drafts, metadata, publication, signatures
 from kengele_schemas.cards import CoordinatorCard, coordinator_id
+from kengele_schemas.drafts import Draft
 from kengele_schemas.errors import KengeleError, Malformed, Refused, Untrusted
 from kengele_schemas.keys import new_signing_key
-from kengele_schemas.metadata import Draft
 from kengele_schemas.nkeys import KeyPair
 from kengele_schemas.trust import TrustStore
 from kengele_testing.trust import NOW, Paper
@@ -53,12 +53,12 @@ def reseated(paper: Paper, first: Mapping[str, bytes], new: SigningKey, *, thres
     old = metadata.document_of(first, "connections.json")["connections"]
     rows = [*old[:2], row(new, nkey.public)]
     gone = coordinator_id(bytes(paper.coordinators[2].verify_key))
-    return metadata.reseat(first, connections(rows), [CoordinatorCard.of(new, nkey)], {gone}, threshold, LATER)
+    return drafts.reseat(first, connections(rows), [CoordinatorCard.of(new, nkey)], {gone}, threshold, LATER)
 
 
 def by(draft: Draft, *keys: SigningKey) -> Draft:
     for key in keys:
-        draft = metadata.sign(draft, key)
+        draft = signatures.sign(draft, key)
     return draft
 
 
@@ -68,15 +68,15 @@ def test_a_coordinator_takes_anothers_place_and_signs_the_next_version(
     one, two, gone = paper.coordinators
     new = new_signing_key()
     draft = reseated(paper, first, new)
-    metadata.check(draft, first, LATER)
-    assert metadata.missing(draft) == {"root": 2, "targets": 2, "monitors-KG": 2}
+    signatures.check(draft, first, LATER)
+    assert signatures.missing(draft) == {"root": 2, "targets": 2, "monitors-KG": 2}
     second = paper.accept(by(draft, one, two), first, LATER)
     store = TrustStore(tmp_path, first["metadata/1.root.json"])
     store.refresh(first.get, "hub", NOW)
     assert store.refresh(second.get, "hub", LATER).version == 2
-    third = metadata.edit(second, {}, LATER)
+    third = drafts.edit(second, {}, LATER)
     with pytest.raises(Refused) as caught:
-        metadata.sign(third, gone)
+        signatures.sign(third, gone)
     assert caught.value.code == "not-a-coordinator"
     third = by(third, one, new)
     assert store.refresh(paper.accept(third, second, LATER).get, "hub", LATER).version == 3
@@ -93,7 +93,7 @@ def test_it_takes_those_who_count_now_as_well_as_those_who_will(paper: Paper, fi
         ((one, gone, new), {}),
     ):
         signed = by(draft, *signers)
-        assert metadata.missing(signed) == lacking
+        assert signatures.missing(signed) == lacking
         if lacking:
             with pytest.raises(KengeleError) as caught:
                 paper.accept(signed, first, LATER)
@@ -107,15 +107,15 @@ def test_a_draft_that_seats_others_than_it_shows_is_not_signed(paper: Paper, fir
     shown, other = reseated(paper, first, new), reseated(paper, first, hidden)
     for roles in ({**shown.roles, "root": other.roles["root"]}, other.roles):
         with pytest.raises(Untrusted) as caught:
-            metadata.check(replace(shown, roles=roles), first, LATER)
+            signatures.check(replace(shown, roles=roles), first, LATER)
         assert caught.value.code == "not-as-shown"
     policy = metadata.document_of(first, "policy.json")
-    harmless = metadata.edit(first, {"policy.json": {**policy, "version": 2}}, LATER)
+    harmless = drafts.edit(first, {"policy.json": {**policy, "version": 2}}, LATER)
     with pytest.raises(Untrusted):
-        metadata.check(harmless.including("root", shown.roles["root"]), first, LATER)
+        signatures.check(harmless.including("root", shown.roles["root"]), first, LATER)
     lower = reseated(paper, first, new, threshold=1)
     with pytest.raises(Untrusted):
-        metadata.check(replace(shown, roles={**shown.roles, "root": lower.roles["root"]}), first, LATER)
+        signatures.check(replace(shown, roles={**shown.roles, "root": lower.roles["root"]}), first, LATER)
 
 
 def test_a_rotated_out_key_counts_for_nothing_though_its_old_signatures_stand(
@@ -124,8 +124,8 @@ def test_a_rotated_out_key_counts_for_nothing_though_its_old_signatures_stand(
     one, two, gone = paper.coordinators
     second = paper.accept(by(reseated(paper, first, new_signing_key()), one, two), first, LATER)
     # Signed by the removed coordinator and one who counts, as if it followed the first version.
-    forged = by(metadata.edit(first, {}, LATER), one, gone)
-    served = metadata.vouched({**second, **forged.files()}, paper.snapshot, paper.timestamp, LATER, 9, 9)
+    forged = by(drafts.edit(first, {}, LATER), one, gone)
+    served = publication.vouched({**second, **forged.files()}, paper.snapshot, paper.timestamp, LATER, 9, 9)
     store = TrustStore(tmp_path, first["metadata/1.root.json"])
     with pytest.raises(Untrusted) as caught:
         store.refresh(served.get, "hub", LATER)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from nacl.signing import SigningKey
 from tuf.api.metadata import Metadata
 
-from kengele_schemas import metadata
+from kengele_schemas import drafts, metadata, publication
 from kengele_schemas.areas import Areas
 from kengele_schemas.encoding import b64u, canonical, dumps
 from kengele_schemas.errors import Damaged, Malformed, Refused, Unreachable, Untrusted
@@ -106,7 +106,7 @@ def second(paper: Paper, first: Files) -> Files:
     """The next version: other rules, and KG's list empty."""
     rules = metadata.document_of(first, "policy.json")
     changed = {"policy.json": {**rules, "version": 2}, "monitors/KG.json": listed("KG")}
-    return paper.accept(paper.signed(metadata.edit(first, changed, NOW)), first)
+    return paper.accept(paper.signed(drafts.edit(first, changed, NOW)), first)
 
 
 @pytest.fixture(autouse=True)
@@ -130,7 +130,7 @@ def kept(store: TrustStore, now: datetime = NOW) -> int:
 
 
 def vouched(paper: Paper, files: Mapping[str, bytes], now: datetime = NOW, number: int = 50) -> Files:
-    return metadata.vouched(dict(files), paper.snapshot, paper.timestamp, now, number, number)
+    return publication.vouched(dict(files), paper.snapshot, paper.timestamp, now, number, number)
 
 
 def sets(directory: Path) -> list[str]:
@@ -142,7 +142,7 @@ def test_what_was_refreshed_is_there_offline(store: TrustStore, first: Files) ->
     offline = store.offline("office", NOW + 30 * DAY, "unrcca")
     assert (online.fresh, offline.fresh) == (True, False)
     assert (online.version, offline.version) == (1, 1)
-    assert online.targets_expire == offline.targets_expire == NOW + metadata.TARGETS_LIFE
+    assert online.targets_expire == offline.targets_expire == NOW + drafts.TARGETS_LIFE
     for part in ("network", "policy", "regional", "monitors", "connections"):
         assert getattr(online, part) == getattr(offline, part), part
     assert online.offices.document == offline.offices.document
@@ -221,7 +221,7 @@ def test_an_office_is_told_of_a_new_area_as_soon_as_a_rule_grants_it_something(
     rules = metadata.document_of(first, "policy.json")
     wider = {**RULE, "id": "wider", "to": ["office:nobody"], "areas": ["*"]}
     changed = {"policy.json": {**rules, "version": 2, "rules": [*rules["rules"], wider]}}
-    files = paper.accept(paper.signed(metadata.edit(first, changed, NOW)), first)
+    files = paper.accept(paper.signed(drafts.edit(first, changed, NOW)), first)
     store = TrustStore(tmp_path, first[ROOT])
     assert store.refresh(first.get, "office", NOW, "nobody").monitors == {}
     assert store.refresh(files.get, "office", NOW, "nobody").monitors.keys() == set(KIDS.values())
@@ -232,13 +232,13 @@ def resigned_timestamp(paper: Paper, files: Files, now: datetime) -> Files:
     number = metadata.metadata_version(files["metadata/timestamp.json"]) + 1
     stamp = Metadata[Any].from_bytes(fresh["metadata/timestamp.json"])
     stamp.signed.version = number
-    stamp.sign(metadata._signer(paper.timestamp))
+    stamp.sign(metadata.signer_of(paper.timestamp))
     return {**files, "metadata/timestamp.json": stamp.to_bytes()}
 
 
 def renewed(paper: Paper, files: Files, now: datetime, *roles: str) -> Files:
     """``files`` with these roles signed anew, and the hub's part."""
-    draft = paper.signed(metadata.edit(files, {}, now)).files()
+    draft = paper.signed(drafts.edit(files, {}, now)).files()
     anew = {path: data for path, data in draft.items() if path.partition(".")[2].removesuffix(".json") in roles}
     return vouched(paper, {**files, **anew}, now)
 
@@ -632,7 +632,7 @@ def test_what_is_kept_can_be_served_again_and_drafted_from(tmp_path: Path, paper
     assert store.files() == first
     again = TrustStore(tmp_path / "two", first[ROOT])
     assert again.refresh(store.files().get, "coordinator", NOW).version == 1
-    draft = paper.signed(metadata.edit(store.files(), {}, NOW))
+    draft = paper.signed(drafts.edit(store.files(), {}, NOW))
     assert paper.accept(draft, first)["metadata/2.targets.json"]
 
 
@@ -723,7 +723,7 @@ def test_a_monitor_whose_name_is_not_its_keys_is_refused(base: dict[str, Any]) -
 
 def test_signed_documents_that_do_not_fit_leave_what_was_kept(store: TrustStore, paper: Paper, first: Files) -> None:
     foreign = {"monitors/KG.json": {**listed("KG"), "monitors": listed("SD", "SD-KH")["monitors"]}}
-    draft = paper.signed(metadata.edit(first, foreign, NOW))
+    draft = paper.signed(drafts.edit(first, foreign, NOW))
     served = vouched(paper, {**first, **draft.files()})
     with pytest.raises(Malformed) as caught:
         store.refresh(served.get, "office", NOW, "unrcca")
@@ -737,7 +737,7 @@ def test_a_rule_for_an_office_that_is_not_there_is_told_to_all_alike(
     tmp_path: Path, paper: Paper, first: Files, scope: Any, name: str
 ) -> None:
     rules = {"policy.json": policy({**RULE, "to": ["office:unrccb"]}, version=2)}
-    served = vouched(paper, {**first, **paper.signed(metadata.edit(first, rules, NOW)).files()})
+    served = vouched(paper, {**first, **paper.signed(drafts.edit(first, rules, NOW)).files()})
     with pytest.raises(Malformed) as caught:
         TrustStore(tmp_path, first[ROOT]).refresh(served.get, scope, NOW, name)
     assert caught.value.code == "bad-rule"

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from kengele_schemas import metadata
-from kengele_schemas.errors import Refused
+from kengele_schemas import drafts, metadata
+from kengele_schemas.errors import Malformed, Refused
 from kengele_schemas.widening import signatures
 from kengele_testing.trust import NOW, Paper
 
@@ -75,7 +75,7 @@ def test_a_widening_takes_as_many_signatures_as_the_network_in_force_asks_for(
 ) -> None:
     paper = Paper()
     files = founded(paper, widening_threshold=3)
-    draft = metadata.edit(files, changed(files, change), NOW)
+    draft = drafts.edit(files, changed(files, change), NOW)
     made = paper.signed(draft, (0, 1))
     if not widening:
         paper.accept(made, files)
@@ -90,13 +90,13 @@ def test_one_who_signs_twice_is_no_third() -> None:
     paper = Paper()
     files = founded(paper, widening_threshold=3)
     with pytest.raises(Refused):
-        paper.accept(paper.signed(metadata.edit(files, changed(files, wider), NOW), (0, 1, 1)), files)
+        paper.accept(paper.signed(drafts.edit(files, changed(files, wider), NOW), (0, 1, 1)), files)
 
 
 def test_a_network_that_does_not_ask_takes_what_two_have_signed() -> None:
     paper = Paper()
     files = founded(paper)
-    after = paper.accept(paper.signed(metadata.edit(files, changed(files, wider), NOW)), files)
+    after = paper.accept(paper.signed(drafts.edit(files, changed(files, wider), NOW)), files)
     sets = metadata.documents_of(files), metadata.documents_of(after)
     assert signatures(*sets, NOW.date()) == 0
     assert signatures(None, sets[1], NOW.date()) == 0
@@ -111,15 +111,15 @@ def test_the_hub_takes_no_version_that_breaks_what_must_stay_true() -> None:
     documents["policy.json"]["assertions"] = [ALWAYS]
     files = paper.accept(paper.signed(paper.drafted(documents)))
     with pytest.raises(Refused) as caught:
-        paper.accept(paper.signed(metadata.edit(files, changed(files, wider), NOW)), files)
+        paper.accept(paper.signed(drafts.edit(files, changed(files, wider), NOW)), files)
     assert caught.value.code == "assertion-broken"
-    paper.accept(paper.signed(metadata.edit(files, changed(files, narrower), NOW)), files)
+    paper.accept(paper.signed(drafts.edit(files, changed(files, narrower), NOW)), files)
 
     def dropped_and_wider(documents: Documents) -> None:
         del documents["policy.json"]["assertions"]
         wider(documents)
 
-    paper.accept(paper.signed(metadata.edit(files, changed(files, dropped_and_wider), NOW)), files)
+    paper.accept(paper.signed(drafts.edit(files, changed(files, dropped_and_wider), NOW)), files)
 
 
 def test_no_network_is_founded_on_what_breaks_its_own_assertion() -> None:
@@ -140,6 +140,6 @@ def test_a_regional_file_asserts_of_its_own_area_only() -> None:
         return {"policy/KG.json": {"v": 1, "version": 1, "rules": [], "assertions": [sentence]}}
 
     for area, code in (("SD", "foreign-area"), ("*", "foreign-area"), ("KG-B", "assertion-broken")):
-        with pytest.raises(metadata.Malformed if code == "foreign-area" else Refused) as caught:
-            paper.accept(paper.signed(metadata.edit(files, regional(area), NOW)), files)
+        with pytest.raises(Malformed if code == "foreign-area" else Refused) as caught:
+            paper.accept(paper.signed(drafts.edit(files, regional(area), NOW)), files)
         assert caught.value.code == code

@@ -10,9 +10,9 @@ from aiohttp import web
 
 from kengele_node.coordinator import board, drafting
 from kengele_node.member import encode_files, now
-from kengele_schemas import metadata, subjects
+from kengele_schemas import signatures, subjects
+from kengele_schemas.drafts import Draft
 from kengele_schemas.errors import KengeleError, Malformed
-from kengele_schemas.metadata import Draft
 
 from .pages import PAGES, VIEW
 from .view import InForce, View
@@ -52,13 +52,13 @@ def checked(draft: Draft, held: InForce, state: str) -> dict[str, Any]:
     after = {path: json.loads(data) for path, data in draft.documents.items()}
     if state == "open":
         try:
-            metadata.check(draft, held.files, now())
+            signatures.check(draft, held.files, now())
             made = drafting.check({**held.documents, **after})
             seen = drafting.weighed(held.files, after, made)
         except KengeleError as error:
             return {"state": error.code, "changes": [], "effect": ()}
         needed = max(
-            [*metadata.missing(draft).values(), (seen.asked if seen else 0) - len(metadata.signed_by(draft)), 0]
+            [*signatures.missing(draft).values(), (seen.asked if seen else 0) - len(signatures.signed_by(draft)), 0]
         )
         changes = drafting.what_changes(draft, held.documents, after)
         return {"changes": changes, "effect": seen.changes if seen else (), "needed": needed}
@@ -73,9 +73,9 @@ async def _decide(request: web.Request) -> web.Response:
         raise web.HTTPSeeOther("/approvals")
     draft = await board.get(view.session, name)
     held = await view.in_force(anew=True)
-    metadata.check(draft, held.files, now())
+    signatures.check(draft, held.files, now())
     if what == "sign":
-        await board.put(view.session, metadata.sign(draft, view.member.key))
+        await board.put(view.session, signatures.sign(draft, view.member.key))
         raise web.HTTPSeeOther("/approvals")
     if what == "publish":
         await view.session.ask(subjects.publish_metadata(view.member.nkey.public), encode_files(draft.files()))

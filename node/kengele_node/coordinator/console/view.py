@@ -11,7 +11,7 @@ from typing import Any, Final
 from kengele_node.coordinator import board, drafting
 from kengele_node.coordinator.drafts import Drafts
 from kengele_node.member import Member, Session, now
-from kengele_schemas import metadata
+from kengele_schemas import drafts, metadata, signatures
 from kengele_schemas.cards import coordinator_id
 from kengele_schemas.errors import Unreachable
 from kengele_schemas.policy import Rule
@@ -87,5 +87,5 @@ class View:
         """
         held = await self.in_force(anew=True)
         drafting.check({**held.documents, **changed})
-        draft = metadata.sign(metadata.edit(held.files, changed, now()), self.member.key)
+        draft = signatures.sign(drafts.edit(held.files, changed, now()), self.member.key)
         return await board.put(self.session, draft)

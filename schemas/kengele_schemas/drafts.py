@@ -1,0 +1,276 @@
+"""How roster and policy come to be: drafts, which coordinators pass round until enough of them have signed.
+
+A draft is one file: new documents, and the metadata that lists them, byte for byte as it will be published.
+
+    >>> draft = edit(files, {"policy.json": policy}, now)
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from securesystemslib.signer._key import Key
+from tuf.api._payload import DelegatedRole, Delegations, Role, Root, TargetFile, Targets
+from tuf.api.metadata import Metadata
+
+from .cards import CoordinatorCard
+from .encoding import b64u, canonical, loads, unb64u
+from .errors import Malformed
+from .metadata import (
+    LIST,
+    MAX_DRAFT,
+    ROOT,
+    SNAPSHOT,
+    TIMESTAMP,
+    Files,
+    bad_draft,
+    coordinator_of,
+    metadata_path,
+    newest,
+    public_key,
+    role_of,
+    signed_part,
+    target_path,
+    until,
+    versions,
+)
+from .trust import CONNECTIONS, metadata_version
+
+ROOT_LIFE: Final = timedelta(days=365)
+TARGETS_LIFE: Final = timedelta(days=14)
+_CONNECTIONS_BLOCK: Final = 64 * 1024
+"""Bytes; some five hundred members."""
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A new version on its way to being signed.
+
+    ``roles`` are metadata files by TUF role, with the signatures so far; ``documents`` the new ones by path; ``root``
+    and ``targets`` the metadata by which the signatures count.
+    """
+
+    roles: Mapping[str, bytes]
+    documents: Mapping[str, bytes]
+    root: bytes = field(repr=False)
+    targets: bytes = field(repr=False)
+
+    def encode(self) -> bytes:
+        """The draft as a file."""
+        texts = {
+            "roles": {name: b64u(data) for name, data in self.roles.items()},
+            "documents": {path: data.decode("utf-8") for path, data in self.documents.items()},
+            "root": b64u(self.root),
+            "targets": b64u(self.targets),
+        }
+        return (json.dumps({"v": 1, "kind": "draft", **texts}, indent=1, ensure_ascii=False) + "\n").encode("utf-8")
+
+    @classmethod
+    def decode(cls, data: bytes) -> Draft:
+        """Raises Malformed, ``bad-draft``."""
+        try:
+            found = loads(data, max_bytes=MAX_DRAFT)
+            if found["v"] != 1 or found["kind"] != "draft":
+                raise bad_draft()
+            draft = cls(
+                {str(name): unb64u(text) for name, text in found["roles"].items()},
+                {str(path): text.encode("utf-8") for path, text in found["documents"].items()},
+                unb64u(found["root"]),
+                unb64u(found["targets"]),
+            )
+            for metadata in (*draft.roles.values(), draft.root, draft.targets):
+                metadata_version(metadata)
+        except (Malformed, KeyError, TypeError, AttributeError):
+            raise bad_draft() from None
+        return draft
+
+    @property
+    def version(self) -> int:
+        """Of the list of documents that this draft makes or rests on."""
+        return metadata_version(self.roles.get(LIST, self.targets))
+
+    def including(self, role: str, metadata: bytes) -> Draft:
+        """This draft with one more role to sign."""
+        return replace(self, roles={role: metadata, **self.roles})
+
+    def files(self) -> dict[str, bytes]:
+        """What is sent to the hub."""
+        files = {metadata_path(role, data): data for role, data in self.roles.items()}
+        return files | {target_path(path, data): data for path, data in self.documents.items()}
+
+
+def found(
+    documents: Mapping[str, Any],
+    coordinators: Sequence[CoordinatorCard],
+    threshold: int,
+    snapshot_key: str,
+    timestamp_key: str,
+    now: datetime,
+) -> Draft:
+    """The draft of a network's first version.
+
+    Args:
+        documents: JSON values by path, all of them.
+        coordinators: whose signatures will count.
+        threshold: how many of them are needed.
+        snapshot_key, timestamp_key: the hub's public keys, from its card.
+        now: UTC.
+
+    Raises:
+        Malformed: ``bad-threshold``.
+    """
+    ids = {card.id for card in coordinators}
+    if len(ids) != len(coordinators) or not 1 <= threshold <= len(ids):
+        raise Malformed(
+            "bad-threshold", "So many signatures cannot be had from these coordinators.", "Name each coordinator once."
+        )
+    keys = [public_key(unb64u(card.key)) for card in coordinators]
+    hub = {SNAPSHOT: public_key(unb64u(snapshot_key)), TIMESTAMP: public_key(unb64u(timestamp_key))}
+    keyids = [key.keyid for key in keys]
+    roles = {
+        ROOT: Role(keyids, threshold),
+        LIST: Role(keyids, threshold),
+        **{name: Role([key.keyid], 1) for name, key in hub.items()},
+    }
+    known: dict[str, Key] = {key.keyid: key for key in (*keys, *hub.values())}
+    root = Metadata(Root(version=1, expires=until(now, ROOT_LIFE), keys=known, roles=roles)).to_bytes()
+    return relisted(root, Targets(version=1), {}, documents, now).including(ROOT, root)
+
+
+def edit(current: Files, changed: Mapping[str, Any], now: datetime) -> Draft:
+    """The draft of a next version: ``changed`` documents in the place of those they follow, the others as they are.
+
+    The signatures' life begins anew in what is touched and in what is past half of it; with nothing changed, in all
+    but the root, which lasts longer.
+    """
+    targets = signed_part(current[newest(current, LIST)], Targets)
+    targets.version += 1
+    root = current[newest(current, ROOT)]
+    draft = relisted(root, targets, current, changed, now)
+    counting = signed_part(root, Root)
+    if counting.expires > now + ROOT_LIFE / 2:
+        return draft
+    # Without a root nothing else counts, and nobody would think of it once a year.
+    counting.version += 1
+    counting.expires = until(now, ROOT_LIFE)
+    return draft.including(ROOT, Metadata(counting).to_bytes())
+
+
+def reseat(
+    current: Files,
+    changed: Mapping[str, Any],
+    coming: Sequence[CoordinatorCard],
+    going: Collection[str],
+    threshold: int | None,
+    now: datetime,
+) -> Draft:
+    """The draft by which other coordinators count from then on: a new root, and all lists to be signed under it.
+
+    It takes as many signatures of those who count now as of those who will, so nobody is put in their place unasked
+    (TUF 1.0 §5.3.4, §6.1).
+
+    Args:
+        changed: the documents with the coordinators' new connections, and whatever else changes.
+        coming: cards of those who come in.
+        going: ids of those who go.
+        threshold: how many signatures count then; as now if None.
+
+    Raises:
+        Malformed: ``bad-threshold``.
+    """
+    root = signed_part(current[newest(current, ROOT)], Root)
+    role = root.roles[LIST]
+    keys = {keyid: root.keys[keyid] for keyid in role.keyids if coordinator_of(root.keys[keyid]) not in going}
+    keys |= {key.keyid: key for key in (public_key(unb64u(card.key)) for card in coming)}
+    return reseated(current, changed, keys, role.threshold if threshold is None else threshold, now)
+
+
+def reseated(
+    current: Files, changed: Mapping[str, Any], keys: Mapping[str, Key], threshold: int, now: datetime
+) -> Draft:
+    before = current[newest(current, ROOT)]
+    root, was = signed_part(before, Root), signed_part(before, Root).roles[LIST]
+    if not 1 <= threshold <= len(keys):
+        raise Malformed(
+            "bad-threshold", "So many signatures cannot be had from these coordinators.", "Name another threshold."
+        )
+    keyids = sorted(keys)
+    root.keys = {**{keyid: key for keyid, key in root.keys.items() if keyid not in was.keyids}, **keys}
+    for name in (ROOT, LIST):
+        root.roles[name] = Role(keyids, threshold)
+    root.version += 1
+    root.expires = until(now, ROOT_LIFE)
+    targets = signed_part(current[newest(current, LIST)], Targets)
+    targets.version += 1
+    delegated = targets.delegations.roles if targets.delegations and targets.delegations.roles else {}
+    for one in delegated.values():
+        if set(one.keyids) == set(was.keyids):
+            one.keyids, one.threshold = list(keyids), threshold
+    if targets.delegations:
+        targets.delegations.keys |= keys
+    made = Metadata(root).to_bytes()
+    draft = relisted(made, targets, current, changed, now, anew=True)
+    return replace(draft, root=before).including(ROOT, made)
+
+
+def relisted(
+    root: bytes,
+    targets: Targets,
+    current: Files,
+    changed: Mapping[str, Any],
+    now: datetime,
+    *,
+    anew: bool = False,
+) -> Draft:
+    """With ``anew`` every list that the same people sign is signed again, as when they are other people."""
+    counting = signed_part(root, Root)
+    role = counting.roles[LIST]
+    targets.expires = until(now, TARGETS_LIFE)
+    documents = {path: spelt(path, value) for path, value in changed.items()}
+    roles: dict[str, bytes] = {}
+    delegations = targets.delegations or Delegations({}, {})
+    delegated = dict(delegations.roles or {})
+    for path, data in documents.items():
+        if "/" not in path:
+            targets.targets[path] = TargetFile.from_data(path, data)
+            continue
+        name = role_of(path)
+        if name not in delegated:
+            delegated[name] = DelegatedRole(name, list(role.keyids), role.threshold, terminating=True, paths=[path])
+            for keyid in role.keyids:
+                delegations.keys[keyid] = counting.keys[keyid]
+    held = {name for _, name in versions(current)}
+    for name, one in delegated.items():
+        path = (one.paths or [""])[0]
+        listed = signed_part(current[newest(current, name)], Targets) if name in held else None
+        # A list that ran out would stop all who need it; so those that the same people sign are renewed in passing.
+        lasting = listed is not None and (
+            set(one.keyids) != set(role.keyids) or listed.expires > now + TARGETS_LIFE / 2
+        )
+        if path not in documents and changed and lasting and not (anew and set(one.keyids) == set(role.keyids)):
+            continue
+        regional = Targets(version=(listed.version if listed else 0) + 1, expires=until(now, TARGETS_LIFE))
+        if path in documents:
+            regional.targets[path] = TargetFile.from_data(path, documents[path])
+        elif listed is not None:
+            regional.targets = listed.targets
+        roles[name] = Metadata(regional).to_bytes()
+    if delegated:
+        targets.delegations = Delegations(delegations.keys, delegated)
+    listing = Metadata(targets).to_bytes()
+    roles[LIST] = listing
+    return Draft(roles, documents, root, listing)
+
+
+def spelt(path: str, value: Any) -> bytes:
+    """The document at ``path`` as it is published.
+
+    Everyone sees the length of each document that the coordinators list, and that of the connections would tell every
+    monitor how many others there are; blanks behind it round it up.
+    """
+    data = canonical(value)
+    return data + b" " * (-len(data) % _CONNECTIONS_BLOCK) if path == CONNECTIONS else data

@@ -1,0 +1,146 @@
+"""The hub's part of the metadata: it takes a version that coordinators signed and says that there is none newer.
+
+It can sign no document: only TUF's snapshot and timestamp.
+
+    >>> files = accept(files, draft.files(), snapshot_key, timestamp_key, now)
+"""
+
+from __future__ import annotations
+
+import tempfile
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+from nacl.signing import SigningKey
+from tuf.api._payload import MetaFile, Root, Snapshot, Targets, Timestamp
+from tuf.api.exceptions import RepositoryError, UnsignedMetadataError
+from tuf.api.metadata import Metadata
+
+from . import assertions, widening
+from .errors import Malformed, Refused, Untrusted
+from .metadata import (
+    LIST,
+    ROOT,
+    SNAPSHOT,
+    Files,
+    check_next,
+    document_of,
+    documents_of,
+    hashed,
+    newest,
+    signed_part,
+    signer_of,
+    until,
+    versions,
+)
+from .trust import METADATA, Trusted, TrustStore, metadata_version
+
+SNAPSHOT_LIFE: Final = timedelta(days=7)
+TIMESTAMP_LIFE: Final = timedelta(days=1)
+
+
+def accept(
+    current: Files | None, incoming: Files, snapshot_key: SigningKey, timestamp_key: SigningKey, now: datetime
+) -> dict[str, bytes]:
+    """All files of the version that ``incoming`` makes of ``current``, with the hub's part of the metadata.
+
+    They are read as any client would read them before they are given back.
+
+    Raises:
+        Refused: ``old-version``, ``not-needed``: not the next version, or it holds files that are not of it;
+            ``assertion-broken``; ``too-few-signatures``: for a widening the network asks for more.
+        Untrusted, Malformed: as :meth:`~kengele_schemas.trust.TrustStore.refresh`; too few signatures above all.
+    """
+    try:
+        files = {**(current or {}), **incoming}
+        if current is None:
+            root = incoming["metadata/1.root.json"]
+            if [name for _, name in versions(incoming)].count(ROOT) != 1:
+                raise Refused("not-needed", "A network's first version has one root.", "Found it anew.")
+            Metadata[Root].from_bytes(root).verify_delegate(ROOT, Metadata[Any].from_bytes(root))
+        else:
+            check_next(current, incoming)
+            root = current["metadata/1.root.json"]
+        files = _current(files)
+        if not set(incoming) <= set(files):
+            raise Refused("not-needed", "Files were sent that are not of this version.", "Make the draft anew.")
+        if current is None and (metadata_version(files[newest(files, LIST)]) != 1):
+            raise Refused("old-version", "A network's first version is number 1.", "Found it anew.")
+        last = metadata_version(current[newest(current, SNAPSHOT)]) if current else 0
+        stamp = metadata_version(current["metadata/timestamp.json"]) if current else 0
+        made = _current(vouched(files, snapshot_key, timestamp_key, now, last + 1, stamp + 1))
+    except UnsignedMetadataError:
+        raise Untrusted("too-few-signatures", "Too few coordinators have signed.", "Get one more signature.") from None
+    except (RepositoryError, ValueError, TypeError, AttributeError):
+        raise Untrusted(
+            "bad-signature", "These files are not signed as they must be.", "Make the draft anew."
+        ) from None
+    except KeyError:
+        raise Malformed("bad-draft", "A file is missing from this version.", "Make the draft anew.") from None
+    before, after = document_of(current, "policy.json") if current else None, document_of(made, "policy.json")
+    with tempfile.TemporaryDirectory() as directory:
+        trusted = TrustStore(Path(directory), root).refresh(made.get, "hub", now)
+    assertions.require([trusted.policy, *trusted.regional.values()], trusted.offices, trusted.areas, now.date())
+    _check_widening(current, made, trusted, now.date())
+    if before is not None and before != after and after["version"] <= before["version"]:
+        raise Refused("old-version", "The policy changed and its version did not go up.", "Raise it by one.")
+    return made
+
+
+def refresh_timestamp(
+    current: Files, snapshot_key: SigningKey, timestamp_key: SigningKey, now: datetime, *, before: datetime
+) -> dict[str, bytes]:
+    """``current`` with the hub's part signed anew if any of it expires before ``before``; unchanged if none does."""
+    snapshot = signed_part(current[newest(current, SNAPSHOT)], Snapshot)
+    timestamp = signed_part(current["metadata/timestamp.json"], Timestamp)
+    if min(snapshot.expires, timestamp.expires) >= before:
+        return dict(current)
+    stale = snapshot.expires < before + SNAPSHOT_LIFE / 2
+    return _current(
+        vouched(dict(current), snapshot_key, timestamp_key, now, snapshot.version + stale, timestamp.version + 1)
+    )
+
+
+def vouched(
+    files: dict[str, bytes], snapshot_key: SigningKey, timestamp_key: SigningKey, now: datetime, last: int, stamp: int
+) -> dict[str, bytes]:
+    """``files`` with snapshot number ``last`` and timestamp number ``stamp``."""
+    names = {name for _, name in versions(files)} - {ROOT, SNAPSHOT}
+    meta = {f"{name}.json": MetaFile(metadata_version(files[newest(files, name)])) for name in sorted(names)}
+    snapshot = Metadata(Snapshot(version=last, expires=until(now, SNAPSHOT_LIFE), meta=meta))
+    snapshot.sign(signer_of(snapshot_key))
+    timestamp = Metadata(Timestamp(version=stamp, expires=until(now, TIMESTAMP_LIFE), snapshot_meta=MetaFile(last)))
+    timestamp.sign(signer_of(timestamp_key))
+    path = f"{METADATA}{last}.{SNAPSHOT}.json"
+    return {**files, path: snapshot.to_bytes(), "metadata/timestamp.json": timestamp.to_bytes()}
+
+
+def _check_widening(current: Files | None, made: Files, trusted: Trusted, today: date) -> None:
+    asked = widening.signatures(documents_of(current), trusted, today) if current is not None else 0
+    listing = Metadata[Any].from_bytes(made[newest(made, LIST)])
+    root = signed_part(made[newest(made, ROOT)], Root)
+    signed = root.get_verification_result(LIST, listing.signed_bytes, listing.signatures).signed
+    if len(signed) < asked:
+        raise Refused(
+            "too-few-signatures",
+            f"Somebody gains by this, and the network asks for {asked} signatures then.",
+            "Give the draft to one more coordinator: kengele coordinator sign FILE",
+        )
+
+
+def _current(files: Files) -> dict[str, bytes]:
+    """What of ``files`` is needed by who comes now: every root, the newest of the other roles, the documents listed."""
+    targets = signed_part(files[newest(files, LIST)], Targets)
+    roles = targets.delegations.roles if targets.delegations and targets.delegations.roles else {}
+    wanted = {newest(files, LIST)} | {path for path in files if path.endswith(f".{ROOT}.json")}
+    lists = [targets]
+    for name in roles:
+        path = newest(files, name)
+        wanted.add(path)
+        lists.append(signed_part(files[path], Targets))
+    wanted |= {hashed(path, info.hashes["sha256"]) for one in lists for path, info in one.targets.items()}
+    wanted |= {path for path in files if path == "metadata/timestamp.json"}
+    if any(name == SNAPSHOT for _, name in versions(files)):
+        wanted.add(newest(files, SNAPSHOT))
+    return {path: files[path] for path in sorted(wanted)}
