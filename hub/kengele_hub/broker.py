@@ -15,6 +15,7 @@ import fcntl
 import os
 import shutil
 import signal
+import socket
 import ssl
 import sys
 import sysconfig
@@ -182,11 +183,17 @@ class Broker:
             await asyncio.wait_for(self._ready(self._process), _READY)
         except (TimeoutError, Unavailable):
             await self._end()
+            taken = [port for port in (self._settings.port, self._settings.websocket_port) if self._taken(port)]
+            if taken:
+                raise port_taken(taken[0] or 0) from None
             raise Unavailable(
                 "broker-failed",
                 "The broker does not start.",
                 f"See {self._home / 'start.log'} and {self._home / 'server.log'}.",
             ) from None
+
+    def _taken(self, port: int | None) -> bool:
+        return port is not None and port > 0 and not is_free(self._settings.host, port)
 
     def _program(self) -> str:
         path = os.pathsep.join((sysconfig.get_path("scripts"), os.environ.get("PATH", os.defpath)))
@@ -259,6 +266,28 @@ def configuration(keys: HubKeys, settings: Settings, home: Path) -> dict[str, An
         if settings.websocket_port is not None:
             config["websocket"]["tls"] = tls
     return config
+
+
+def is_free(host: str, port: int) -> bool:
+    """Whether a program of this user may listen at ``port`` now."""
+    bare = host.strip("[]")
+    with socket.socket(socket.AF_INET6 if ":" in bare else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((bare, port))
+        except OSError:
+            return False
+    return True
+
+
+def port_taken(port: int) -> Unavailable:
+    """What is told where another program, or the system, is in the way."""
+    return Unavailable(
+        "port-taken",
+        f"Port {port} cannot be listened on.",
+        f"Another program may hold it (look: ss -ltnp 'sport = :{port}'), the host may be none of this machine's, or a "
+        "port below 1024 needs CAP_NET_BIND_SERVICE. End that program, or choose another port in hub.json.",
+    )
 
 
 def _pinned(tls: Tls | None) -> ssl.SSLContext | None:

@@ -140,8 +140,8 @@ def _check_pair(settings: Settings) -> None:
     except (OSError, ValueError):
         raise Malformed(
             "bad-certificate",
-            "The certificate and its key cannot be used.",
-            "Give PEM files that are there, belong together and have no passphrase.",
+            f"The certificate {settings.tls_certificate} and its key {settings.tls_key} cannot be used.",
+            "Give PEM files that are there, can be read by this user, belong together and have no passphrase.",
         ) from None
 
 
@@ -180,6 +180,8 @@ def _run(args: argparse.Namespace) -> int:
     if args.external:
         settings = read(Settings, {**settings.model_dump(mode="json"), "external": args.external})
     keys = HubKeys.load(args.home)
+    if settings.tls_certificate is not None and not settings.external:
+        _check_pair(settings)
 
     def started(running: Running) -> None:
         write_private(args.home / _RUNNING, json.dumps({"ops": running.ops_url, "url": running.url}).encode())

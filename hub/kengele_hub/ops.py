@@ -11,6 +11,8 @@ from typing import Any
 
 from aiohttp import web
 
+from .broker import port_taken
+
 State = Callable[[], dict[str, Any]]
 
 
@@ -34,8 +36,10 @@ class Page:
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
         await runner.setup()
         try:
-            site = web.TCPSite(runner, "127.0.0.1", max(port, 0))
-            await site.start()
+            try:
+                await web.TCPSite(runner, "127.0.0.1", max(port, 0)).start()
+            except OSError:
+                raise port_taken(port) from None
             yield f"http://127.0.0.1:{runner.addresses[0][1]}"
         finally:
             await runner.cleanup()

@@ -1,7 +1,14 @@
-"""The hub's settings: one JSON file beside its keys, written by ``hub init`` and meant to be edited."""
+"""The hub's settings: one JSON file beside its keys, written by ``hub init`` and meant to be edited.
+
+What is wrong in it stops the hub at its start, and is told by line and field.
+"""
 
 from __future__ import annotations
 
+import difflib
+import json
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 from urllib.parse import urlsplit
@@ -10,11 +17,25 @@ from pydantic import AfterValidator, Field, model_validator
 
 from kengele_schemas.encoding import loads
 from kengele_schemas.errors import Damaged, Malformed
-from kengele_schemas.fields import Bytes32, Items, Model, bad, read
+from kengele_schemas.fields import BadField, Bytes32, Items, Model, bad, read
 
 from .home import write_private
 
 FILE: Final = "hub.json"
+_MAX_FILE: Final = 65536
+_GENERIC: Final = "See the JSON Schema of this document."
+_EXAMPLES: Final = {
+    "urls": '"urls": ["tls://hub.example.org:4222"]',
+    "host": '"host": "0.0.0.0"',
+    "port": '"port": 4222',
+    "websocket_port": '"websocket_port": 443',
+    "tls_certificate": '"tls_certificate": "/etc/kengele/chain.pem"',
+    "tls_key": '"tls_key": "/etc/kengele/key.pem"',
+    "external": '"external": "tls://nats.example.org:4222"',
+    "max_store": '"max_store": 50000000000',
+    "ledger_max_bytes": '"ledger_max_bytes": -1',
+    "ops_port": '"ops_port": 9090',
+}
 _SCHEMES: Final = ("nats", "tls", "ws", "wss")
 Port = Annotated[int, Field(ge=-1, le=65535)]
 
@@ -64,6 +85,15 @@ class Settings(Model):
             raise bad("has a TLS certificate without its key, or the reverse", "Give both, or neither.")
         return self
 
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.replicas > 1 and not self.external:
+            raise bad("has replicas, which a broker alone cannot keep", "Set replicas to 1, or external to a cluster.")
+        ports = [port for port in (self.port, self.websocket_port, self.ops_port) if port is not None and port > 0]
+        if len(ports) != len(set(ports)):
+            raise bad("gives one port to two services", "Give port, websocket_port and ops_port different numbers.")
+        return self
+
     def save(self, home: Path) -> None:
         """Writes the file into ``home``."""
         write_private(home / FILE, self.model_dump_json(indent=2).encode() + b"\n")
@@ -76,6 +106,55 @@ class Settings(Model):
         except OSError:
             raise Damaged("no-hub", "There is no hub in this directory.", "Make one with: kengele hub init") from None
         try:
-            return read(cls, loads(data, max_bytes=65536))
+            return read(cls, loads(data, max_bytes=_MAX_FILE))
         except Malformed as error:
-            raise Malformed("bad-settings", f"{home / FILE}: {error.sentence}", error.mend) from None
+            line, mend = _told(data, error)
+            where = f"{home / FILE}, line {line}" if line else str(home / FILE)
+            raise Malformed("bad-settings", f"{where}: {error.sentence}", mend) from None
+
+
+def _told(data: bytes, error: Malformed) -> tuple[int, str]:
+    """The line that ``error`` speaks of, 0 if none, and what to do about it; never what stands there."""
+    text = data[:_MAX_FILE].decode("utf-8", "replace")
+    lines: dict[str, int] = {}
+    try:
+        for name, line in _members(text):
+            if name in lines and error.code == "duplicate-key":
+                return line, "Leave one of the two out."
+            lines[name] = line
+            if isinstance(error, BadField) and error.paths[0] == "" and name not in Settings.model_fields:
+                near = difflib.get_close_matches(name, Settings.model_fields, 1)
+                return line, f"Perhaps {near[0]} is meant; if not, remove it." if near else error.mend
+    except json.JSONDecodeError as problem:
+        return problem.lineno, error.mend or "Look for a comma, a quotation mark or a bracket there."
+    if isinstance(error, BadField):
+        name = re.split(r"[.\[]", error.paths[0])[0]
+        mend = f"Write it as in: {_EXAMPLES[name]}" if error.mend == _GENERIC and name in _EXAMPLES else error.mend
+        return lines.get(name, 0), mend
+    return 0, error.mend
+
+
+def _members(text: str) -> Iterator[tuple[str, int]]:
+    """The names in the object that ``text`` is, with their lines. Raises JSONDecodeError where it ceases to be one."""
+    decoder = json.JSONDecoder()
+    at = _past(text, 0, "{")
+    while not text.startswith("}", at):
+        name, end = decoder.raw_decode(text, at)
+        if not isinstance(name, str):
+            raise json.JSONDecodeError("no name", text, at)
+        yield name, text.count("\n", 0, at) + 1
+        _, at = decoder.raw_decode(text, _past(text, end, ":"))
+        if text.startswith("}", after := _past(text, at, "")):
+            at = after
+        elif text.startswith("}", at := _past(text, at, ",")):
+            raise json.JSONDecodeError("a comma before the end", text, at)
+    if text[at + 1 :].strip():
+        raise json.JSONDecodeError("more than an object", text, _past(text, at + 1, ""))
+
+
+def _past(text: str, at: int, mark: str) -> int:
+    """The place behind ``mark``, which must be next, and the blanks round it."""
+    found = re.compile(rf"\s*{re.escape(mark)}\s*").match(text, at)
+    if found is None:
+        raise json.JSONDecodeError("not there", text, at + len(text[at:]) - len(text[at:].lstrip()))
+    return found.end()

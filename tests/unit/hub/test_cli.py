@@ -395,3 +395,28 @@ def test_a_hub_runs_until_it_is_told_to_stop_and_leaves_no_address_behind(
         assert running.wait(30) == 0
     assert not (hub.home / "running.json").exists()
     assert "(code: hub-away)" in hub.run("status", ends=4)
+
+
+@pytest.mark.full
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("which", ["port", "ops_port"])
+def test_a_port_that_another_program_holds_is_told_by_its_number(hub: Terminal, which: str) -> None:
+    hub.run("init", "--port", "4299")
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        settings = Settings.load(hub.home).model_copy(update={"port": -1, which: port})
+        settings.save(hub.home)
+        with process(hub.home) as running:
+            _, told = running.communicate(timeout=50)
+    assert running.returncode == 4
+    assert "(code: port-taken)" in told
+    assert f"Port {port} " in told
+
+
+def test_a_certificate_that_was_moved_away_stops_the_hub_at_its_start(hub: Terminal, tmp_path: Path) -> None:
+    tls, _ = make_certificate(tmp_path)
+    hub.run("init", "--tls-certificate", str(tls.certificate), "--tls-key", str(tls.key))
+    tls.key.unlink()
+    told = hub.run("run", ends=2)
+    assert "(code: bad-certificate)" in told
+    assert str(tls.key) in told

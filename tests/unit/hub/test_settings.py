@@ -6,12 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from kengele_hub.settings import FILE, Settings
 from kengele_schemas.encoding import dumps
 from kengele_schemas.errors import Damaged, Malformed
 
 HASH = "A" * 43
+HASHED = f'"token_hash": "{HASH}"}}'
 TLS = {"tls_certificate": "/etc/kengele/chain.pem", "tls_key": "/etc/kengele/key.pem"}
 
 
@@ -72,7 +75,7 @@ WRONG: list[tuple[str, Any, str]] = [
 def test_a_wrong_value_is_told_by_its_field_and_not_repeated(tmp_path: Path, name: str, value: Any, field: str) -> None:
     error = refused(written(tmp_path, **{name: value}))
 
-    assert f"The field '{field}' " in error.sentence
+    assert f", line 1: The field '{field}' " in error.sentence
     assert error.mend
     assert "CANARY" not in error.diagnostics()
 
@@ -86,6 +89,44 @@ def test_a_mistyped_field_is_told_and_its_name_not_repeated(tmp_path: Path) -> N
 
     assert "holds a member that is not known" in error.sentence
     assert "CANARY" not in error.diagnostics()
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "mend"),
+    [
+        ('{\n  "port": 4222,\n  "websocket-port": 443,\n  ' + HASHED, 3, "Perhaps websocket_port is meant"),
+        ('{\n  "CANARY": 1,\n  ' + HASHED, 2, "Remove what the format does not name"),
+        ('{\n\n  "port":\n    "4222"}', 3, 'Write it as in: "port": 4222'),
+        ('{"urls": [\n"tls://a:1",\n"http://CANARY"]}', 1, "tls://hub.example.org:4222"),
+        ('{\n  "port": 1,\n  "port": 2\n}', 3, "Leave one of the two out."),
+        ('{\n  "port": 4222\n  "host": "::"\n}', 3, "comma"),
+        ('{\n  "port": 4222,\n}', 3, "comma"),
+        ('{"port": 4222}\n{}', 2, "comma"),
+        ("{\n  port: 4222\n}", 2, "quotation mark"),
+    ],
+)
+def test_what_is_wrong_is_told_by_its_line_with_the_mend(tmp_path: Path, text: str, line: int, mend: str) -> None:
+    (tmp_path / FILE).write_text(text)
+    error = refused(tmp_path)
+
+    assert f"{FILE}, line {line}: " in error.sentence
+    assert mend in error.mend
+    assert "CANARY" not in error.diagnostics()
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.text('{}[]":,\\ \nport1', max_size=40))
+def test_whatever_stands_in_the_file_is_refused_with_a_word(tmp_path: Path, text: str) -> None:
+    (tmp_path / FILE).write_text(text)
+    refused(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "members",
+    [{"replicas": 3}, {"port": 443, "websocket_port": 443}, {"port": 9090, "ops_port": 9090}],
+)
+def test_what_cannot_be_together_is_refused(tmp_path: Path, members: dict[str, Any]) -> None:
+    assert refused(written(tmp_path, **members)).mend.startswith(("Set replicas", "Give port"))
 
 
 @pytest.mark.parametrize("half", TLS)
