@@ -11,6 +11,7 @@ import secrets
 import ssl
 import sys
 import urllib.request
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -29,6 +30,7 @@ from .errors import Unavailable
 from .home import HubKeys, write_private
 from .service import Running, origin, run
 from .settings import Settings
+from .status import words
 
 HELP: Final = "run the hub: the part in the middle, which routes what it cannot read"
 _RUNNING: Final = "running.json"
@@ -211,19 +213,8 @@ def _status(args: argparse.Namespace) -> int:
     if args.json:
         sys.stdout.write(json.dumps(state) + "\n")
         return 0
-    words = {
-        "Takes reports": "yes" if state["ready"] else "no",
-        "Broker": "connected" if state["connected"] else "away",
-        "Roster and policy": f"version {state['roster_version']}, policy {state['policy_version']}"
-        if state["founded"]
-        else "none yet: coordinators have to found the network",
-        "Signatures hold until": state["signatures_hold_until"] or "-",
-        "Entries in the log": state["log_size"],
-        "Receipts since start": ", ".join(f"{code} {count}" for code, count in state["receipts"].items()) or "none",
-        "Deliveries since start": state["delivered"],
-    }
-    for name, value in words.items():
-        sys.stdout.write(f"{name + ':':24}{value}\n")
+    for line in words(state, datetime.now(UTC)):
+        sys.stdout.write(f"{line}\n")
     return 0
 
 

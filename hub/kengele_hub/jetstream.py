@@ -16,6 +16,7 @@ import base64
 import secrets
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import suppress
+from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 import nats.errors
@@ -236,6 +237,35 @@ async def at(nc: Client, stream: str, sequence: int) -> Stored | None:
 def _stored(found: Mapping[str, Any]) -> Stored:
     message = found["message"]
     return Stored(int(message["seq"]), base64.b64decode(message.get("data", "")), message["subject"])
+
+
+async def last_time(nc: Client, stream: str, subject: str) -> datetime | None:
+    """When the last message under ``subject`` was stored, in UTC; None if there is none. Raises Unavailable."""
+    found = await _api(nc, f"STREAM.MSG.GET.{subjects.token(stream)}", {"last_by_subj": subject}, or_none=_NOT_FOUND)
+    return None if found is None else moment(found["message"]["time"])
+
+
+def moment(text: str) -> datetime:
+    """A time as the broker writes it, in UTC. Raises ValueError."""
+    # It has up to nine digits of a second; datetime reads six.
+    whole, _, fraction = text.rstrip("Z").partition(".")
+    return datetime.fromisoformat(f"{whole}.{fraction[:6].ljust(6, '0')}+00:00")
+
+
+async def account(nc: Client) -> dict[str, Any]:
+    """What the account uses of the storage and may use. Raises Unavailable."""
+    return await _api(nc, "INFO", {}) or {}
+
+
+async def stream(nc: Client, name: str) -> dict[str, Any] | None:
+    """A stream's configuration and state; None if there is none. Raises Unavailable."""
+    return await _api(nc, f"STREAM.INFO.{subjects.token(name)}", {}, or_none=_NOT_FOUND)
+
+
+async def consumer(nc: Client, stream_name: str, name: str) -> dict[str, Any] | None:
+    """A consumer's configuration and state; None if there is none. Raises Unavailable."""
+    call = f"CONSUMER.INFO.{subjects.token(stream_name)}.{subjects.token(name)}"
+    return await _api(nc, call, {}, or_none=_NOT_FOUND)
 
 
 async def erase_last(nc: Client, stream: str, subject: str) -> None:

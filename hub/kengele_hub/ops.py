@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from datetime import datetime
+from typing import Any, Final
 
 from aiohttp import web
 
@@ -48,8 +49,10 @@ class Page:
         return web.Response(text="ok\n")
 
     async def _ready(self, _: web.Request) -> web.Response:
-        ready = bool(self._state()["ready"])
-        return web.Response(text="ok\n" if ready else "not ready\n", status=200 if ready else 503)
+        state = self._state()
+        if state["ready"]:
+            return web.Response(text="ok\n")
+        return web.Response(text="".join(("not ready\n", *(f"{code}\n" for code in state["not_ready"]))), status=503)
 
     async def _status(self, _: web.Request) -> web.Response:
         return web.json_response(self._state())
@@ -58,20 +61,41 @@ class Page:
         return web.Response(text=metrics(self._state()), content_type="text/plain", charset="utf-8")
 
 
+_FIGURES: Final = (
+    ("ready", "kengele_ready", "Whether reports are taken in and all holds."),
+    ("connected", "kengele_broker_connected", "Whether the line to the broker is up."),
+    ("founded", "kengele_founded", "Whether there is a roster and a policy."),
+    ("log_size", "kengele_log_entries", "Leaves in the audit log."),
+    ("delivered", "kengele_delivered_total", "Messages put into feeds since the start."),
+    ("undelivered", "kengele_undelivered", "Entries of the log that are not in every feed yet."),
+    ("roster_version", "kengele_roster_version", "Version of the coordinators' signed list."),
+    ("policy_version", "kengele_policy_version", "Version of the policy in force."),
+    ("signatures_hold_until", "kengele_signatures_end_timestamp_seconds", "When a coordinators' signature runs out."),
+    ("root_holds_until", "kengele_root_end_timestamp_seconds", "When the root runs out."),
+    ("vouched_until", "kengele_vouched_end_timestamp_seconds", "When the hub's own signature runs out."),
+    ("next_rule_ends", "kengele_next_rule_end_timestamp_seconds", "When the first grant ends."),
+    ("certificate_holds_until", "kengele_certificate_end_timestamp_seconds", "When the TLS certificate runs out."),
+    ("last_cosigned", "kengele_last_cosigned_timestamp_seconds", "When an office last cosigned the log."),
+    ("storage_bytes", "kengele_storage_bytes", "Bytes in all streams."),
+    ("storage_limit_bytes", "kengele_storage_limit_bytes", "Bytes that all streams may take."),
+    ("disk_free_bytes", "kengele_disk_free_bytes", "Bytes free on the disk of the hub's home."),
+    ("disk_size_bytes", "kengele_disk_size_bytes", "Size of that disk."),
+)
+"""Member of the state, name and help; what is not known is left out."""
+
+
 def metrics(state: dict[str, Any]) -> str:
     """``state`` in the Prometheus text format (version 0.0.4)."""
-    lines = [
-        "# HELP kengele_ready Whether reports are taken in.",
-        "# TYPE kengele_ready gauge",
-        f"kengele_ready {int(bool(state['ready']))}",
-        "# HELP kengele_log_entries Leaves in the audit log.",
-        "# TYPE kengele_log_entries gauge",
-        f"kengele_log_entries {state['log_size']}",
-        "# HELP kengele_delivered_total Messages put into feeds since the start.",
-        "# TYPE kengele_delivered_total counter",
-        f"kengele_delivered_total {state['delivered']}",
-        "# HELP kengele_receipts_total Receipts given since the start, by code.",
-        "# TYPE kengele_receipts_total counter",
-        *(f'kengele_receipts_total{{code="{code}"}} {count}' for code, count in state["receipts"].items()),
-    ]
+    lines: list[str] = []
+    for member, name, what in _FIGURES:
+        value = state.get(member)
+        if value is not None:
+            number = int(datetime.fromisoformat(value).timestamp()) if isinstance(value, str) else int(value)
+            lines += (*_heading(name, what), f"{name} {number}")
+    lines += _heading("kengele_receipts_total", "Receipts given since the start, by code.")
+    lines += [f'kengele_receipts_total{{code="{code}"}} {count}' for code, count in state["receipts"].items()]
     return "\n".join((*lines, ""))
+
+
+def _heading(name: str, what: str) -> tuple[str, str]:
+    return f"# HELP {name} {what}", f"# TYPE {name} {'counter' if name.endswith('_total') else 'gauge'}"

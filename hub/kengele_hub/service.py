@@ -9,6 +9,7 @@ import signal
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import structlog
@@ -26,6 +27,7 @@ from .errors import Unavailable
 from .home import HubKeys
 from .ledger import Ledger
 from .settings import Settings
+from .watch import Holds, Watch
 from .worker import Worker
 
 _log = structlog.get_logger(__name__)
@@ -114,9 +116,13 @@ async def _serve(
         delivery = Delivery(nc, ledger, keys.hub_key, lambda: authority.standing)
         await worker.listen()
         await nc.flush()
-        works = (worker.run(), delivery.run(), authority.keep_fresh(), _lost(nc))
+        watch = Watch(
+            nc, keys.home, lambda: _holds(authority), settings.tls_certificate, embedded=not settings.external
+        )
+        await watch.look()
+        works = (worker.run(), delivery.run(), authority.keep_fresh(), watch.run(), _lost(nc))
         tasks: list[asyncio.Task[Any]] = [asyncio.create_task(work) for work in works]
-        page = ops.Page(lambda: _state(nc.is_connected, authority, ledger, worker, delivery))
+        page = ops.Page(lambda: _state(nc.is_connected, authority, ledger, worker, delivery, watch))
         ops_url = await stack.enter_async_context(page.serving(settings.ops_port))
         if started is not None:
             started(Running(access.url, websocket, ops_url, worker, authority, ledger, delivery))
@@ -175,18 +181,49 @@ async def _close(nc: Any) -> None:
         await asyncio.wait_for(nc.close(), 3)
 
 
-def _state(connected: bool, authority: Authority, ledger: Ledger, worker: Worker, delivery: Delivery) -> dict[str, Any]:
+def _state(
+    connected: bool, authority: Authority, ledger: Ledger, worker: Worker, delivery: Delivery, watch: Watch
+) -> dict[str, Any]:
     standing = authority.standing
     trusted = standing.trusted if standing else None
+    receipts = dict(sorted(worker.counts.receipts.items()))
+    now = datetime.now(UTC)
+    root = watch.signed.root
+    hindrances = {
+        "broker-away": not connected,
+        "not-founded": trusted is None,
+        "signatures-expired": trusted is not None and (trusted.targets_expire <= now or (root or now) < now),
+        "storage-full": watch.room.full(receipts) or watch.cramped,
+    }
     return {
         "pid": os.getpid(),
         "connected": connected,
         "founded": trusted is not None,
-        "ready": connected and trusted is not None,
+        "ready": not any(hindrances.values()),
+        "not_ready": [code for code, holds in hindrances.items() if holds],
         "roster_version": trusted.version if trusted else None,
         "policy_version": trusted.policy.version if trusted else None,
-        "signatures_hold_until": trusted.targets_expire.isoformat() if trusted else None,
+        "signatures_hold_until": _iso(trusted.targets_expire if trusted else None),
+        "root_holds_until": _iso(root),
+        "vouched_until": _iso(watch.signed.vouched),
+        "next_rule_ends": _iso(watch.signed.rules),
+        "certificate_holds_until": _iso(watch.certificate_until),
+        "last_cosigned": _iso(watch.cosigned),
         "log_size": ledger.size,
-        "receipts": dict(sorted(worker.counts.receipts.items())),
+        "receipts": receipts,
         "delivered": delivery.delivered,
+        "undelivered": watch.waiting,
+        "storage_bytes": watch.stored,
+        "storage_limit_bytes": watch.limit,
+        "disk_free_bytes": watch.disk_free,
+        "disk_size_bytes": watch.disk_size,
     }
+
+
+def _holds(authority: Authority) -> Holds:
+    standing = authority.standing
+    return Holds.of(authority.files, standing.trusted if standing else None, datetime.now(UTC))
+
+
+def _iso(moment: datetime | None) -> str | None:
+    return moment.isoformat(timespec="seconds") if moment else None

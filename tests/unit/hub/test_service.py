@@ -11,6 +11,8 @@ import signal
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ import aiohttp
 import pytest
 from structlog.testing import capture_logs
 
-from kengele_hub import service
+from kengele_hub import service, watch
 from kengele_hub.access import Access
 from kengele_hub.broker import Broker
 from kengele_hub.broker import Settings as BrokerSettings
@@ -202,6 +204,95 @@ def test_the_operators_page_says_how_the_hub_is_and_nothing_of_who_or_where(tmp_
             }
             assert not [name for name in named if name in shown]
             assert not [data for data in (sent[0], sent[1]) if parse(data).claims["id"] in shown]
+
+    asyncio.run(scenario())
+
+
+async def readiness(http: aiohttp.ClientSession, running: Running) -> tuple[int, list[str]]:
+    async with http.get(f"{running.ops_url}/readyz") as answer:
+        return answer.status, (await answer.text()).split("\n")[1:-1]
+
+
+async def until(http: aiohttp.ClientSession, running: Running, *codes: str) -> None:
+    """Returns when the page gives ``codes`` for why it is not ready, or none and is ready."""
+    while await readiness(http, running) != (503 if codes else 200, [*codes]):
+        await asyncio.sleep(0.02)
+
+
+def founding(keys: HubKeys) -> Roster:
+    roster = Roster()
+    roster.hub, roster.snapshot, roster.timestamp = keys.hub_key, keys.snapshot_key, keys.timestamp_key
+    return roster
+
+
+def test_a_hub_whose_broker_is_gone_is_not_ready_and_lives(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        keys = HubKeys.create(tmp_path / "hub")
+        async with (
+            Broker(keys, BrokerSettings(port=-1)) as broker,
+            aiohttp.ClientSession() as http,
+            living(keys, external=broker.url, ops_port=-1) as begun,
+        ):
+            running = await begun.get()
+            await running.authority.found(b64u(TOKEN), founding(keys).first())
+            await until(http, running)
+            await broker.stop()
+            await until(http, running, "broker-away")
+            async with http.get(f"{running.ops_url}/livez") as answer:
+                assert answer.status == 200
+
+    asyncio.run(scenario())
+
+
+def test_a_hub_that_has_no_room_for_reports_is_not_ready(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        keys = HubKeys.create(tmp_path / "hub")
+        async with living(keys, ops_port=-1, ledger_max_bytes=20_000) as begun, aiohttp.ClientSession() as http:
+            running = await begun.get()
+            roster = founding(keys)
+            await running.authority.found(b64u(TOKEN), roster.first())
+            await until(http, running)
+            code = ""
+            while code != "storage-full":
+                subject = subjects.reports_submit(roster.nkeys["osh"])
+                code = json.loads((await running.authority.nc.request(subject, roster.sealed(), timeout=10)).data)[
+                    "code"
+                ]
+            await until(http, running, "storage-full")
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("free", [0, 2**26 - 1])
+def test_a_hub_whose_disk_is_full_is_not_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int) -> None:
+    monkeypatch.setattr(watch, "PACE", 0.02)
+
+    async def scenario() -> None:
+        keys = HubKeys.create(tmp_path / "hub")
+        async with living(keys, ops_port=-1) as begun, aiohttp.ClientSession() as http:
+            running = await begun.get()
+            await running.authority.found(b64u(TOKEN), founding(keys).first())
+            await until(http, running)
+            monkeypatch.setattr(watch, "disk_of", lambda _: (free, 2**40, True))
+            await until(http, running, "storage-full")
+            monkeypatch.setattr(watch, "disk_of", lambda _: (2**26, 2**40, True))
+            await until(http, running)
+
+    asyncio.run(scenario())
+
+
+def test_a_hub_whose_coordinators_signatures_have_run_out_is_not_ready(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        keys = HubKeys.create(tmp_path / "hub")
+        async with living(keys, ops_port=-1) as begun, aiohttp.ClientSession() as http:
+            running = await begun.get()
+            await running.authority.found(b64u(TOKEN), founding(keys).first())
+            await until(http, running)
+            standing = running.authority.standing
+            assert standing is not None
+            past = replace(standing.trusted, targets_expire=datetime.now(UTC))
+            running.authority.standing = replace(standing, trusted=past)
+            await until(http, running, "signatures-expired")
 
     asyncio.run(scenario())
 
