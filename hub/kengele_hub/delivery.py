@@ -36,15 +36,19 @@ from . import jetstream
 from .errors import Conflict, StorageFull, Unavailable
 from .intake import Standing
 from .ledger import Entry, Ledger, split
-from .recalls import Recalls
+from .recalls import Recalls, Stood
+from .recent import Recent
 from .routing import Outcome, decide, kept, marker_item, parcel
 
 CONSUMER: Final = "router"
-ROUTED: Final = (subjects.LEDGER_REPORTS, subjects.LEDGER_RECALLS)
+_ROUTED: Final = tuple(pattern.removesuffix("*") for pattern in (subjects.LEDGER_REPORTS, subjects.LEDGER_RECALLS))
 ACK_WAIT: Final = 5
 """Seconds until an entry that a dead worker held is given to another."""
 BATCH: Final = 200
 _BATCH_BYTES: Final = 8 * 1024 * 1024
+_AT_ONCE: Final = 2
+"""Batches under way."""
+_BEHIND: Final = _AT_ONCE * 2 * BATCH
 _PAUSE: Final = 1.0
 _FULL_WAIT: Final = 15.0
 """Seconds until an entry comes again for which a feed had no room; each time as much longer."""
@@ -63,25 +67,37 @@ class Delivery:
         ledger: for leaves that say that less was given than promised.
         key: the hub's; signs markers.
         standing: gives the rules and members in force.
+        recent: what this worker's intake has just read.
     """
 
-    def __init__(self, nc: Client, ledger: Ledger, key: SigningKey, standing: Callable[[], Standing | None]) -> None:
+    def __init__(
+        self,
+        nc: Client,
+        ledger: Ledger,
+        key: SigningKey,
+        standing: Callable[[], Standing | None],
+        recent: Recent | None = None,
+    ) -> None:
         self._nc, self._ledger, self._key, self._standing = nc, ledger, key, standing
+        self._recent = recent or Recent()
         self._recalls = Recalls(nc, ledger, standing)
         self.delivered = 0
         """Messages put into feeds since the start."""
 
     async def run(self) -> None:
         """Delivers for ever; trouble with the broker is waited out."""
+        # More than one, so that the broker has work while this process reads, and the reverse.
+        async with asyncio.TaskGroup() as lanes:
+            for _ in range(_AT_ONCE):
+                lanes.create_task(self._lane())
+
+    async def _lane(self) -> None:
         while True:
             try:
+                # All entries, though few of the others are routed: with two filters the broker's work for one entry
+                # grows with the ledger's length.
                 await jetstream.ensure_consumer(
-                    self._nc,
-                    subjects.LEDGER,
-                    CONSUMER,
-                    ack_wait=ACK_WAIT,
-                    only=ROUTED,
-                    max_pending=_MAX_HELD,
+                    self._nc, subjects.LEDGER, CONSUMER, ack_wait=ACK_WAIT, max_pending=_MAX_HELD
                 )
                 while True:
                     await self._round()
@@ -98,6 +114,7 @@ class Delivery:
         standing = self._standing()
         if standing is None or not messages:
             return
+        self._recent.forget_before((messages[0].metadata.sequence.stream or 0) - _BEHIND)
         done, full = await self.deliver(messages, standing)
         with suppress(nats.errors.Error):
             for message in done:
@@ -123,10 +140,11 @@ class Delivery:
             with suppress(KengeleError):
                 await self._ledger.refresh()
         for message in messages:
+            if not message.subject.startswith(_ROUTED):
+                readers.append((message, []))
+                continue
             try:
-                leaf_bytes, body = split(message.data)
-                envelope, leaf = parse(body), read_leaf(leaf_bytes)
-                header = parse_header(envelope.claims)
+                header, leaf, envelope = self._read(message)
             except KengeleError as error:
                 _log.error("ledger-entry-unreadable", code=error.code, sequence=message.metadata.sequence.stream)
                 readers.append((message, []))
@@ -154,6 +172,16 @@ class Delivery:
             [message for message, nkeys in readers if stuck.keys().isdisjoint(nkeys)],
             [message for message, nkeys in readers if (held := stuck.keys() & set(nkeys)) and held <= full],
         )
+
+    def _read(self, message: Msg) -> tuple[Header, Leaf, Envelope]:
+        """What an entry holds. Raises Damaged, Malformed."""
+        leaf, body = split(message.data)
+        sequence = message.metadata.sequence.stream
+        stood = self._recent.take(sequence, body)
+        if stood is None:
+            envelope = parse(body)
+            stood = Stood(parse_header(envelope.claims), read_leaf(leaf), envelope)
+        return stood.header, stood.leaf, stood.envelope
 
     async def _report(
         self, header: Header, leaf: Leaf, envelope: Envelope, standing: Standing, today: date

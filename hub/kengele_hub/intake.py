@@ -81,7 +81,8 @@ class Quota:
 class Examined:
     """The outcome: ``accepted`` with the leaf to be stored, or a refusal's code.
 
-    A recall has no leaf yet: that follows from what it recalls, see :func:`recall_leaf`.
+    A recall has no leaf yet: that follows from what it recalls, see :func:`recall_leaf`. ``promised`` is the leaf
+    before it was written.
     """
 
     code: str
@@ -90,6 +91,7 @@ class Examined:
     header: Header | None = None
     leaf: bytes = b""
     retry_after: int | None = None
+    promised: Leaf | None = None
 
 
 def examine(data: bytes, nkey: str, standing: Standing, quota: Quota, now: datetime) -> Examined:
@@ -119,10 +121,13 @@ def examine(data: bytes, nkey: str, standing: Standing, quota: Quota, now: datet
     code = _admissible(header, monitor, standing.trusted, now.date())
     if code != ACCEPTED:
         return Examined(code, whole, envelope, header)
-    leaf = leaf_of(envelope, header, whole, standing.trusted, now) if header.kind == "report" else b""
+    if header.kind != "report":
+        return Examined(ACCEPTED, whole, envelope, header)
+    promised = leaf_of(envelope, header, whole, standing.trusted, now)
+    leaf = promised.canonical()
     if len(dumps(leaf.decode("utf-8"))) > _MAX_LEAF:
         return Examined("oversized", whole, envelope, header)
-    return Examined(ACCEPTED, whole, envelope, header, leaf)
+    return Examined(ACCEPTED, whole, envelope, header, leaf, promised=promised)
 
 
 def _admissible(header: Header, monitor: Monitor, trusted: Trusted, today: date) -> str:
@@ -144,7 +149,7 @@ def _admissible(header: Header, monitor: Monitor, trusted: Trusted, today: date)
     return ACCEPTED
 
 
-def leaf_of(envelope: Envelope, header: Header, whole: bytes, trusted: Trusted, now: datetime) -> bytes:
+def leaf_of(envelope: Envelope, header: Header, whole: bytes, trusted: Trusted, now: datetime) -> Leaf:
     """The leaf that says who is to be given what, for the readers the author sealed to and no one else."""
     release = trusted.compiled.release(header, now.date())
     decisions: list[tuple[str, int, int, tuple[str, ...]]] = []
@@ -152,7 +157,7 @@ def leaf_of(envelope: Envelope, header: Header, whole: bytes, trusted: Trusted, 
         decision = release.get(wrap.office)
         bits, rules = (decision.bits, decision.rules) if decision else (0, ())
         decisions.append((wrap.office, bits, ALL_BITS & ~bits, tuple(rules)))
-    return _leaf("report", envelope, whole, trusted, now, decisions).canonical()
+    return _leaf("report", envelope, whole, trusted, now, decisions)
 
 
 def recall_leaf(found: Examined, author: str, recalled: Leaf, trusted: Trusted, now: datetime) -> bytes | None:

@@ -113,7 +113,7 @@ async def _serve(
         authority = Authority(keys, nc, access, ledger, unb64u(settings.token_hash), settings.replicas)
         await authority.load()
         worker = Worker(keys, nc, ledger, authority)
-        delivery = Delivery(nc, ledger, keys.hub_key, lambda: authority.standing)
+        delivery = Delivery(nc, ledger, keys.hub_key, lambda: authority.standing, worker.recent)
         await worker.listen()
         await nc.flush()
         watch = Watch(

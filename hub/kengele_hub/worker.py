@@ -32,7 +32,8 @@ from .errors import Conflict, StorageFull, Unavailable
 from .home import HubKeys
 from .intake import ACCEPTED, Examined, Quota, Standing, examine, recall_leaf
 from .ledger import Entry, Ledger
-from .recalls import Recalls
+from .recalls import Recalls, Stood
+from .recent import Recent
 
 MAX_WAITING: Final = 2000
 """Reports in memory that wait for intake; more are told to come later."""
@@ -70,6 +71,7 @@ class Worker:
         self._tasks: set[asyncio.Task[None]] = set()
         self.audit = Audit(nc, ledger, lambda: authority.standing)
         self.recalls = Recalls(nc, ledger, lambda: authority.standing)
+        self.recent = Recent()
         self.counts = Counts({})
 
     async def listen(self) -> None:
@@ -184,6 +186,9 @@ class Worker:
                     await self._refuse(message, Examined(code, found.bytes_digest))
                 return
             proofs = self._ledger.proofs(indices)
+            for index, (message, found) in zip(indices, new, strict=True):
+                if found.header and found.envelope and found.promised:
+                    self.recent.put(index + 1, message.data, Stood(found.header, found.promised, found.envelope))
             for (message, found), proof in zip(new, proofs, strict=True):
                 await self._accept(message, found, found.leaf, proof, repeat=False)
             return

@@ -193,8 +193,11 @@ class Link:
         client, lost = self._current()
         if confirm:
             await _unless_lost(client.request(delivery.receipt, b"+ACK", timeout=CONNECT_TIMEOUT), lost)
-        else:
-            await _unless_lost(client.publish(delivery.receipt, b"+ACK"), lost)
+            return
+        try:
+            await client.publish(delivery.receipt, b"+ACK")
+        except (OSError, TimeoutError, nats.errors.Error):
+            raise _unreachable() from None
 
     def _current(self) -> tuple[Client, asyncio.Event]:
         if self._client is None or self._client.is_closed:

@@ -17,6 +17,7 @@ something and no byte can be changed unnoticed. The normative text is ``docs/wir
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -236,7 +237,7 @@ def parse(data: bytes) -> Envelope:
     Raises:
         Malformed: any departure from the format, with a stable code; never another error.
     """
-    outer = loads(data, max_bytes=MAX_ENVELOPE, max_depth=5)
+    outer = _outer(data)
     protected, payload, signature, header = _object(outer, ("protected", "payload", "signature", "header"))
     if not (isinstance(protected, str) and isinstance(payload, str) and isinstance(signature, str)):
         raise _malformed("An envelope's parts are not texts.")
@@ -249,8 +250,19 @@ def parse(data: bytes) -> Envelope:
     claims, sd, ctr = read_payload(kind, payload)
     envelope = Envelope(kind, protected, payload, signature, ciphertexts, wraps, claims, sd, ctr)
     if envelope.encode() != data:
+        loads(data, max_bytes=MAX_ENVELOPE, max_depth=5)  # says better what is wrong, where it finds anything
         raise _malformed("An envelope is not in its one canonical spelling.")
     return envelope
+
+
+def _outer(data: bytes) -> Any:
+    """The value of ``data``, read leniently: the caller spells it anew, and only this very spelling passes."""
+    if len(data) > MAX_ENVELOPE or not data.isascii():
+        return loads(data, max_bytes=MAX_ENVELOPE, max_depth=5)
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError):
+        return loads(data, max_bytes=MAX_ENVELOPE, max_depth=5)
 
 
 def verify(envelope: Envelope, key: bytes) -> None:

@@ -72,6 +72,10 @@ class Roster(Paper):
     def kid(self, author: str) -> str:
         return monitor_id(bytes(self.authors[author].verify_key))
 
+    def area(self, author: str) -> str:
+        """Where ``author`` reports from."""
+        return {"osh": "KG-O", "batken": "KG-B"}[author]
+
     def documents(self) -> dict[str, Any]:
         def row(name: str, role: str, member: str) -> dict[str, str]:
             return {"nkey": self.nkeys[name], "role": role, "member": member}
@@ -85,7 +89,7 @@ class Roster(Paper):
             {
                 "kid": self.kid(name),
                 "key": b64u(bytes(key.verify_key)),
-                "areas": [{"osh": "KG-O", "batken": "KG-B"}[name]],
+                "areas": [self.area(name)],
                 "not_before": _SOME_DAY[0],
                 "not_after": _SOME_DAY[1],
             }
@@ -161,7 +165,7 @@ class Roster(Paper):
             "id": b64u(secrets.token_bytes(16)),
             "kid": self.kid(author),
             "kind": "report",
-            "area": {"osh": "KG-O", "batken": "KG-B"}[author],
+            "area": self.area(author),
             "categories": ["rumour"],
             "severity": 2,
             "day": today(),
@@ -224,7 +228,7 @@ class Hub:
             await nc.close()
             raise
         worker = Worker(keys, nc, ledger, authority)
-        delivery = Delivery(nc, ledger, keys.hub_key, lambda: authority.standing)
+        delivery = Delivery(nc, ledger, keys.hub_key, lambda: authority.standing, worker.recent)
         return cls(home, broker, keys, nc, roster, ledger, authority, worker, delivery)
 
     @asynccontextmanager

@@ -190,8 +190,11 @@ class Desk:
         for item, is_new in zip(items, new, strict=True):
             if is_new:
                 self.told(item)
-        # One that gets lost is no harm: it is delivered again, and known again.
-        await asyncio.gather(*(self._session.link.acknowledge(delivery, confirm=True) for delivery in deliveries))
+        # One that gets lost is no harm: it is delivered again, and known again. The hub hears them in this order, so
+        # its answer to the last is one to all.
+        for delivery in deliveries[:-1]:
+            await self._session.link.acknowledge(delivery)
+        await self._session.link.acknowledge(deliveries[-1], confirm=True)
 
     def _judge(self, data: bytes, known: Trusted) -> Received:
         today = datetime.fromtimestamp(self._clock(), UTC).date()

@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 
 from kengele_hub import delivery as delivery_module
 from kengele_hub import jetstream
-from kengele_hub.delivery import CONSUMER, ROUTED, Delivery
+from kengele_hub.delivery import CONSUMER, Delivery
 from kengele_hub.errors import StorageFull
 from kengele_hub.ledger import Entry, join, split
 from kengele_schemas import subjects
@@ -46,9 +46,10 @@ async def accepted(hub: Hub, *reports: bytes) -> list[str]:
 
 
 async def pulled(hub: Hub) -> list[Msg]:
-    """What the router's consumer hands out; it stays unacknowledged."""
-    await jetstream.ensure_consumer(hub.nc, subjects.LEDGER, CONSUMER, only=ROUTED)
-    return await jetstream.pull(hub.nc, subjects.LEDGER, CONSUMER, 200, 1)
+    """The reports and recalls that the router's consumer hands out; they stay unacknowledged."""
+    await jetstream.ensure_consumer(hub.nc, subjects.LEDGER, CONSUMER)
+    messages = await jetstream.pull(hub.nc, subjects.LEDGER, CONSUMER, 200, 1)
+    return [message for message in messages if message.subject.startswith(("ledger.report.", "ledger.recall."))]
 
 
 async def deliver(hub: Hub, messages: Sequence[Msg]) -> list[Msg]:
@@ -155,12 +156,27 @@ def test_a_feed_that_has_some_of_a_batch_gets_the_others(tmp_path: Path) -> None
     run(tmp_path, claim)
 
 
+def test_entries_that_are_no_reports_go_by_and_a_consumer_of_reports_alone_becomes_one_of_all(tmp_path: Path) -> None:
+    async def claim(hub: Hub) -> None:
+        only = (subjects.LEDGER_REPORTS, subjects.LEDGER_RECALLS)
+        await jetstream.ensure_consumer(hub.nc, subjects.LEDGER, CONSUMER, only=only)
+        await accepted(hub, hub.roster.sealed())
+        async with hub.running("delivery"):
+            await until_done(hub)
+        held = await pulled(hub)
+        assert not held
+        assert len(await hub.feed("unrcca")) == 1
+        assert hub.ledger.size > 1
+
+    run(tmp_path, claim)
+
+
 def test_what_a_dead_worker_held_is_delivered_by_another_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(delivery_module, "ACK_WAIT", 1)
 
     async def claim(hub: Hub) -> None:
         await accepted(hub, *(hub.roster.sealed() for _ in range(4)))
-        await jetstream.ensure_consumer(hub.nc, subjects.LEDGER, CONSUMER, ack_wait=1, only=ROUTED)
+        await jetstream.ensure_consumer(hub.nc, subjects.LEDGER, CONSUMER, ack_wait=1)
         held = await jetstream.pull(hub.nc, subjects.LEDGER, CONSUMER, 200, 1)
         await deliver(hub, held[:2])
         async with hub.another() as other, other.running("delivery"):

@@ -17,7 +17,7 @@ from kengele_schemas.compartments import ALL_BITS, HANDLING_BIT, bitmap, names
 from kengele_schemas.encoding import b64u
 from kengele_schemas.envelope import parse, verify
 from kengele_schemas.keys import new_signing_key
-from kengele_schemas.receipt import Leaf, read_leaf
+from kengele_schemas.receipt import Leaf
 from kengele_schemas.release import Compiled
 from kengele_schemas.report import parse_header
 from kengele_schemas.sealing import open_envelope
@@ -34,7 +34,7 @@ DATA = ROSTER.sealed(day=DAY.isoformat())
 ENVELOPE = parse(DATA)
 HEADER = parse_header(ENVELOPE.claims)
 TRUSTED = ROSTER.trusted()
-PROMISED = read_leaf(leaf_of(ENVELOPE, HEADER, bytes(32), TRUSTED, NOW))
+PROMISED = leaf_of(ENVELOPE, HEADER, bytes(32), TRUSTED, NOW)
 
 
 def leaf(*decisions: tuple[str, int]) -> Leaf:
