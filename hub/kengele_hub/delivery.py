@@ -23,7 +23,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from kengele_schemas import subjects
-from kengele_schemas.compartments import ALL_BITS
+from kengele_schemas.compartments import ALL_BITS, HANDLING_BIT
 from kengele_schemas.encoding import b64u
 from kengele_schemas.envelope import Envelope, parse
 from kengele_schemas.errors import KengeleError
@@ -34,14 +34,18 @@ from kengele_schemas.report import Header, parse_header
 
 from . import jetstream
 from .errors import Conflict, StorageFull, Unavailable
-from .intake import Standing
+from .intake import Standing, reached
 from .ledger import Entry, Ledger, split
 from .recalls import Recalls, Stood
 from .recent import Recent
 from .routing import Outcome, decide, kept, marker_item, parcel
+from .shares import Shared, Shares
 
 CONSUMER: Final = "router"
-_ROUTED: Final = tuple(pattern.removesuffix("*") for pattern in (subjects.LEDGER_REPORTS, subjects.LEDGER_RECALLS))
+_ROUTED: Final = tuple(
+    pattern[: pattern.index("*")]
+    for pattern in (subjects.LEDGER_REPORTS, subjects.LEDGER_RECALLS, subjects.LEDGER_SHARES)
+)
 ACK_WAIT: Final = 5
 """Seconds until an entry that a dead worker held is given to another."""
 BATCH: Final = 200
@@ -81,6 +85,7 @@ class Delivery:
         self._nc, self._ledger, self._key, self._standing = nc, ledger, key, standing
         self._recent = recent or Recent()
         self._recalls = Recalls(nc, ledger, standing)
+        self._shares = Shares(nc, ledger, self._recalls, standing)
         self.delivered = 0
         """Messages put into feeds since the start."""
 
@@ -131,7 +136,7 @@ class Delivery:
             Those that every feed has now, and those for which one has no room. What is in neither list is to come
             again.
         """
-        feeds: dict[str, list[jetstream.Message]] = defaultdict(list)
+        feeds: dict[str, dict[str, jetstream.Message]] = defaultdict(dict)
         readers: list[tuple[Msg, list[str]]] = []
         waits: set[str] = set()
         today = datetime.now(UTC).date()
@@ -144,28 +149,33 @@ class Delivery:
                 readers.append((message, []))
                 continue
             try:
-                header, leaf, envelope = self._read(message)
+                entry = self._read(message)
             except KengeleError as error:
                 _log.error("ledger-entry-unreadable", code=error.code, sequence=message.metadata.sequence.stream)
                 readers.append((message, []))
                 continue
-            if leaf.policy > standing.trusted.policy.version:
+            if entry.leaf.policy > standing.trusted.policy.version:
                 waits.add("policy-behind")  # this worker has not got the newest rules yet
                 continue
             try:
-                if header.kind == "recall":
-                    items = await self._recall(header, leaf, envelope, standing, today)
+                if isinstance(entry, Shared):
+                    items = await self._shares.parcels(entry, standing, today)
+                elif entry.header.kind == "recall":
+                    index = message.metadata.sequence.stream - 1
+                    items = await self._recall(index, entry.header, entry.leaf, entry.envelope, standing, today)
                 else:
-                    items = await self._report(header, leaf, envelope, standing, today)
+                    items = await self._report(entry.header, entry.leaf, entry.envelope, standing, today)
             except KengeleError as error:
                 waits.add(error.code)
                 continue
             for nkey, item, data in items:
-                feeds[nkey].append((subjects.feed_subject(nkey, item), data, jetstream.ONCE))
+                # A report and what its recall leaves of it have one subject, and a batch takes a subject once.
+                subject = subjects.feed_subject(nkey, item)
+                feeds[nkey][subject] = (subject, data, jetstream.ONCE)
             readers.append((message, [nkey for nkey, _, _ in items]))
         for code in sorted(waits):
             _log.warning("delivery-waits", code=code)
-        outcomes = await asyncio.gather(*(self._fill(nkey, items) for nkey, items in feeds.items()))
+        outcomes = await asyncio.gather(*(self._fill(nkey, [*items.values()]) for nkey, items in feeds.items()))
         stuck = {nkey: error for nkey, error in zip(feeds, outcomes, strict=True) if error is not None}
         full = {nkey for nkey, error in stuck.items() if isinstance(error, StorageFull)}
         return (
@@ -173,15 +183,17 @@ class Delivery:
             [message for message, nkeys in readers if (held := stuck.keys() & set(nkeys)) and held <= full],
         )
 
-    def _read(self, message: Msg) -> tuple[Header, Leaf, Envelope]:
+    def _read(self, message: Msg) -> Stood | Shared:
         """What an entry holds. Raises Damaged, Malformed."""
-        leaf, body = split(message.data)
         sequence = message.metadata.sequence.stream
+        if subjects.is_share(message.subject):
+            return Shared.read(sequence - 1, message.data)
+        leaf, body = split(message.data)
         stood = self._recent.take(sequence, body)
         if stood is None:
             envelope = parse(body)
             stood = Stood(parse_header(envelope.claims), read_leaf(leaf), envelope)
-        return stood.header, stood.leaf, stood.envelope
+        return stood
 
     async def _report(
         self, header: Header, leaf: Leaf, envelope: Envelope, standing: Standing, today: date
@@ -204,7 +216,7 @@ class Delivery:
         return found
 
     async def _recall(
-        self, header: Header, leaf: Leaf, envelope: Envelope, standing: Standing, today: date
+        self, index: int, header: Header, leaf: Leaf, envelope: Envelope, standing: Standing, today: date
     ) -> list[tuple[str, str, bytes]]:
         """The same for a recall. What still stands in a feed of what it recalls goes first, whoever may read today."""
         recalled = header.recalls or ""
@@ -213,8 +225,13 @@ class Delivery:
             return []
         given = decide(report.header, report.leaf, standing.trusted, today).bits
         left = await self._recalls.left(recalled)
+        # What is shared after a recall takes account of it.
+        shares = [one for one in await self._shares.of(recalled) if one.index < index]
+        # A share that came in at the same time is not in the recall's leaf.
+        late = (office for office in reached(envelope, report.leaf, {one.share.office for one in shares}))
+        told = {**dict.fromkeys(late, HANDLING_BIT), **{office: bits for office, bits, _, _ in leaf.decisions}}
         found = []
-        for office, bits, _, _ in leaf.decisions:
+        for office, bits in told.items():
             for nkey in standing.desks.get(office, ()):
                 if not bits:
                     found.append(self._marker(nkey, office, header))
@@ -224,7 +241,13 @@ class Delivery:
                 if rest:
                     # Again, and not only where it was erased: a crash may have come between the two.
                     found.append((nkey, recalled, parcel(report.envelope, office, rest)))
-                found.append((nkey, header.id, parcel(envelope, office, bits)))
+                for share in (one for one in shares if one.share.office == office):
+                    await jetstream.erase_last(
+                        self._nc, subjects.feed_stream(nkey), subjects.feed_subject(nkey, share.item)
+                    )
+                    found += [one for one in await self._shares.parcels(share, standing, today) if one[0] == nkey]
+                # Whom the author did not know of is told by the header that she signed, and by nothing else.
+                found.append((nkey, header.id, parcel(envelope, office, bits if envelope.wrap_for(office) else 0)))
         return found
 
     def _marker(self, nkey: str, office: str, header: Header) -> tuple[str, str, bytes]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Final, Literal
@@ -160,20 +160,36 @@ def leaf_of(envelope: Envelope, header: Header, whole: bytes, trusted: Trusted, 
     return _leaf("report", envelope, whole, trusted, now, decisions)
 
 
-def recall_leaf(found: Examined, author: str, recalled: Leaf, trusted: Trusted, now: datetime) -> bytes | None:
+def reached(envelope: Envelope, recalled: Leaf, shared: Collection[str]) -> list[str]:
+    """The offices with which the report that ``recalled`` speaks of was ``shared`` and which its recall reaches though
+    it has no wrap for them.
+
+    An author does not know with whom the custodian shared. Who recalls from all that she gave it to means those, too.
+    """
+    wrapped = {wrap.office for wrap in envelope.wraps}
+    whole = all(office in wrapped for office, bits, _, _ in recalled.decisions if bits)
+    return sorted(set(shared) - wrapped) if whole else []
+
+
+def recall_leaf(
+    found: Examined, author: str, recalled: Leaf, trusted: Trusted, now: datetime, shared: Collection[str] = ()
+) -> bytes | None:
     """The leaf of a recall of the report that ``recalled`` speaks of, which ``author`` wrote; None if it is no recall
     of hers, or of no report.
 
-    It reaches every office that was released anything of the report, whatever the rules are today.
+    It reaches every office that was released anything of the report, or with which it was ``shared``, whatever the
+    rules are today.
     """
     envelope, header = found.envelope, found.header
     if envelope is None or header is None or header.kid != author or recalled.kind != "report":
         return None
-    had = {office for office, bits, _, _ in recalled.decisions if bits}
+    had = {office for office, bits, _, _ in recalled.decisions if bits} | set(shared)
     decisions: list[tuple[str, int, int, tuple[str, ...]]] = []
     for wrap in envelope.wraps:
         bits = HANDLING_BIT if wrap.office in had else 0
         decisions.append((wrap.office, bits, ALL_BITS & ~bits, ()))
+    told = reached(envelope, recalled, shared)
+    decisions += [(office, HANDLING_BIT, ALL_BITS & ~HANDLING_BIT, ()) for office in told]
     leaf = _leaf("recall", envelope, found.bytes_digest, trusted, now, decisions, recalled.digest)
     return leaf.canonical()
 

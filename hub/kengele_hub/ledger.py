@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,17 +100,23 @@ class Ledger:
                     self._cache.unlink(missing_ok=True)
             await self._catch_up()
 
-    async def append(self, entries: Sequence[Entry]) -> list[int]:
+    async def append(self, entries: Sequence[Entry], still: Callable[[], bool] = lambda: True) -> list[int]:
         """Writes ``entries``, all or none, each on disk when this returns; gives their indices.
 
+        Args:
+            still: whether they may be written behind all that has been read up to then.
+
         Raises:
-            Conflict: one of the subjects is taken, perhaps by a writer elsewhere; what it wrote has now been read.
+            Conflict: one of the subjects is taken, perhaps by a writer elsewhere; what it wrote has now been read. Or
+                ``still`` says no.
             StorageFull: nothing was written.
             Unavailable: it may have been written or may yet be, or others always came first; the next attempt finds
                 out.
         """
         async with self._writing:
             for _ in range(_ATTEMPTS):
+                if not still():
+                    raise Conflict("conflict", "Something else was written meanwhile.")
                 first = self._tree.size
                 fence = {"Nats-Expected-Last-Sequence": str(first)}
                 batch: list[jetstream.Message] = [

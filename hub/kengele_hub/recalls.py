@@ -81,6 +81,10 @@ class Recalls:
                 keeps.setdefault(office, []).append(recall.header.keep)
         return {office: left(found) for office, found in keeps.items()}
 
+    async def left_at_all(self, report_id: str) -> int:
+        """What all recalls of a report together leave, as bits, whomever they speak to. Raises as :meth:`stood`."""
+        return left([(await self._read(index)).header.keep for index in self._ledger.recalls_of(report_id)])
+
     async def answer_confirm(self, nkey: str, request: bytes) -> dict[str, Any]:
         """Keeps an office's confirmation, in the ledger for good.
 
@@ -98,7 +102,7 @@ class Recalls:
             raise not_admitted()
         async with self._room:
             recall = await self._recall(said.report, said.recall)
-            if recall is None or not any(name == office and bits for name, bits, _, _ in recall.leaf.decisions):
+            if recall is None or not (_told(recall, office) or await self._shared_with(said.report, office)):
                 raise _nothing()
             leaf = ConfirmedLeaf(
                 salt=b64u(secrets.token_bytes(16)),
@@ -139,6 +143,11 @@ class Recalls:
             await self._ledger.refresh()  # another worker may have taken it in
         return None
 
+    async def _shared_with(self, report_id: str, office: str) -> bool:
+        """Whether the report was shared with ``office``: at the same time as a recall, which then does not name it."""
+        only = subjects.ledger_share(report_id, office)
+        return bool([one async for one in jetstream.read_all(self._nc, subjects.LEDGER, only=only)])
+
     async def _read(self, index: int) -> Stood:
         placed = await self._ledger.read(index)
         envelope = parse(placed.body)
@@ -149,6 +158,10 @@ class Recalls:
         if standing is None or nkey not in standing.roles:
             raise not_admitted()
         return (standing, *standing.roles[nkey])
+
+
+def _told(recall: Stood, office: str) -> bool:
+    return any(name == office and bits for name, bits, _, _ in recall.leaf.decisions)
 
 
 def _nothing() -> Refused:

@@ -34,6 +34,7 @@ from .intake import ACCEPTED, Examined, Quota, Standing, examine, recall_leaf
 from .ledger import Entry, Ledger
 from .recalls import Recalls, Stood
 from .recent import Recent
+from .shares import Shares
 
 MAX_WAITING: Final = 2000
 """Reports in memory that wait for intake; more are told to come later."""
@@ -71,6 +72,7 @@ class Worker:
         self._tasks: set[asyncio.Task[None]] = set()
         self.audit = Audit(nc, ledger, lambda: authority.standing)
         self.recalls = Recalls(nc, ledger, lambda: authority.standing)
+        self.shares = Shares(nc, ledger, self.recalls, lambda: authority.standing)
         self.recent = Recent()
         self.counts = Counts({})
 
@@ -89,6 +91,7 @@ class Worker:
             (subjects.COSIGN_REQUESTS, self.audit.answer_cosign),
             (subjects.CONFIRMATIONS, self.recalls.answer_confirm),
             (subjects.STATUS_REQUESTS, self.recalls.answer_status),
+            (subjects.SHARE_REQUESTS, self.shares.answer),
         ):
             await self._nc.subscribe(subject, queue=_QUEUE, cb=self._service(answer))
 
@@ -155,10 +158,13 @@ class Worker:
         """A recall with its leaf, or refused with one code whatever is wrong with what it names."""
         try:
             recalled = await self.recalls.stood(found.header.recalls or "") if found.header else None
+            shared = {one.share.office for one in await self.shares.of(recalled.header.id)} if recalled else set()
         except KengeleError as error:
             _log.warning("recall-waits", code=error.code)
             return Examined("hub-unavailable", found.bytes_digest)
-        leaf = recall_leaf(found, recalled.header.kid, recalled.leaf, standing.trusted, now) if recalled else None
+        leaf = (
+            recall_leaf(found, recalled.header.kid, recalled.leaf, standing.trusted, now, shared) if recalled else None
+        )
         return replace(found, code="nothing-to-recall") if leaf is None else replace(found, leaf=leaf)
 
     async def _store(self, new: list[tuple[Msg, Examined]], repeats: list[tuple[Msg, Examined]]) -> None:

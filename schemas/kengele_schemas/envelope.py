@@ -165,6 +165,12 @@ def _b64_length(size: int) -> int:
     return (size * 4 + 2) // 3
 
 
+def wrap_length(kind: Kind, suite: str) -> int:
+    """Characters of a wrap's text; 0 for a suite that there is not."""
+    enc = ENC_LENGTH.get(suite)
+    return 0 if enc is None else _b64_length(enc + kind.wrap_plaintext + TAG)
+
+
 _CIPHERTEXT_LENGTHS: Final = {_b64_length(blocks * BLOCK + TAG) for blocks in range(1, MAX_BLOCKS + 1)}
 
 
@@ -194,8 +200,7 @@ def _wraps(kind: Kind, value: Any) -> tuple[Wrap, ...]:
         if not isinstance(item, list) or len(item) != 3 or not all(isinstance(part, str) for part in item):
             raise _malformed("A wrap is not a list of office, suite and text.")
         wrap = Wrap(*item)
-        enc = ENC_LENGTH.get(wrap.suite)
-        if enc is None or len(wrap.text) != _b64_length(enc + kind.wrap_plaintext + TAG):
+        if not wrap.text or len(wrap.text) != wrap_length(kind, wrap.suite):
             raise _malformed("A wrap names an unknown suite or has not its length.")
         if wrap.office <= previous or _OFFICE.fullmatch(wrap.office) is None:
             raise _malformed("Wraps are not sorted by office, or one office stands twice.")

@@ -13,7 +13,7 @@ from typing import Final
 
 from pydantic import BaseModel
 
-from . import areas, cards, invitations, leaves, policy, recall, receipt, report, roster
+from . import areas, cards, invitations, leaves, policy, recall, receipt, report, roster, sharing
 
 MODELS: Final[dict[str, type[BaseModel]]] = {
     "header": report.Header,
@@ -29,7 +29,9 @@ MODELS: Final[dict[str, type[BaseModel]]] = {
     "leaf-narrowed": leaves.NarrowedLeaf,
     "leaf-trust": leaves.TrustLeaf,
     "leaf-confirmed": leaves.ConfirmedLeaf,
+    "leaf-shared": leaves.SharedLeaf,
     "confirmation": recall.Confirmation,
+    "share": sharing.Share,
     "hub-card": cards.HubCard,
     "network-card": cards.NetworkCard,
     "coordinator-card": cards.CoordinatorCard,

@@ -93,13 +93,32 @@ class ConfirmedLeaf(Model):
         return canonical(self.model_dump(mode="json"))
 
 
-Entry = Leaf | NarrowedLeaf | TrustLeaf | ConfirmedLeaf
+class SharedLeaf(Model):
+    """That a report was shared with an office that it had not been sealed for; ``bytes`` is SHA-256 of the share."""
+
+    v: Literal[1] = 1
+    kind: Literal["shared"] = "shared"
+    salt: Salt
+    digest: Bytes32
+    bytes: Bytes32
+    policy: Annotated[int, Field(ge=0, le=2**53)]
+    at: Moment
+    by: Literal["author", "custodian"]
+    decisions: Annotated[Decisions, Field(min_length=1, max_length=1)]
+
+    def canonical(self) -> _Octets:
+        """The leaf's one byte string."""
+        return canonical(self.model_dump(mode="json"))
+
+
+Entry = Leaf | NarrowedLeaf | TrustLeaf | ConfirmedLeaf | SharedLeaf
 _KINDS: Final[Mapping[str, type[Entry]]] = {
     "report": Leaf,
     "recall": Leaf,
     "narrowed": NarrowedLeaf,
     "trust": TrustLeaf,
     "confirmed": ConfirmedLeaf,
+    "shared": SharedLeaf,
 }
 
 

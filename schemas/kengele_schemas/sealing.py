@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -59,6 +60,8 @@ class Opened:
     counter: int | None
     withheld: tuple[str, ...]
     """Compartments the author gave this office that the hub, by a newer policy, did not pass on."""
+    keys: dict[str, bytes] = field(default_factory=dict, repr=False)
+    """The keys of what was opened."""
 
 
 def disclosure(salt: bytes, name: str, value: Any) -> bytes:
@@ -88,14 +91,26 @@ def _aad(name: str, core: bytes) -> bytes:
     return length_prefixed(b"kengele-ct-v1", name.encode("ascii"), core)
 
 
-def _info(office: str, core: bytes) -> bytes:
+def _info(office: str, core: bytes, by: str = "") -> bytes:
+    if by:
+        return length_prefixed(b"kengele-shared-wrap-v1", office.encode("ascii"), core, by.encode("ascii"))
     return length_prefixed(b"kengele-wrap-v1", office.encode("ascii"), core)
 
 
 def wrap(
-    kind: Kind, reader: Reader, core: bytes, keys: Mapping[str, bytes], present: Iterable[str] | None = None
+    kind: Kind,
+    reader: Reader,
+    core: bytes,
+    keys: Mapping[str, bytes],
+    present: Iterable[str] | None = None,
+    *,
+    by: str = "",
 ) -> Wrap:
-    """``reader``'s wrap: bitmap, counter and one slot a compartment, of one length whatever it grants."""
+    """``reader``'s wrap: bitmap, counter and one slot a compartment, of one length whatever it grants.
+
+    One that is made later names ``by`` whom, and opens only beside what that one signed: passed off as the author's
+    first word it opens nothing.
+    """
     held = set(keys if present is None else present)
     bits, slots = 0, b""
     for i, name in enumerate(kind.compartments):
@@ -103,7 +118,7 @@ def wrap(
         bits |= granted << i
         slots += keys[name] if granted else bytes(KEY)
     plaintext = bits.to_bytes(1, "big") + (reader.counter or 0).to_bytes(_COUNTER, "big") + slots
-    return Wrap(reader.office, reader.key.suite, b64u(reader.key.seal(plaintext, _info(reader.office, core))))
+    return Wrap(reader.office, reader.key.suite, b64u(reader.key.seal(plaintext, _info(reader.office, core, by))))
 
 
 def seal(
@@ -114,6 +129,7 @@ def seal(
     key: SigningKey,
     *,
     random: Callable[[int], bytes] = os.urandom,
+    spare: MutableMapping[str, bytes] | None = None,
 ) -> bytes:
     """One message, sealed and signed.
 
@@ -123,6 +139,7 @@ def seal(
         contents: JSON values by compartment; the others travel as dummies wrapped for nobody.
         readers: distinct offices.
         random: source of salts and keys; only test vectors replace it.
+        spare: takes up the keys of ``contents``, for who may wrap them again later.
 
     Raises:
         Malformed: ``unknown-compartment``, or ``oversized`` where one is longer than 65,532 bytes.
@@ -142,6 +159,8 @@ def seal(
     sd = tuple(sorted(digests))
     core = core_of(kind, dict(claims), sd)
     keys = {name: random(KEY) for name in kind.compartments}
+    if spare is not None:
+        spare.update({name: keys[name] for name in plain})
     ciphertexts = {
         name: b64u(ChaCha20Poly1305(keys[name]).encrypt(_NONCE, _pad(plain.get(name, b""), floor), _aad(name, core)))
         for name, floor in kind.floors
@@ -170,16 +189,14 @@ def read_disclosure(disclosed: bytes, claims: Mapping[str, Any]) -> tuple[str, A
     return name, value
 
 
-def _unwrap(envelope: Envelope, office: str, keys: Iterable[OpeningKey]) -> tuple[int, int | None, dict[str, bytes]]:
-    found = envelope.wrap_for(office)
-    if found is None:
-        raise CannotOpen
+def _unwrap(found: Wrap, info: bytes, kind: Kind, keys: Iterable[OpeningKey]) -> tuple[int, dict[str, bytes]]:
+    """Counter and keys in a wrap."""
     sealed = unb64u(found.text)
     for key in keys:
         if key.suite != found.suite:
             continue
         try:
-            plaintext = key.open(sealed, _info(office, envelope.core))
+            plaintext = key.open(sealed, info)
             break
         except CannotOpen:
             continue
@@ -187,18 +204,53 @@ def _unwrap(envelope: Envelope, office: str, keys: Iterable[OpeningKey]) -> tupl
         raise CannotOpen
     bits, counter = plaintext[0], int.from_bytes(plaintext[1 : 1 + _COUNTER], "big")
     slots = plaintext[1 + _COUNTER :]
-    granted = {
-        name: slots[i * KEY : (i + 1) * KEY] for i, name in enumerate(envelope.kind.compartments) if bits >> i & 1
-    }
-    return bits, counter or None, granted
+    granted = {name: slots[i * KEY : (i + 1) * KEY] for i, name in enumerate(kind.compartments) if bits >> i & 1}
+    return counter, granted
 
 
-def open_envelope(envelope: Envelope, office: str, keys: Iterable[OpeningKey], author: bytes) -> Opened:
+def _unwrap_all(
+    envelope: Envelope, office: str, keys: Sequence[OpeningKey], shared: Sequence[tuple[str, Wrap]]
+) -> tuple[int | None, dict[str, list[bytes]]]:
+    """The counter in the author's own wrap, and by compartment the keys that any wrap gives to it."""
+    own = envelope.wrap_for(office)
+    if own is None and not shared:
+        raise CannotOpen
+    counter: int | None = None
+    granted: dict[str, list[bytes]] = {}
+    wraps = [(found, _info(office, envelope.core, by)) for by, found in shared]
+    if own is not None:
+        wraps.insert(0, (own, _info(office, envelope.core)))
+    for found, info in wraps:
+        number, slots = _unwrap(found, info, envelope.kind, keys)
+        if found is own:
+            counter = number or None
+        for name, key in slots.items():
+            granted.setdefault(name, []).append(key)
+    return counter, granted
+
+
+def _decrypt(text: str, keys: Iterable[bytes], aad: bytes) -> tuple[bytes, bytes]:
+    """The key that opens it, and what is in it."""
+    sealed = unb64u(text)
+    for key in keys:
+        with suppress(InvalidTag):
+            return key, ChaCha20Poly1305(key).decrypt(_NONCE, sealed, aad)
+    raise CannotOpen
+
+
+def open_envelope(
+    envelope: Envelope,
+    office: str,
+    keys: Iterable[OpeningKey],
+    author: bytes,
+    shared: Sequence[tuple[str, Wrap]] = (),
+) -> Opened:
     """What ``office`` may read of ``envelope``, checked to the last byte against what ``author`` signed.
 
     Args:
         keys: the office's private opening keys, newest first; those of another suite are passed over.
         author: the verify key that the roster gives for the report's ``kid``.
+        shared: wraps that were made later, each behind the id of who made it.
 
     Raises:
         Untrusted: ``bad-signature`` or ``not-as-signed``.
@@ -206,17 +258,15 @@ def open_envelope(envelope: Envelope, office: str, keys: Iterable[OpeningKey], a
         Malformed: a disclosure is not strict JSON.
     """
     verify(envelope, author)
-    _, counter, granted = _unwrap(envelope, office, keys)
+    counter, granted = _unwrap_all(envelope, office, tuple(keys), shared)
     contents: dict[str, Any] = {}
     disclosures: dict[str, str] = {}
+    opening: dict[str, bytes] = {}
     seen: set[str] = set()
     for name, text in envelope.ciphertexts.items():
         if name not in granted:
             continue
-        try:
-            padded = ChaCha20Poly1305(granted[name]).decrypt(_NONCE, unb64u(text), _aad(name, envelope.core))
-        except InvalidTag:
-            raise CannotOpen from None
+        opening[name], padded = _decrypt(text, granted[name], _aad(name, envelope.core))
         disclosed = _unpad(padded)
         digest = digest_of(disclosed)
         if digest not in envelope.sd or digest in seen:
@@ -226,8 +276,9 @@ def open_envelope(envelope: Envelope, office: str, keys: Iterable[OpeningKey], a
         if named != name:
             raise Untrusted("not-as-signed", "A disclosure does not carry the claim of its compartment.")
         disclosures[name] = b64u(disclosed)
-    withheld = tuple(name for name in granted if name not in envelope.ciphertexts)
-    return Opened(envelope.claims, contents, disclosures, counter, withheld)
+    order = envelope.kind.compartments
+    withheld = tuple(name for name in order if name in granted and name not in envelope.ciphertexts)
+    return Opened(envelope.claims, contents, disclosures, counter, withheld, opening)
 
 
 def reassemble(envelope: Envelope, opened: Opened) -> str:

@@ -34,6 +34,7 @@ AUDIT_REQUESTS: Final = "audit.*.get"
 COSIGN_REQUESTS: Final = "audit.*.cosign"
 CONFIRMATIONS: Final = "recalls.*.confirm"
 STATUS_REQUESTS: Final = "recalls.*.status"
+SHARE_REQUESTS: Final = "shares.*.ask"
 LOBBY_REQUESTS: Final = "lobby.*.ask"
 ENTRY_REQUESTS: Final = "join.*.enter"
 SERVICES: Final = (
@@ -46,6 +47,7 @@ SERVICES: Final = (
     COSIGN_REQUESTS,
     CONFIRMATIONS,
     STATUS_REQUESTS,
+    SHARE_REQUESTS,
     LOBBY_REQUESTS,
     ENTRY_REQUESTS,
 )
@@ -53,6 +55,7 @@ SERVICES: Final = (
 LEDGER_ALL: Final = "ledger.>"
 LEDGER_REPORTS: Final = "ledger.report.*"
 LEDGER_RECALLS: Final = "ledger.recall.*"
+LEDGER_SHARES: Final = "ledger.share.*.*.*"
 TRUST_FILES: Final = "trustfile.*"
 REFUSALS: Final = "refused.*"
 NEWS: Final = "news.trust"
@@ -123,6 +126,11 @@ def recalls_confirm(nkey: str) -> str:
 def recalls_status(nkey: str) -> str:
     """Request of a monitor: which offices have confirmed one of its recalls."""
     return f"recalls.{member(nkey)}.status"
+
+
+def shares_ask(nkey: str) -> str:
+    """Request of a monitor or of the custodian's desk: a share of a report; the answer proves that it is logged."""
+    return f"shares.{member(nkey)}.ask"
 
 
 def join_credentials(nkey: str) -> str:
@@ -214,6 +222,16 @@ def recall_of(subject: str) -> tuple[str, str] | None:
     if name == subject or len(name) != 2 * _ID + 1 or name[_ID] != "_":
         return None
     return name[:_ID], name[_ID + 1 :]
+
+
+def ledger_share(report_id: str, office: str = "", what: str = "") -> str:
+    """Where a share stands in the ledger: of a report, for an office, ``what`` by whom; a pattern for what is empty."""
+    return f"ledger.share.{token(report_id)}.{token(office) if office else '*'}.{token(what) if what else '*'}"
+
+
+def is_share(subject: str) -> bool:
+    """Whether a subject is one of :func:`ledger_share`."""
+    return subject.startswith("ledger.share.")
 
 
 def ledger_confirmed(recall_id: str, office: str = "") -> str:

@@ -146,6 +146,7 @@ FORBIDDEN: dict[str, Name] = {
     "look at the log as another": lambda me, other, _: subjects.audit_get(other),
     "cosign the log as another": lambda me, other, _: subjects.audit_cosign(other),
     "confirm a recall as another": lambda me, other, _: subjects.recalls_confirm(other),
+    "share as another": lambda me, other, _: subjects.shares_ask(other),
     "ask for another's recalls": lambda me, other, _: subjects.recalls_status(other),
     "publish into the witnessed checkpoints": lambda me, other, _: subjects.audited_checkpoint(1),
     "publish into another's cosignatures": lambda me, other, _: subjects.audited_cosignature(1, "other"),
@@ -298,13 +299,14 @@ def test_a_member_does_nothing_but_what_its_role_is_for(tmp_path: Path, role: Ro
 
 def test_each_role_is_heard_with_what_it_is_for(tmp_path: Path) -> None:
     duties: dict[Role, list[Callable[[str], str]]] = {
-        "monitor": [subjects.reports_submit, subjects.trust_get, subjects.recalls_status],
+        "monitor": [subjects.reports_submit, subjects.trust_get, subjects.recalls_status, subjects.shares_ask],
         "office": [
             subjects.reports_submit,
             subjects.trust_get,
             subjects.audit_get,
             subjects.audit_cosign,
             subjects.recalls_confirm,
+            subjects.shares_ask,
         ],
         "coordinator": [subjects.trust_get, subjects.publish_metadata, subjects.audit_get],
         "joiner": [subjects.join_credentials],

@@ -18,7 +18,7 @@ from kengele_schemas.checkpoint import sign_checkpoint
 from kengele_schemas.compartments import ALL_BITS
 from kengele_schemas.cosignature import attach, cosign, cosigner
 from kengele_schemas.encoding import b64u, canonical
-from kengele_schemas.leaves import Issue, NarrowedLeaf, trust_leaves
+from kengele_schemas.leaves import Issue, NarrowedLeaf, SharedLeaf, trust_leaves
 from kengele_schemas.merkle import Tree, leaf_hash
 from kengele_schemas.receipt import Leaf
 from kengele_testing.values import HUB, LOG, NOW, OFFICES, documents, grant, office
@@ -60,6 +60,21 @@ def narrowed(number: int, **changes: Any) -> bytes:
         **changes,
     }
     return NarrowedLeaf(**said).canonical()
+
+
+def shared(number: int, **changes: Any) -> bytes:
+    """A leaf by which report ``number`` is shared with the council, by the custodian."""
+    said = {
+        "salt": b64u(bytes(16)),
+        "digest": digest(number),
+        "bytes": digest(number),
+        "policy": 1,
+        "at": NOW.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "by": "custodian",
+        "decisions": (("council", 3, ALL_BITS & ~3, ("grant",)),),
+        **changes,
+    }
+    return SharedLeaf(**said).canonical()
 
 
 def version(number: int, after: Any = DOCUMENTS, before: Any = None) -> list[bytes]:

@@ -16,7 +16,7 @@ from typing import Final
 from kengele_schemas.checkpoint import Checkpoint
 from kengele_schemas.encoding import unb64u
 from kengele_schemas.errors import KengeleError, Untrusted
-from kengele_schemas.leaves import ConfirmedLeaf, Entry, NarrowedLeaf, TrustLeaf, What, read_entry, replay
+from kengele_schemas.leaves import ConfirmedLeaf, Entry, NarrowedLeaf, SharedLeaf, TrustLeaf, What, read_entry, replay
 from kengele_schemas.merkle import Tree, leaf_hash
 from kengele_schemas.receipt import Leaf
 from kengele_schemas.witness import FORKED, ROLLED_BACK
@@ -121,11 +121,14 @@ class Examination:
             if leaf.version == self.version:
                 self.standing = dict(self._now)
 
-    def _take_decisions(self, leaf: Leaf | NarrowedLeaf) -> None:
+    def _take_decisions(self, leaf: Leaf | NarrowedLeaf | SharedLeaf) -> None:
         digest = unb64u(leaf.digest)
-        if isinstance(leaf, Leaf) == (digest in self._reports):
-            twice = isinstance(leaf, Leaf)
-            raise self._wrong(*(("report-twice", "is of a report that has one") if twice else _STRAY))
+        if isinstance(leaf, Leaf) and digest in self._reports:
+            raise self._wrong("report-twice", "is of a report that has one")
+        if not isinstance(leaf, Leaf) and digest not in self._reports:
+            raise self._wrong("unknown-report", f"is {leaf.kind}, and of a report that is not in the log before it")
+        if isinstance(leaf, SharedLeaf) and digest in self._recalls:
+            raise self._wrong("unknown-report", "shares what is a recall and no report")
         if isinstance(leaf, Leaf) and leaf.recalls is not None:
             if unb64u(leaf.recalls) not in self._reports:
                 raise self._wrong("unknown-report", "recalls a report that is not in the log before it")
@@ -149,6 +152,3 @@ class Examination:
 
     def _wrong(self, code: str, what: str) -> Untrusted:
         return Untrusted(code, f"Entry {self.tree.size} of the log {what}.", _MEND)
-
-
-_STRAY: Final = ("unknown-report", "narrows a report that is not in the log before it")

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date
-from typing import Any
+from typing import Any, Final
 
 from kengele_schemas.compartments import names
-from kengele_schemas.leaves import ConfirmedLeaf, Entry, TrustLeaf
+from kengele_schemas.leaves import ConfirmedLeaf, Entry, SharedLeaf, TrustLeaf
 from kengele_schemas.receipt import Leaf
+
+_SHARED: Final = {"author": " shared by its author", "custodian": " shared by the custodian"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +74,10 @@ class Query:
             or (not given and self._particular)
         ):
             return None
-        recalls = {"recalls": recalled} if recalled else {}
-        return {**told, "report": leaf.digest, **recalls, "policy": leaf.policy, "given": given}
+        more = {"recalls": recalled} if recalled else {}
+        if isinstance(leaf, SharedLeaf):
+            more = {"by": leaf.by}
+        return {**told, "report": leaf.digest, **more, "policy": leaf.policy, "given": given}
 
     @property
     def _particular(self) -> bool:
@@ -96,8 +100,8 @@ def lines(told: dict[str, Any]) -> list[str]:
     if told["kind"] == "recall":
         first = f"#{told['entry']}  {told['at']}  recall {told['report']} of report {told['recalls']}"
         return [first, *(f"    told to {one['office']}" for one in told["given"] if one["released"])]
-    narrowed = " narrowed" if told["kind"] == "narrowed" else ""
-    first = f"#{told['entry']}  {told['at']}  report {told['report']}{narrowed} under policy {told['policy']}"
+    more = {"narrowed": " narrowed", "shared": _SHARED.get(told.get("by", ""), "")}.get(told["kind"], "")
+    first = f"#{told['entry']}  {told['at']}  report {told['report']}{more} under policy {told['policy']}"
     return [first, *(f"    {_given(one)}" for one in told["given"])]
 
 

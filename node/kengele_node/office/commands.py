@@ -18,10 +18,10 @@ from kengele_node.vault import occupied
 from kengele_schemas import tlp
 from kengele_schemas.cards import JoinRequest, NetworkCard, read_card
 from kengele_schemas.encoding import unb64u
-from kengele_schemas.envelope import parse
 from kengele_schemas.errors import Damaged, Malformed, Refused, Unreachable
 from kengele_schemas.keys import HYBRID, X25519, OpeningKey
-from kengele_schemas.sealing import open_envelope, reassemble
+from kengele_schemas.sealing import reassemble
+from kengele_schemas.sharing import open_held
 
 from .confirmer import Confirmer
 from .desk import Desk, Received
@@ -328,9 +328,8 @@ def _full(arrival: Arrival) -> None:
 
 
 def _sd_jwt(item: Item, member: Member) -> str:
-    envelope = parse(item.arrival.data)
     author = member.offline().monitors[item.arrival.header.kid]
-    opened = open_envelope(envelope, member.id, member.opening_keys, unb64u(author.key))
+    envelope, opened = open_held(item.arrival.data, member.id, member.opening_keys, unb64u(author.key))
     return reassemble(envelope, opened)
 
 

@@ -20,12 +20,13 @@ from kengele_node.errors import NotAdmitted
 from kengele_node.link import Bus, Delivery
 from kengele_schemas import subjects
 from kengele_schemas.encoding import unb64u
-from kengele_schemas.envelope import parse
+from kengele_schemas.envelope import Envelope, Wrap, parse, verify
 from kengele_schemas.errors import KengeleError, Malformed, Refused, Unreachable, Untrusted
 from kengele_schemas.keys import OpeningKey
 from kengele_schemas.marker import read_marker
 from kengele_schemas.report import parse_compartment, parse_header
 from kengele_schemas.sealing import open_envelope
+from kengele_schemas.sharing import is_shared, split, verified
 from kengele_schemas.trust import Trusted
 
 from .inbox import MAX_COUNTER, Arrival, Aside, Inbox, Lost, Marker, Tombstone
@@ -39,7 +40,7 @@ _RULES_AGE: Final = 900.0
 """Seconds after which a desk looks whether the rules have changed."""
 _LONGEST_WAIT: Final = 60.0
 _ENVELOPE: Final = b'{"protected":'
-_MAY_HOLD_NOW: Final = frozenset({"unknown-monitor", "out-of-scope"})
+_MAY_HOLD_NOW: Final = frozenset({"unknown-monitor", "out-of-scope", "not-the-sharer"})
 """By the newest roster these may turn out well. The hub lets none through that any author could send on purpose."""
 _MAY_HOLD_LATER: Final = frozenset({*_MAY_HOLD_NOW, "cannot-open"})
 """By a newer roster, or with a key brought back, these may turn out well."""
@@ -62,30 +63,47 @@ def receive(data: bytes, trusted: Trusted, *, office: str, keys: Sequence[Openin
 
     Raises:
         Malformed: not an envelope or marker of the format, or its content does not follow the models.
-        Untrusted: ``unknown-monitor``, ``bad-signature``, ``not-as-signed``, ``not-for-us``.
+        Untrusted: ``unknown-monitor``, ``bad-signature``, ``not-as-signed``, ``not-for-us``, ``not-as-shared``,
+            ``not-the-sharer``.
         Refused: ``out-of-scope``: its author does not report from that area.
         CannotOpen: not with these keys.
     """
-    # An envelope has one spelling only, so its first bytes tell it from a marker.
-    if not data.startswith(_ENVELOPE):
+    # An envelope has one spelling only, so its first bytes tell it from a share and a marker.
+    if not data.startswith(_ENVELOPE) and not is_shared(data):
         return Marker(data, read_marker(data, office, unb64u(trusted.network.hub_key)).kid)
-    envelope = parse(data)
+    shares, whole = split(data) if is_shared(data) else ([], data)
+    envelope = parse(whole)
     header = parse_header(envelope.claims)
+    if shares and header.kind != "report":
+        raise Malformed("malformed", "Nothing but a report is shared.")
     monitor = trusted.monitors.get(header.kid)
     if monitor is None:
         raise Untrusted("unknown-monitor", "The roster does not know the report's author.")
-    opened = open_envelope(envelope, office, keys, unb64u(monitor.key))
+    if header.recalls is not None and not envelope.wraps:
+        verify(envelope, unb64u(monitor.key))
+        return Arrival(data, envelope.digest, header, {}, bare=True)
+    wraps, flags = _later(shares, envelope, office, trusted)
+    opened = open_envelope(envelope, office, keys, unb64u(monitor.key), wraps)
     if (opened.counter or 0) > MAX_COUNTER:
         raise Malformed("malformed", "A report's number is larger than any author can have reached.")
-    flags: tuple[str, ...] = ()
     try:
         monitor.standing(header.area, today, trusted.areas)
     except Refused as error:
         if error.code == "out-of-scope" and header.kind == "report":
             raise
-        flags = (error.code,)
+        flags = (*flags, error.code)
     contents = {name: parse_compartment(name, value) for name, value in opened.contents.items()}
     return Arrival(data, envelope.digest, header, contents, opened.counter, opened.withheld, flags)
+
+
+def _later(
+    shares: Sequence[bytes], envelope: Envelope, office: str, trusted: Trusted
+) -> tuple[list[tuple[str, Wrap]], tuple[str, ...]]:
+    """The wraps in ``shares``, and a flag for each who made one."""
+    found = [verified(one, envelope, trusted) for one in shares]
+    if any(share.office != office for share, _ in found):
+        raise Untrusted("not-for-us", "A share speaks to another office.")
+    return [share.later for share, _ in found], tuple(sorted({f"shared-later-by-{by}" for _, by in found}))
 
 
 class Desk:

@@ -1,6 +1,7 @@
 """The inbox: what an office received, each report once, and what should have come but did not.
 
-What an author recalled is destroyed here, whichever comes first, and a tombstone stays.
+What an author recalled is destroyed here, whichever comes first, and a tombstone stays. What is shared later of a
+report that is here is put to it.
 
 Nothing on the disk tells what was reported, by whom or from where; of the authors' numbering only the numbers show.
 
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,12 +23,13 @@ from typing import Any, Final, NamedTuple
 from pydantic import BaseModel
 
 from kengele_node.rows import RowCipher, Store
-from kengele_schemas.compartments import HANDLING, names
+from kengele_schemas.compartments import HANDLING, REPORT_COMPARTMENTS, names
 from kengele_schemas.encoding import b64u, dumps, loads, unb64u
 from kengele_schemas.envelope import assemble, parse
-from kengele_schemas.errors import Damaged, Malformed
+from kengele_schemas.errors import CannotOpen, Damaged, Malformed
 from kengele_schemas.recall import left
 from kengele_schemas.report import Header, parse_compartment, parse_header
+from kengele_schemas.sharing import is_shared, join, split
 
 _SCHEMA: Final = """
 CREATE TABLE reports (
@@ -65,7 +67,10 @@ class Arrival:
     withheld: tuple[str, ...] = ()
     """Compartments that the author gave this office and the hub, by a newer policy, held back."""
     flags: tuple[str, ...] = ()
-    """What a reader has to be told: ``monitor-suspended``, ``monitor-revoked``, ``key-expired``."""
+    """What a reader has to be told: ``monitor-suspended``, ``monitor-revoked``, ``key-expired``,
+    ``shared-later-by-author``, ``shared-later-by-custodian``."""
+    bare: bool = False
+    """Of a recall: its author has no wrap in it for this office. It takes what came by a share, and nothing else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,8 +263,9 @@ class Inbox:
     def _keep_arrival(self, connection: sqlite3.Connection, arrival: Arrival, now: float) -> bool:
         header = arrival.header
         name = self._rows.blind(f"report/{arrival.digest.hex()}")
-        if connection.execute("SELECT 1 FROM reports WHERE name = ?", (name,)).fetchone():
-            return False
+        row = connection.execute("SELECT body FROM reports WHERE name = ?", (name,)).fetchone()
+        if row is not None:
+            return self._add(connection, name, row[0], arrival)
         if header.recalls is not None:
             return self._keep_recall(connection, name, arrival, now)
         id_ = self._rows.blind(f"id/{header.id}")
@@ -267,7 +273,7 @@ class Inbox:
         if connection.execute("SELECT 1 FROM reports WHERE id = ?", (id_,)).fetchone():
             flags.append("id-twice")
         author = self._author(connection, header.kid)
-        recalls = self._recalls(connection, header.kid, header.id)
+        recalls = self._recalls(connection, header.kid, header.id, bare=is_shared(arrival.data))
         counted = arrival.counter is not None and _count(connection, author, arrival.counter)
         if arrival.counter is not None and not counted:
             flags.append("number-twice")
@@ -294,9 +300,44 @@ class Inbox:
             self._obey(connection, header.kid, header.id, recalls)
         return new
 
+    def _add(self, connection: sqlite3.Connection, name: bytes, sealed: bytes, arrival: Arrival) -> bool:
+        """Puts to a report that is here what ``arrival``, the same report, holds besides; whether that is anything."""
+        under, header = _sealed_under("report", name), arrival.header
+        try:
+            body = dict(self._open(under, sealed))
+        except Damaged:
+            return False
+        if "gone" in body or not (is_shared(arrival.data) or is_shared(unb64u(body["data"]))):
+            return False
+        shared_only = is_shared(arrival.data) and not _wrapped(unb64u(body["data"]))
+        recalls = self._recalls(connection, header.kid, header.id, bare=shared_only)
+        stays: Sequence[str] = names(left(recall["keep"] for recall in recalls))
+        more = {part: value for part, value in arrival.contents.items() if part in stays}
+        numbered = arrival.counter is not None and body["counter"] is None
+        if not more.keys() - body["contents"].keys() and not numbered:
+            return False
+        if numbered and arrival.counter is not None:
+            _count(connection, self._author(connection, header.kid), arrival.counter)
+            body["counter"] = arrival.counter
+        dumped = {part: value.model_dump(mode="json", exclude_none=True) for part, value in more.items()}
+        contents = {**dumped, **body["contents"]}
+        body |= {
+            "data": b64u(_both(unb64u(body["data"]), arrival.data, stays)),
+            "contents": {part: contents[part] for part in _ordered(contents)},
+            "withheld": _ordered({*body["withheld"], *arrival.withheld} - contents.keys()),
+            "noted": sorted({*body["noted"], *arrival.flags}),
+            "flags": sorted({*body["flags"], *arrival.flags}),
+        }
+        connection.execute("UPDATE reports SET body = ? WHERE name = ?", (self._seal(under, body), name))
+        return True
+
     def _keep_recall(self, connection: sqlite3.Connection, name: bytes, recall: Arrival, now: float) -> bool:
         kid, recalled = recall.header.kid, recall.header.recalls or ""
         if connection.execute("SELECT 1 FROM recalls WHERE name = ?", (name,)).fetchone():
+            return False
+        if recall.bare and self._held_wrapped(connection, kid, recalled):
+            # Its author did not address it here: whoever brings it may mean to destroy what she has left.
+            self._keep(connection, Aside(recall.data, CannotOpen().code), now)
             return False
         author = self._author(connection, kid)
         if recall.counter is not None:
@@ -309,14 +350,15 @@ class Inbox:
             "keep": recall.header.keep,
             "at": now,
             "reason": wishes.text if wishes else None,
+            **({"bare": True} if recall.bare else {}),
         }
-        before = self._recalls(connection, kid, recalled)
+        before = self._recalls(connection, kid, recalled, bare=recall.bare)
         there = self._obey(connection, kid, recalled, [*before, body])
-        if not there and not before:
+        if not there and not before and recall.counter is not None:
             # A number that never came is explained by the recall, unless what it recalls comes all the same.
             body["absent"] = True
             connection.execute("UPDATE authors SET withheld = withheld + 1 WHERE name = ?", (author,))
-        if not there and not left(one["keep"] for one in (*before, body)):
+        if not there and not recall.bare and not left(one["keep"] for one in (*before, body)):
             grave = self._rows.blind(f"gone/{kid}/{recalled}")
             row = (grave, self._rows.blind(f"id/{recalled}"), self._seal(_sealed_under("report", grave), _grave(body)))
             connection.execute("INSERT INTO reports (name, id, body) VALUES (?, ?, ?)", row)
@@ -355,15 +397,29 @@ class Inbox:
             connection.execute("UPDATE reports SET body = ? WHERE number = ?", (self._seal(under, body), number))
         return there
 
+    def _held_wrapped(self, connection: sqlite3.Connection, kid: str, report_id: str) -> bool:
+        """Whether the report is here by its author's own wrap."""
+        blind = self._rows.blind(f"id/{report_id}")
+        for name, sealed in connection.execute("SELECT name, body FROM reports WHERE id = ?", (blind,)).fetchall():
+            with suppress(Damaged):
+                body = self._open(_sealed_under("report", name), sealed)
+                if "gone" not in body and body["header"]["kid"] == kid and _wrapped(unb64u(body["data"])):
+                    return True
+        return False
+
     def _forget_asides(self, connection: sqlite3.Connection, kid: str, report_id: str) -> None:
         """What was set aside and says that it is the recalled report goes as well: a key may turn up that opens it."""
         for number, name, sealed in connection.execute("SELECT number, name, body FROM asides").fetchall():
             with suppress(Damaged, Malformed):
-                claims = parse(unb64u(self._open(_sealed_under("aside", name), sealed)["data"])).claims
+                _, whole = split(unb64u(self._open(_sealed_under("aside", name), sealed)["data"]))
+                claims = parse(whole).claims
                 if (claims.get("id"), claims.get("kid")) == (report_id, kid):
                     connection.execute("DELETE FROM asides WHERE number = ?", (number,))
 
-    def _recalls(self, connection: sqlite3.Connection, kid: str, report_id: str) -> list[Mapping[str, Any]]:
+    def _recalls(
+        self, connection: sqlite3.Connection, kid: str, report_id: str, *, bare: bool
+    ) -> list[Mapping[str, Any]]:
+        """The recalls of a report; those that were not addressed here only if it came ``bare`` of a wrap."""
         rows = connection.execute("SELECT name, body FROM recalls WHERE target = ?", (self._target(kid, report_id),))
         found: list[Mapping[str, Any]] = []
         for name, sealed in rows.fetchall():
@@ -372,7 +428,7 @@ class Inbox:
             except Damaged:
                 # How much it took cannot be read any more: everything, then.
                 found.append({"kid": kid, "recalls": report_id, "keep": None, "at": 0, "reason": None})
-        return found
+        return [recall for recall in found if bare or not recall.get("bare")]
 
     def _target(self, kid: str, report_id: str) -> bytes:
         return self._rows.blind(f"recall/{kid}/{report_id}")
@@ -428,9 +484,29 @@ def _grave(recall: Mapping[str, Any]) -> dict[str, Any]:
 
 def _stripped(data: bytes, stays: Sequence[str]) -> bytes:
     """The envelope with those ciphertexts only; the author's signature still holds."""
-    envelope = parse(data)
+    shares, whole = split(data)
+    envelope = parse(whole)
     kept = {name: text for name, text in envelope.ciphertexts.items() if name in stays}
-    return assemble(envelope.protected, envelope.payload, envelope.signature, kept, envelope.wraps)
+    return join(shares, assemble(envelope.protected, envelope.payload, envelope.signature, kept, envelope.wraps))
+
+
+def _wrapped(data: bytes) -> bool:
+    """Whether a report's author has a wrap of her own in it for this office."""
+    return bool(parse(split(data)[1]).wraps)
+
+
+def _both(held: bytes, arrived: bytes, stays: Sequence[str]) -> bytes:
+    """What was held of a report and what has arrived of it, as one; of both only the compartments that stay."""
+    first, second = split(held), split(arrived)
+    old, new = parse(first[1]), parse(second[1])
+    shares = list(dict.fromkeys((*first[0], *second[0])))
+    texts = {**new.ciphertexts, **old.ciphertexts}
+    kept = {name: texts[name] for name in _ordered(texts) if name in stays}
+    return join(shares, assemble(old.protected, old.payload, old.signature, kept, old.wraps or new.wraps))
+
+
+def _ordered(parts: Collection[str]) -> list[str]:
+    return [name for name in REPORT_COMPARTMENTS if name in parts]
 
 
 def _sealed_under(what: str, name: object) -> str:

@@ -100,7 +100,7 @@ def test_the_templates_allow_the_names_that_the_subjects_module_spells() -> None
         f"$JS.ACK.{subjects.feed_stream(NKEY)}.{NKEY}.>",
         f"$JS.ACK._.{credentials.account_hash(ACCOUNTS.hub.public)}.{subjects.feed_stream(NKEY)}.{NKEY}.>",
     }
-    both = {subjects.reports_submit(NKEY), subjects.trust_get(NKEY)}
+    both = {subjects.reports_submit(NKEY), subjects.trust_get(NKEY), subjects.shares_ask(NKEY)}
     assert own("monitor") == both | {subjects.recalls_status(NKEY)}
     witness = {subjects.audit_get(NKEY), subjects.audit_cosign(NKEY)}
     assert own("office") == both | feed | witness | {subjects.recalls_confirm(NKEY)}

@@ -442,6 +442,19 @@ def test_a_recall_takes_its_report_out_of_every_feed_and_stands_there_instead(tm
     run(tmp_path, claim)
 
 
+def test_a_report_and_the_recall_that_narrows_it_may_come_in_one_batch(tmp_path: Path) -> None:
+    async def claim(hub: Hub) -> None:
+        (report_id,) = await accepted(hub, hub.roster.sealed())
+        (recall_id,) = await accepted(hub, recall(hub, report_id, keep=["summary"]))
+        assert len(await deliver(hub, await pulled(hub))) == 2
+        for office in ("unrcca", "council"):
+            first, second = [parse(one.data) for one in await hub.feed(office)]
+            assert (first.claims["id"], second.claims["id"]) == (report_id, recall_id)
+            assert set(first.ciphertexts) - {"handling"} == {"summary"}
+
+    run(tmp_path, claim)
+
+
 def test_a_report_that_is_recalled_before_it_was_delivered_is_never_put_into_a_feed(tmp_path: Path) -> None:
     async def claim(hub: Hub) -> None:
         (report_id,) = await accepted(hub, hub.roster.sealed())

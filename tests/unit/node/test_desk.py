@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -18,17 +19,19 @@ from kengele_node.errors import NotAdmitted
 from kengele_node.link import Delivery
 from kengele_node.office import desk as desk_module
 from kengele_node.office.desk import Desk, Received, receive
-from kengele_node.office.inbox import MAX_COUNTER, Arrival, Aside, Inbox, Item, Marker
+from kengele_node.office.inbox import MAX_COUNTER, Arrival, Aside, Gaps, Inbox, Item, Marker
 from kengele_node.rows import RowCipher
 from kengele_schemas import subjects
-from kengele_schemas.compartments import ALL_BITS
-from kengele_schemas.envelope import TENSION_REPORT, parse, strip
+from kengele_schemas.compartments import ALL_BITS, names
+from kengele_schemas.encoding import b64u
+from kengele_schemas.envelope import TENSION_REPORT, Envelope, parse, strip
 from kengele_schemas.errors import Damaged, KengeleError, Malformed, Unreachable, Untrusted
 from kengele_schemas.keys import X25519, OpeningKey, monitor_id
 from kengele_schemas.marker import sign_marker
 from kengele_schemas.nkeys import KeyPair
 from kengele_schemas.report import parse_draft
-from kengele_schemas.sealing import Reader, seal
+from kengele_schemas.sealing import Reader, reassemble, seal
+from kengele_schemas.sharing import join, make_share, open_held, split
 from kengele_schemas.trust import Trusted
 from kengele_testing.values import (
     CANARY,
@@ -36,6 +39,7 @@ from kengele_testing.values import (
     HUB,
     KEYS,
     KID,
+    LOG,
     MONITOR,
     NOW,
     TODAY,
@@ -532,3 +536,138 @@ def test_nothing_of_a_report_shows_when_what_is_told_is_printed(inbox: Inbox) ->
     assert [type(one) for one in told] == [Arrival, Aside]
     assert CANARY not in shown
     assert hashlib.sha256(data).hexdigest() not in shown
+
+
+class TestShares:
+    """What is shared later: a report of which this office was given nothing, or a part."""
+
+    RULES = network(grant(grant=list(EVERYTHING)), custodian="council")
+
+    def written(
+        self, for_office: str = "unrcca", bits: int = ALL_BITS, number: int = 1
+    ) -> tuple[Envelope, dict[str, bytes]]:
+        """A report sealed for an office, and the keys to it."""
+        header = parse(sent()).claims | {"id": an_id()}
+        spare: dict[str, bytes] = {}
+        readers = [Reader(for_office, KEYS[for_office].public, bits, number)]
+        return parse(seal(TENSION_REPORT, header, report().contents(), readers, MONITOR, spare=spare)), spare
+
+    def share(self, envelope: Envelope, keys: dict[str, bytes], bits: int = ALL_BITS, **changes: Any) -> bytes:
+        """The feed's item by which the author shares with UNRCCA the compartments in ``bits``."""
+        said = {"report": envelope.claims["id"], "core": envelope.core, "by": KID, "network": LOG, "day": TODAY}
+        made = {"reader": Reader("unrcca", KEYS["unrcca"].public, bits), "key": MONITOR, **said, **changes}
+        return join([make_share(keys=keys, **made)], strip(envelope, "", names(bits)))
+
+    def recall(self, envelope: Envelope, *to: str, number: int | None = None, **claims: Any) -> bytes:
+        """A recall by its author, as the hub passes it on to UNRCCA: with a wrap only if it is wrapped for it."""
+        said = {**envelope.claims, "id": an_id(), "kind": "recall", "recalls": envelope.claims["id"], **claims}
+        readers = [Reader(one, KEYS[one].public, 1, number) for one in to]
+        made = parse(seal(TENSION_REPORT, said, {"handling": {}}, readers, MONITOR))
+        return strip(made, "unrcca", ["handling"] if "unrcca" in to else [])
+
+    def taken(self, inbox: Inbox, *data: bytes) -> list[bool]:
+        made, _ = desk(Feed(), inbox)
+        return inbox.keep([made._judge(one, self.RULES) for one in data], now=1.0)
+
+    @pytest.mark.parametrize(("by", "key"), [(KID, MONITOR), ("council", HUB)])
+    def test_are_read_and_say_who_shared(self, inbox: Inbox, by: str, key: SigningKey) -> None:
+        envelope, keys = self.written("cso")
+        data = self.share(envelope, keys, by=by, key=key)
+        found = received(data, self.RULES)
+        assert isinstance(found, Arrival)
+        assert found.flags == (f"shared-later-by-{'author' if by == KID else 'custodian'}",)
+        assert (found.digest, found.counter, found.withheld) == (envelope.digest, None, ())
+        assert set(found.contents) == {"summary", "account"}
+        assert self.taken(inbox, data, data) == [True, False]
+        assert inbox.gaps(KID) == Gaps((), 0)
+
+    def test_keep_the_flags_of_an_author_who_left(self) -> None:
+        envelope, keys = self.written("cso")
+        rules = network(grant(), monitors=[monitor(status="suspended")])
+        found = received(self.share(envelope, keys), rules)
+        assert isinstance(found, Arrival)
+        assert found.flags == ("shared-later-by-author", "monitor-suspended")
+
+    def test_of_others_are_set_aside(self) -> None:
+        envelope, keys = self.written("cso")
+        other, _ = self.written("cso")
+        good = self.share(envelope, keys)
+        for data, code in (
+            (self.share(envelope, keys, by="cso", key=HUB), "not-the-sharer"),
+            (self.share(envelope, keys, by="council", key=FORGER), "bad-signature"),
+            (self.share(envelope, keys, key=FORGER), "bad-signature"),
+            (self.share(envelope, keys, reader=Reader("cso", KEYS["unrcca"].public, ALL_BITS)), "not-for-us"),
+            (self.share(envelope, keys, network="kengele/other"), "not-as-shared"),
+            (join(split(good)[0], strip(other, "", names(ALL_BITS))), "not-as-shared"),
+            (split(good)[1], "cannot-open"),
+            (join(split(good)[0], self.recall(envelope, "unrcca")), "malformed"),
+            (good + b"\n", "malformed"),
+            (good[:-1], "malformed"),
+        ):
+            with pytest.raises(KengeleError) as caught:
+                received(data, self.RULES)
+            assert caught.value.code == code
+
+    def test_are_put_to_the_part_that_is_here_and_the_whole_can_still_be_passed_on(self, inbox: Inbox) -> None:
+        envelope, keys = self.written(bits=3)
+        part = strip(envelope, "unrcca", ["handling", "summary"])
+        for order in ((part, self.share(envelope, keys, 5)), (self.share(envelope, keys, 5), part)):
+            assert self.taken(inbox, *order) == [True, True]
+            (item,) = [one for one in inbox.find(envelope.claims["id"]) if isinstance(one, Item)]
+            assert list(item.arrival.contents) == ["summary", "account"]
+            assert item.flags == ("shared-later-by-author",)
+            assert (item.arrival.counter, inbox.gaps(KID)) == (1, Gaps((), 0))
+            assert self.taken(inbox, *order) == [False, False]
+            author = bytes(MONITOR.verify_key)
+            whole, opened = open_held(item.arrival.data, "unrcca", [KEYS["unrcca"]], author)
+            assert set(opened.contents) == {"summary", "account"}
+            assert reassemble(whole, opened).count("~") == 3
+            inbox._store._connection.execute("DELETE FROM reports")
+            inbox._store._connection.execute("DELETE FROM authors")
+
+    @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+    @pytest.mark.parametrize("to", [("unrcca",), ("cso",)])
+    def test_are_gone_once_their_author_recalls_whether_she_knew_of_them_or_not(
+        self, inbox: Inbox, to: tuple[str, ...], order: tuple[int, int]
+    ) -> None:
+        envelope, keys = self.written("cso")
+        both = (self.share(envelope, keys), self.recall(envelope, *to))
+        self.taken(inbox, *(both[one] for one in order))
+        assert not any(isinstance(one, Item) for one in inbox.items())
+        assert len(inbox.unconfirmed()) == 1
+        assert inbox.gaps(KID) == Gaps((), 0)
+        # What is shared of it after that is not kept.
+        assert self.taken(inbox, self.share(envelope, keys)) == [False]
+
+    def test_keep_what_a_recall_leaves(self, inbox: Inbox) -> None:
+        envelope, keys = self.written("cso")
+        self.taken(inbox, self.share(envelope, keys), self.recall(envelope, "cso", keep=["summary"]))
+        self.taken(inbox, self.share(envelope, keys))
+        (item,) = [one for one in inbox.items() if isinstance(one, Item)]
+        assert set(item.arrival.contents) == {"summary"}
+        assert set(parse(split(item.arrival.data)[1]).ciphertexts) - {"handling"} == {"summary"}
+
+    def test_a_recall_for_others_takes_nothing_that_came_by_the_authors_own_wrap(self, inbox: Inbox) -> None:
+        envelope, _ = self.written()
+        whole, recall = strip(envelope, "unrcca", names(ALL_BITS)), self.recall(envelope, "cso")
+        self.taken(inbox, whole, recall)
+        assert [one.code for one in inbox.asides() if isinstance(one, Aside)] == ["cannot-open"]
+        late, _ = self.written()
+        self.taken(inbox, self.recall(late, "cso"), strip(late, "unrcca", names(ALL_BITS)))
+        assert len([one for one in inbox.items() if isinstance(one, Item)]) == 2
+        # And it explains no number that is missing.
+        gone, _ = self.written()
+        self.taken(inbox, self.recall(gone, "cso"), strip(self.written(number=3)[0], "unrcca", names(ALL_BITS)))
+        assert inbox.gaps(KID).unexplained == 1
+
+    def test_a_bare_recall_is_its_authors_word_or_nothing(self) -> None:
+        envelope, _ = self.written("cso")
+        claims = {**envelope.claims, "id": an_id(), "kind": "recall", "recalls": envelope.claims["id"]}
+        forged = parse(seal(TENSION_REPORT, claims, {}, [], FORGER))
+        with pytest.raises(Untrusted) as caught:
+            received(strip(forged, "", []), self.RULES)
+        assert caught.value.code == "bad-signature"
+
+
+def an_id() -> str:
+    return b64u(os.urandom(16))

@@ -15,7 +15,7 @@ from kengele_schemas.encoding import canonical, loads
 from kengele_schemas.errors import Untrusted
 from kengele_schemas.leaves import ConfirmedLeaf, members, read_entry
 from kengele_schemas.receipt import Leaf
-from kengele_testing.log import DOCUMENTS, LOG, Log, digest, narrowed, report, version
+from kengele_testing.log import DOCUMENTS, LOG, Log, digest, narrowed, report, shared, version
 from kengele_testing.values import HUB, grant
 
 WITHOUT = {**DOCUMENTS, "policy.json": {"v": 1, "version": 2, "rules": []}}
@@ -121,6 +121,15 @@ def changed(leaf: bytes, **members_: Any) -> bytes:
         ("a report twice", [*GOOD, report(1, policy=3)], "report-twice"),
         ("narrowing a report that is not there", [*GOOD, narrowed(9)], "unknown-report"),
         ("narrowing before the report", [*version(1), narrowed(1), report(1)], "unknown-report"),
+        ("sharing a report that is not there", [*GOOD, shared(9)], "unknown-report"),
+        ("sharing a recall", [*GOOD, recall(1), shared(101)], "unknown-report"),
+        ("sharing by rules that were not in force", [*GOOD, shared(1, policy=9)], "unknown-policy"),
+        (
+            "sharing by a rule that nobody signed",
+            [*GOOD, shared(1, decisions=(("unrcca", 6, 121, ("mine",)),))],
+            "unknown-rule",
+        ),
+        ("sharing with nobody's office", [*GOOD, shared(1, decisions=(("spy", 6, 121, ()),))], "unknown-office"),
         ("recalling a report that is not there", [*GOOD, recall(9)], "unknown-report"),
         ("confirming a recall that is not there", [*GOOD, confirmed(9)], "unknown-report"),
         ("confirming what is no recall", [*GOOD, confirmed(1, digest=digest(1))], "unknown-report"),

@@ -9,7 +9,7 @@ import pytest
 
 from kengele_node.audit.query import Query, lines
 from kengele_schemas.leaves import read_entry
-from kengele_testing.log import DOCUMENTS, digest, narrowed, report, version
+from kengele_testing.log import DOCUMENTS, digest, narrowed, report, shared, version
 from kengele_testing.values import KID, grant
 
 AFTER = {**DOCUMENTS, "policy.json": {"v": 1, "version": 2, "rules": [grant("other")]}}
@@ -70,6 +70,17 @@ def test_an_answer_names_what_was_given_and_by_which_rule() -> None:
             }
         ],
     }
+
+
+def test_a_share_is_told_with_whose_word_it_was() -> None:
+    for by, said in (("author", "shared by its author"), ("custodian", "shared by the custodian")):
+        answer = Query(report=digest(2)).answer(7, read_entry(shared(2, by=by)))
+        assert answer is not None
+        assert answer["by"] == by
+        assert lines(answer) == [
+            f"#7  2026-11-24T12:00:00Z  report {digest(2)} {said} under policy 1",
+            "    council: handling, summary (rules: grant)",
+        ]
 
 
 def test_a_change_is_told_by_what_became_of_whom() -> None:

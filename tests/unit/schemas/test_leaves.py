@@ -15,6 +15,7 @@ from kengele_schemas.errors import KengeleError, Malformed
 from kengele_schemas.leaves import (
     Issue,
     NarrowedLeaf,
+    SharedLeaf,
     TrustLeaf,
     changes,
     members,
@@ -36,6 +37,10 @@ DECISIONS = (("unrcca", 6, 121, ("grant",)),)
 REPORT = Leaf(salt=SALT, digest=DIGEST, bytes=DIGEST, policy=1, at="2026-11-24T12:00:00Z", decisions=DECISIONS)
 NARROWED = NarrowedLeaf(salt=SALT, digest=DIGEST, policy=2, at="2026-11-24T12:00:00Z", decisions=DECISIONS)
 
+SHARED = SharedLeaf(
+    salt=SALT, digest=DIGEST, bytes=DIGEST, policy=2, at="2026-11-24T12:00:00Z", by="author", decisions=DECISIONS
+)
+
 
 def made(before: Any, after: Any, issue: Issue = ISSUE) -> list[TrustLeaf]:
     return trust_leaves(issue, before, after, at=NOW, salt=bytes)
@@ -44,7 +49,7 @@ def made(before: Any, after: Any, issue: Issue = ISSUE) -> list[TrustLeaf]:
 TRUST = made({}, BASE)[0]
 
 
-@pytest.mark.parametrize("leaf", [REPORT, NARROWED, TRUST])
+@pytest.mark.parametrize("leaf", [REPORT, NARROWED, SHARED, TRUST])
 def test_a_leaf_of_each_kind_is_read_back(leaf: Any) -> None:
     assert read_entry(leaf.canonical()) == leaf
 
