@@ -8,22 +8,31 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+
+import uvloop
 
 from bench.serve import PLAN
 from bench.town import PARTS, Town
 from kengele_hub import credentials
 from kengele_hub.home import HubKeys
 from kengele_node.link import Link
+from kengele_node.member import now
+from kengele_node.office.desk import receive
+from kengele_node.office.inbox import Arrival
 from kengele_schemas import subjects
 from kengele_schemas.envelope import parse, strip
+from kengele_schemas.keys import HYBRID, X25519
 
 RECEIPT: Final = 2400
 """Bytes with which relay and naive answer: about a receipt."""
@@ -39,8 +48,6 @@ class Served:
     senders: dict[str, Link]
     desks: dict[str, Link]
     pid: int
-    arrived: dict[str, float] = field(default_factory=dict)
-    """When the last office had acknowledged a report, by the digest of the bytes it was given there."""
 
 
 def plan_for(town: Town, sample: bytes) -> dict[str, Any]:
@@ -124,3 +131,131 @@ async def flow(hub: Served, load: Sequence[tuple[str, bytes]], in_flight: int) -
     async with asyncio.timeout(_PATIENCE):
         await asyncio.gather(*desks)
     return len(load) / receipts, len(load) / (time.perf_counter() - started)
+
+
+def cpu_seconds(pid: int) -> float:
+    """What a hub's process and its broker have used."""
+    return _ticks(pid) + sum(_ticks(child) for child in _children(pid))
+
+
+def _ticks(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _children(pid: int) -> list[int]:
+    return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+async def compared(suite: str, home: Path, *, reports: int, rounds: int = 5) -> dict[str, Any]:
+    """Delivered reports a second by hub, bare relay and naive build, in turn; medians, and medians of the ratios."""
+    town = Town.of(suite=suite)
+    few = max(50, reports // 10)
+    load = town.load(reports * rounds)
+    rates: dict[str, list[float]] = {kind: [] for kind in ("kengele", "relay", "naive")}
+    receipts: list[float] = []
+    async with AsyncExitStack() as stack:
+        hubs = {
+            kind: await stack.enter_async_context(served(kind, home / f"{kind}-{suite}", town, load[0][1]))
+            for kind in rates
+        }
+        for number in range(rounds):
+            part = load[number * reports : (number + 1) * reports]
+            for kind in sorted(rates, reverse=bool(number % 2)):
+                accepted, delivered = await flow(hubs[kind], part if kind != "naive" else part[:few], 256)
+                rates[kind].append(delivered)
+                if kind == "kengele":
+                    receipts.append(accepted)
+    return {
+        **{f"delivered_{kind}_{suite}": round(statistics.median(found)) for kind, found in rates.items()},
+        f"receipts_meanwhile_{suite}": round(statistics.median(receipts)),
+        **{
+            f"ratio_to_{name}_{suite}": round(
+                statistics.median(ours / theirs for ours, theirs in zip(rates["kengele"], rates[kind], strict=True)), 2
+            )
+            for kind, name in (("relay", "bare_relay"), ("naive", "naive"))
+        },
+    }
+
+
+async def receipts(home: Path, *, reports: int = 2000) -> dict[str, Any]:
+    """Durable receipts a second and what each took, with 1, 16 and 256 reports under way; nobody fetches meanwhile."""
+    town = Town.of()
+    load = iter(town.load(reports * 3))
+    found: dict[str, Any] = {}
+    async with served("kengele", home, town, town.load(1)[0][1]) as hub:
+        for in_flight, count in ((1, reports // 10), (16, reports), (256, reports)):
+            part, took = iter([next(load) for _ in range(count)]), []
+            started = time.perf_counter()
+
+            async def submit(part: Iterator[tuple[str, bytes]] = part, took: list[float] = took) -> None:
+                for name, data in part:
+                    begun = time.perf_counter()
+                    subject = subjects.reports_submit(hub.town.nkeys[name])
+                    await hub.senders[name].request(subject, data, timeout=_PATIENCE)
+                    took.append(time.perf_counter() - begun)
+
+            await asyncio.gather(*(submit() for _ in range(in_flight)))
+            found[f"receipts_{in_flight}"] = round(count / (time.perf_counter() - started))
+            found |= _percentiles(f"receipt_{in_flight}", took)
+    return found
+
+
+async def readable(home: Path, *, rate: int, count: int) -> dict[str, Any]:
+    """From submission to the moment at which a desk has verified and opened it, at ``rate`` reports a second."""
+    town = Town.of()
+    load = town.load(count)
+    sent: dict[str, float] = {}
+    took: list[float] = []
+    office, key = next(iter(town.opening.items()))
+    rules = town.trusted()
+    async with served("kengele", home, town, load[0][1]) as hub:
+        nkey, link = town.nkeys[office], hub.desks[office]
+
+        async def read() -> None:
+            while len(took) < count:
+                found = await link.fetch(subjects.feed_stream(nkey), subjects.feed_consumer(nkey), FETCH, 5)
+                for one in found:
+                    arrival = receive(one.data, rules, office=office, keys=[key], today=now().date())
+                    if isinstance(arrival, Arrival):
+                        took.append(time.perf_counter() - sent[arrival.header.id])
+                    await link.acknowledge(one)
+
+        async def submit(name: str, data: bytes) -> None:
+            sent[parse(data).claims["id"]] = time.perf_counter()
+            await hub.senders[name].request(subjects.reports_submit(town.nkeys[name]), data, timeout=_PATIENCE)
+
+        reading = asyncio.create_task(read())
+        begun = time.perf_counter()
+        submitting = []
+        for number, one in enumerate(load):
+            # By the clock and not by the last one's end, or a slow hub would slow down what it is asked.
+            await asyncio.sleep(max(0.0, begun + number / rate - time.perf_counter()))
+            submitting.append(asyncio.create_task(submit(*one)))
+        await asyncio.gather(*submitting)
+        async with asyncio.timeout(_PATIENCE):
+            await reading
+    return _percentiles(f"readable_{rate}_a_second", took)
+
+
+def _percentiles(name: str, took: Sequence[float]) -> dict[str, float]:
+    ordered = sorted(took)
+    return {
+        f"{name}_p{part}_ms": round(1000 * ordered[min(len(ordered) - 1, len(ordered) * part // 100)], 1)
+        for part in (50, 99)
+    }
+
+
+def measured(*, reports: int = 1500, rounds: int = 5) -> dict[str, Any]:
+    """Every figure of the flow by its name."""
+    found: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory(prefix="kengele-bench-") as folder:
+        home = Path(folder)
+        for suite in (HYBRID, X25519):
+            found |= uvloop.run(compared(suite, home, reports=reports, rounds=rounds))
+        found["ratio_to_bare_relay"] = found[f"ratio_to_bare_relay_{HYBRID}"]
+        found["ratio_to_naive"] = found[f"ratio_to_naive_{HYBRID}"]
+        found |= uvloop.run(receipts(home / "receipts"))
+        found |= uvloop.run(readable(home / "slow", rate=1, count=20))
+        found |= uvloop.run(readable(home / "quick", rate=100, count=1000))
+    return found

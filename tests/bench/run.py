@@ -1,6 +1,6 @@
-"""``make bench``: what the pure parts cost, side by side in one run; a table, or with ``--json`` one JSON object.
+"""``make bench``: what things cost, side by side in one run; a table, or with ``--json`` one JSON object.
 
-Medians of alternating rounds: the two suites run in turn, so a ratio between them does not depend on the hour.
+Medians of alternating rounds: what is compared runs in turn, so a ratio between two does not depend on the hour.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 from nacl.signing import SigningKey
 
-from bench import policies
+from bench import flow, growth, member, policies
 from kengele_schemas.compartments import bitmap
 from kengele_schemas.envelope import TENSION_REPORT, check_whole, parse, strip, verify
 from kengele_schemas.keys import HYBRID, X25519, OpeningKey, monitor_id
@@ -108,17 +108,37 @@ def node() -> dict[str, Any]:
     }
 
 
+PARTS: dict[str, tuple[str, Callable[[argparse.Namespace], dict[str, Any]]]] = {
+    "flow": ("reports through a running hub, beside a bare relay and a naive build", lambda _: flow.measured()),
+    "growth": ("what a report costs as the network grows", lambda args: growth.measured(long=args.long)),
+    "member": ("what a node costs its machine and its line", lambda args: member.measured(idle=args.idle)),
+    "sealing": ("seal, verify, open", lambda _: sealing()),
+    "policies": ("the policy, beside Cedar", lambda _: policies.measured()),
+    "node": ("start, memory and size of a node", lambda _: node()),
+}
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Measure the pure parts.")
-    parser.add_argument("--json", action="store_true")
+    parser = argparse.ArgumentParser(prog="make bench", description="Measure, side by side, and print a table.")
+    parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
+    parser.add_argument("--only", action="append", choices=sorted(PARTS), help="this part; repeat")
+    parser.add_argument("--idle", type=int, default=member.IDLE, metavar="SECONDS", help="how long a node rests")
+    parser.add_argument("--long", action="store_true", help="a log of a million entries; takes minutes")
     args = parser.parse_args()
-    found = {**sealing(), **policies.measured(), **node()}
-    found["ratio_seal_hybrid_to_x25519"] = round(found[f"seal_{HYBRID}"] / found[f"seal_{X25519}"], 2)
+    found: dict[str, Any] = {}
+    for name, (what, measured) in PARTS.items():
+        if name in (args.only or PARTS):
+            print(f"{name}: {what} …", file=sys.stderr, flush=True)
+            found |= measured(args)
+    if f"seal_{HYBRID}" in found:
+        found["ratio_seal_hybrid_to_x25519"] = round(found[f"seal_{HYBRID}"] / found[f"seal_{X25519}"], 2)
     if args.json:
         print(json.dumps(found))
         return
-    for name, value in found.items():
-        print(f"{name:34}{value:>12,}")
+    rows = {**found, **{f"growth_{name}": value for name, value in found.get("growth", {}).items()}}
+    rows.pop("growth", None)
+    for name, value in rows.items():
+        print(f"{name:44}{value:>14,}")
 
 
 if __name__ == "__main__":

@@ -35,19 +35,20 @@ SETTLED = "first.json"
 class Town(Roster):
     """``Roster`` with as many members and rules as are asked for; each office may read summary and account.
 
-    Rules beyond those that grant are for areas where nothing happens.
+    ``rules`` more are for an area where nothing happens, ``idle`` more monitors do not report.
     """
 
     pairs: dict[str, KeyPair] = field(default_factory=dict)
     rules: int = 0
+    idle: int = 0
 
     @classmethod
-    def of(cls, offices: int = 8, monitors: int = 16, *, suite: str = HYBRID, rules: int = 0) -> Self:
+    def of(cls, offices: int = 8, monitors: int = 16, *, suite: str = HYBRID, rules: int = 0, idle: int = 0) -> Self:
         authors = {f"m{number}": new_signing_key() for number in range(monitors)}
         opening = {f"office-{number}": OpeningKey.generate(suite) for number in range(offices)}
         pairs = {name: KeyPair.generate("user") for name in ("aigul", *authors, *opening)}
         nkeys = {name: pair.public for name, pair in pairs.items()}
-        return cls(authors=authors, opening=opening, nkeys=nkeys, pairs=pairs, rules=rules)
+        return cls(authors=authors, opening=opening, nkeys=nkeys, pairs=pairs, rules=rules, idle=idle)
 
     def documents(self) -> dict[str, Any]:
         found = super().documents()
@@ -62,6 +63,13 @@ class Town(Roster):
         ]
         found["network.json"] |= {"custodian": "office-0", "reports_per_hour": 1_000_000}
         found["policy.json"]["rules"] = rules
+        for _ in range(self.idle):
+            public = bytes(new_signing_key().verify_key)
+            kid = monitor_id(public)
+            nkey = KeyPair.generate("user").public
+            row = {"not_before": "2020-01-01", "not_after": "2199-12-31", "areas": ["KG-B"]}
+            found["monitors/KG.json"]["monitors"].append({"kid": kid, "key": b64u(public), **row})
+            found["connections.json"]["connections"].append({"nkey": nkey, "role": "monitor", "member": kid})
         return found
 
     def area(self, author: str) -> str:
