@@ -37,6 +37,7 @@ from .home import HubKeys
 from .intake import Standing
 from .ledger import Entry, Ledger
 from .lobby import Lobby
+from .orders import Orders
 
 MAX_REQUEST: Final = 1024 * 1024
 MAX_JOIN: Final = 1024
@@ -65,6 +66,7 @@ class Authority:
         self._feeds: set[str] = set()
         self.board = Board(self.nc)
         self.lobby = Lobby(self.nc)
+        self.orders = Orders(self.nc, self.ledger, self.keys.hub_key)
 
     @property
     def _store(self) -> Path:
@@ -140,6 +142,8 @@ class Authority:
             raise Damaged("damaged", "The trust files cannot be read back.")
         version = self.standing.trusted.version
         await self._log(version)
+        # Before anybody hears of it: an office may confirm at once.
+        await self.orders.enter(self.standing.trusted)
         with suppress(nats.errors.Error):
             await self.nc.publish(subjects.NEWS, dumps(version))
         return version
@@ -153,6 +157,8 @@ class Authority:
             self.files = await self._stored()
             if self.files:
                 await self._apply()
+                if self.standing is not None:
+                    await self.orders.enter(self.standing.trusted)
 
     async def _save(self, files: Files) -> None:
         changed: list[jetstream.Message] = [
@@ -210,10 +216,11 @@ class Authority:
             self._feeds.discard(nkey)
 
     async def _make_up(self) -> None:
-        """Writes the leaf of what is in force, if a crash or a full disk came in between when it was published."""
+        """Writes into the log what is in force, if a crash or a full disk came in between when it was published."""
         try:
             if self.standing is not None:
                 await self._log(self.standing.trusted.version)
+                await self.orders.enter(self.standing.trusted)
         except KengeleError as error:
             _log.warning("trust-version-not-logged", code=error.code)
 

@@ -176,7 +176,10 @@ def publish_permissions(role: Role, hub_account: str) -> list[str]:
     allowed: dict[Role, list[str]] = {
         "monitor": [report, trust, share, f"recalls.{_MEMBER}.status"],
         "office": [report, trust, share, *feed, audit, f"audit.{_MEMBER}.cosign", f"recalls.{_MEMBER}.confirm"],
-        "coordinator": [trust, f"publish.{_MEMBER}.metadata", f"board.{_MEMBER}.ask", f"lobby.{_MEMBER}.ask", audit],
+        "coordinator": [
+            *(trust, f"publish.{_MEMBER}.metadata", f"board.{_MEMBER}.ask", f"lobby.{_MEMBER}.ask", audit),
+            f"recalls.{_MEMBER}.status",
+        ],
         "joiner": [subjects.CREDENTIAL_REQUESTS, subjects.ENTRY_REQUESTS],
     }
     return allowed[role]

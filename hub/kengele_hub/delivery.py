@@ -25,20 +25,20 @@ from nats.aio.msg import Msg
 from kengele_schemas import subjects
 from kengele_schemas.compartments import ALL_BITS, HANDLING_BIT
 from kengele_schemas.encoding import b64u
-from kengele_schemas.envelope import Envelope, parse
 from kengele_schemas.errors import KengeleError
 from kengele_schemas.leaves import NarrowedLeaf
 from kengele_schemas.marker import sign_marker
-from kengele_schemas.receipt import Leaf, read_leaf
-from kengele_schemas.report import Header, parse_header
+from kengele_schemas.receipt import Leaf
+from kengele_schemas.report import Header
 
 from . import jetstream
 from .errors import Conflict, StorageFull, Unavailable
 from .intake import Standing, reached
 from .ledger import Entry, Ledger, split
-from .recalls import Recalls, Stood
+from .orders import Orders
+from .recalls import Ordered, Recalls, Stood, read_entry
 from .recent import Recent
-from .routing import Outcome, decide, kept, marker_item, parcel
+from .routing import Outcome, decide, kept, marker_item
 from .shares import Shared, Shares
 
 CONSUMER: Final = "router"
@@ -84,7 +84,8 @@ class Delivery:
     ) -> None:
         self._nc, self._ledger, self._key, self._standing = nc, ledger, key, standing
         self._recent = recent or Recent()
-        self._recalls = Recalls(nc, ledger, standing)
+        self._orders = Orders(nc, ledger, key)
+        self._recalls = Recalls(nc, ledger, self._orders, standing)
         self._shares = Shares(nc, ledger, self._recalls, standing)
         self.delivered = 0
         """Messages put into feeds since the start."""
@@ -160,11 +161,10 @@ class Delivery:
             try:
                 if isinstance(entry, Shared):
                     items = await self._shares.parcels(entry, standing, today)
-                elif entry.header.kind == "recall":
-                    index = message.metadata.sequence.stream - 1
-                    items = await self._recall(index, entry.header, entry.leaf, entry.envelope, standing, today)
+                elif isinstance(entry, Ordered) or entry.recalled:
+                    items = await self._recall(message.metadata.sequence.stream - 1, entry, standing, today)
                 else:
-                    items = await self._report(entry.header, entry.leaf, entry.envelope, standing, today)
+                    items = await self._report(entry, standing, today)
             except KengeleError as error:
                 waits.add(error.code)
                 continue
@@ -183,26 +183,22 @@ class Delivery:
             [message for message, nkeys in readers if (held := stuck.keys() & set(nkeys)) and held <= full],
         )
 
-    def _read(self, message: Msg) -> Stood | Shared:
+    def _read(self, message: Msg) -> Stood | Ordered | Shared:
         """What an entry holds. Raises Damaged, Malformed."""
         sequence = message.metadata.sequence.stream
         if subjects.is_share(message.subject):
             return Shared.read(sequence - 1, message.data)
         leaf, body = split(message.data)
         stood = self._recent.take(sequence, body)
-        if stood is None:
-            envelope = parse(body)
-            stood = Stood(parse_header(envelope.claims), read_leaf(leaf), envelope)
-        return stood
+        return stood if stood is not None else read_entry(leaf, body)
 
-    async def _report(
-        self, header: Header, leaf: Leaf, envelope: Envelope, standing: Standing, today: date
-    ) -> list[tuple[str, str, bytes]]:
+    async def _report(self, report: Stood, standing: Standing, today: date) -> list[tuple[str, str, bytes]]:
         """What a report puts into which feed: nkey, item, data. What was recalled whole is explained by its recall."""
-        outcome = decide(header, leaf, standing.trusted, today)
+        outcome = decide(report.header, report.leaf, standing.trusted, today)
         if outcome.narrowed:
-            await self._log_narrowed(header, leaf, outcome, standing)
-        left = await self._recalls.left(header.id)
+            await self._log_narrowed(report.header, report.leaf, outcome, standing)
+        await self._orders.enter_for(report.id, standing.trusted)
+        left = await self._recalls.left(report.id)
         found = []
         for office, bits in outcome.bits.items():
             rest = kept(bits, left.get(office, ALL_BITS))
@@ -210,49 +206,55 @@ class Delivery:
                 continue
             for nkey in standing.desks.get(office, ()):
                 if rest:
-                    found.append((nkey, header.id, parcel(envelope, office, rest)))
+                    found.append((nkey, report.id, report.parcel(office, rest)))
                 else:
-                    found.append(self._marker(nkey, office, header))
+                    found.append(self._marker(nkey, office, report))
         return found
 
     async def _recall(
-        self, index: int, header: Header, leaf: Leaf, envelope: Envelope, standing: Standing, today: date
+        self, index: int, recall: Stood | Ordered, standing: Standing, today: date
     ) -> list[tuple[str, str, bytes]]:
         """The same for a recall. What still stands in a feed of what it recalls goes first, whoever may read today."""
-        recalled = header.recalls or ""
-        report = await self._recalls.stood(recalled)
+        report = await self._recalls.stood(recall.recalled)
         if report is None:
             return []
         given = decide(report.header, report.leaf, standing.trusted, today).bits
-        left = await self._recalls.left(recalled)
+        left = await self._recalls.left(report.id)
         # What is shared after a recall takes account of it.
-        shares = [one for one in await self._shares.of(recalled) if one.index < index]
+        shares = [one for one in await self._shares.of(report.id) if one.index < index]
+        told = {office: bits for office, bits, _, _ in recall.leaf.decisions}
         # A share that came in at the same time is not in the recall's leaf.
-        late = (office for office in reached(envelope, report.leaf, {one.share.office for one in shares}))
-        told = {**dict.fromkeys(late, HANDLING_BIT), **{office: bits for office, bits, _, _ in leaf.decisions}}
+        told = {**dict.fromkeys(_late(recall, report, shares), HANDLING_BIT), **told}
         found = []
         for office, bits in told.items():
             for nkey in standing.desks.get(office, ()):
                 if not bits:
-                    found.append(self._marker(nkey, office, header))
+                    found.append(self._marker(nkey, office, recall))
                     continue
-                await jetstream.erase_last(self._nc, subjects.feed_stream(nkey), subjects.feed_subject(nkey, recalled))
+                await jetstream.erase_last(self._nc, subjects.feed_stream(nkey), subjects.feed_subject(nkey, report.id))
                 rest = kept(given.get(office, 0), left.get(office, 0))
                 if rest:
                     # Again, and not only where it was erased: a crash may have come between the two.
-                    found.append((nkey, recalled, parcel(report.envelope, office, rest)))
+                    found.append((nkey, report.id, report.parcel(office, rest)))
                 for share in (one for one in shares if one.share.office == office):
                     await jetstream.erase_last(
                         self._nc, subjects.feed_stream(nkey), subjects.feed_subject(nkey, share.item)
                     )
                     found += [one for one in await self._shares.parcels(share, standing, today) if one[0] == nkey]
-                # Whom the author did not know of is told by the header that she signed, and by nothing else.
-                found.append((nkey, header.id, parcel(envelope, office, bits if envelope.wrap_for(office) else 0)))
+                found.append((nkey, recall.id, self._told(recall, report, office, bits)))
         return found
 
-    def _marker(self, nkey: str, office: str, header: Header) -> tuple[str, str, bytes]:
-        item = marker_item(header.id, self._key)
-        return nkey, item, sign_marker(office, header.kid, at=int(time.time()), key=self._key)
+    def _told(self, recall: Stood | Ordered, report: Stood, office: str, bits: int) -> bytes:
+        """What ``office`` is told of a recall."""
+        if isinstance(recall, Ordered):
+            numbered = any(name == office and had for name, had, _, _ in report.leaf.decisions)
+            return recall.body if numbered else self._orders.unnumbered(recall.notice)
+        # Whom the author did not know of is told by the header that she signed, and by nothing else.
+        return recall.parcel(office, bits if recall.envelope.wrap_for(office) else 0)
+
+    def _marker(self, nkey: str, office: str, entry: Stood | Ordered) -> tuple[str, str, bytes]:
+        item = marker_item(entry.id, self._key)
+        return nkey, item, sign_marker(office, entry.kid, at=int(time.time()), key=self._key)
 
     async def _fill(self, nkey: str, items: list[jetstream.Message]) -> KengeleError | None:
         """Puts ``items`` into one feed; gives what kept it from taking them all."""
@@ -297,3 +299,11 @@ class Delivery:
         ).canonical()
         with suppress(Conflict):
             await self._ledger.append([Entry(subjects.ledger_entry("narrowed", f"{header.id}-{policy}"), body)])
+
+
+def _late(recall: Stood | Ordered, report: Stood, shares: Sequence[Shared]) -> Sequence[str]:
+    """The offices that ``recall`` reaches because the report was shared with them."""
+    offices = {one.share.office for one in shares}
+    if isinstance(recall, Ordered):
+        return sorted(offices)
+    return reached(recall.envelope, report.leaf, offices)

@@ -143,6 +143,10 @@ class Ledger:
         """The index of the report or recall with this id, as far as this process has read."""
         return self._reports.get(unb64u(report_id))
 
+    def ids(self) -> list[bytes]:
+        """The ids of all reports and recalls, likewise, as 16 bytes each."""
+        return list(self._reports)
+
     def recalls_of(self, report_id: str) -> Sequence[int]:
         """The indices of the recalls of a report, likewise."""
         return tuple(self._recalls.get(unb64u(report_id), ()))

@@ -71,7 +71,7 @@ class Worker:
         self._quota: Quota | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self.audit = Audit(nc, ledger, lambda: authority.standing)
-        self.recalls = Recalls(nc, ledger, lambda: authority.standing)
+        self.recalls = Recalls(nc, ledger, authority.orders, lambda: authority.standing)
         self.shares = Shares(nc, ledger, self.recalls, lambda: authority.standing)
         self.recent = Recent()
         self.counts = Counts({})

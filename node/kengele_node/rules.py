@@ -63,17 +63,28 @@ def write(directory: Path, files: Mapping[str, bytes]) -> None:
         target.write_bytes(files[path])
 
 
-def add_show(parser: argparse.ArgumentParser, opened: Callable[[argparse.Namespace], Member]) -> None:
-    """Makes ``parser`` the sub-command ``rules``; ``opened`` gives the home's member."""
+def add_show(
+    parser: argparse.ArgumentParser,
+    opened: Callable[[argparse.Namespace], Member],
+    took: Callable[[Member, Trusted], None] = lambda *_: None,
+) -> None:
+    """Makes ``parser`` the sub-command ``rules``.
+
+    Args:
+        parser: the sub-command's.
+        opened: gives the home's member.
+        took: called with rules that were taken in.
+    """
     parser.add_argument(
         "--from", dest="source", type=Path, metavar="DIR", help="take in the rules in this directory (a stick)"
     )
-    parser.set_defaults(run=lambda args: _show(args, opened(args)))
+    parser.set_defaults(run=lambda args: _show(args, opened(args), took))
 
 
-def _show(args: argparse.Namespace, member: Member) -> int:
+def _show(args: argparse.Namespace, member: Member, took: Callable[[Member, Trusted], None]) -> int:
     if args.source is not None:
         trusted = member.trust.carried(from_directory(args.source), member.role, now(), member.id)
+        took(member, trusted)
     else:
         trusted = asyncio.run(in_force(member))
     found = {

@@ -38,12 +38,13 @@ from .metadata import (
     until,
     versions,
 )
+from .orders import RECALLS
 from .trust import CONNECTIONS, metadata_version
 
 ROOT_LIFE: Final = timedelta(days=365)
 TARGETS_LIFE: Final = timedelta(days=14)
-_CONNECTIONS_BLOCK: Final = 64 * 1024
-"""Bytes; some five hundred members."""
+_BLOCKS: Final = {CONNECTIONS: 64 * 1024, RECALLS: 4 * 1024}
+"""Bytes; some five hundred members, some forty recalls."""
 
 
 @dataclass(frozen=True)
@@ -270,7 +271,7 @@ def spelt(path: str, value: Any) -> bytes:
     """The document at ``path`` as it is published.
 
     Everyone sees the length of each document that the coordinators list, and that of the connections would tell every
-    monitor how many others there are; blanks behind it round it up.
+    monitor how many others there are, that of the recalls how many of those; blanks behind it round it up.
     """
     data = canonical(value)
-    return data + b" " * (-len(data) % _CONNECTIONS_BLOCK) if path == CONNECTIONS else data
+    return data + b" " * (-len(data) % _BLOCKS.get(path, 1))

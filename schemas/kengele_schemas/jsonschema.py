@@ -13,7 +13,7 @@ from typing import Final
 
 from pydantic import BaseModel
 
-from . import areas, cards, invitations, leaves, policy, recall, receipt, report, roster, sharing
+from . import areas, cards, invitations, leaves, orders, policy, recall, receipt, report, roster, sharing
 
 MODELS: Final[dict[str, type[BaseModel]]] = {
     "header": report.Header,
@@ -25,6 +25,7 @@ MODELS: Final[dict[str, type[BaseModel]]] = {
     "connections": roster.ConnectionsFile,
     "policy": policy.PolicyFile,
     "areas": areas.AreasFile,
+    "recalls": orders.RecallsFile,
     "leaf": receipt.Leaf,
     "leaf-narrowed": leaves.NarrowedLeaf,
     "leaf-trust": leaves.TrustLeaf,
@@ -32,6 +33,7 @@ MODELS: Final[dict[str, type[BaseModel]]] = {
     "leaf-shared": leaves.SharedLeaf,
     "confirmation": recall.Confirmation,
     "share": sharing.Share,
+    "notice": orders.Notice,
     "hub-card": cards.HubCard,
     "network-card": cards.NetworkCard,
     "coordinator-card": cards.CoordinatorCard,

@@ -24,6 +24,7 @@ from .areas import Areas
 from .cards import coordinator_id
 from .encoding import canonical, loads
 from .errors import Malformed, Refused
+from .orders import RECALLS
 from .trust import CONNECTIONS, METADATA, MONITORS, TARGETS, Trusted, area_of, assemble, metadata_version, overlap
 
 Files = Mapping[str, bytes]
@@ -105,6 +106,8 @@ def visible(path: str, role: str, own: tuple[str, ...], areas: Areas) -> bool:
     name = rest.rpartition("/")[2].partition(".")[2].removesuffix(".json")
     if rest.endswith(f".{CONNECTIONS}"):
         return role == "coordinator"
+    if rest.endswith(f".{RECALLS}"):
+        return role in ("office", "coordinator")
     if rest.startswith(f"{MONITORS}/"):
         area = name
     elif folder == METADATA.rstrip("/") and name.startswith(f"{MONITORS}-"):

@@ -34,6 +34,7 @@ from .metadata import (
     until,
     versions,
 )
+from .orders import check_follows
 from .trust import METADATA, Trusted, TrustStore, metadata_version
 
 SNAPSHOT_LIFE: Final = timedelta(days=7)
@@ -49,7 +50,8 @@ def accept(
 
     Raises:
         Refused: ``old-version``, ``not-needed``: not the next version, or it holds files that are not of it;
-            ``assertion-broken``; ``too-few-signatures``: for a widening the network asks for more.
+            ``assertion-broken``; ``too-few-signatures``: for a widening the network asks for more; ``gives-back``:
+            it leaves a recall out, or less of one.
         Untrusted, Malformed: as :meth:`~kengele_schemas.trust.TrustStore.refresh`; too few signatures above all.
     """
     try:
@@ -83,6 +85,7 @@ def accept(
         trusted = TrustStore(Path(directory), root).refresh(made.get, "hub", now)
     assertions.require([trusted.policy, *trusted.regional.values()], trusted.offices, trusted.areas, now.date())
     _check_widening(current, made, trusted, now.date())
+    check_follows(trusted.orders, documents_of(current).orders if current is not None else {})
     if before is not None and before != after and after["version"] <= before["version"]:
         raise Refused("old-version", "The policy changed and its version did not go up.", "Raise it by one.")
     return made

@@ -229,6 +229,11 @@ def ledger_share(report_id: str, office: str = "", what: str = "") -> str:
     return f"ledger.share.{token(report_id)}.{token(office) if office else '*'}.{token(what) if what else '*'}"
 
 
+def shared_with(subject: str) -> str:
+    """The office in a subject of :func:`ledger_share`."""
+    return subject.split(".")[3]
+
+
 def is_share(subject: str) -> bool:
     """Whether a subject is one of :func:`ledger_share`."""
     return subject.startswith("ledger.share.")

@@ -48,6 +48,7 @@ from .areas import EVERYWHERE, Areas, AreasFile
 from .encoding import loads
 from .errors import Damaged, KengeleError, Malformed, Unreachable, Untrusted
 from .fields import read
+from .orders import RECALLS, Order, RecallsFile
 from .policy import PolicyFile
 from .release import Compiled
 from .roster import (
@@ -90,10 +91,12 @@ _M = TypeVar("_M", bound=BaseModel)
 
 @dataclass(frozen=True)
 class Trusted:
-    """A verified set of documents. A monitor has no ``monitors``; ``connections`` are for hub and coordinator only.
+    """A verified set of documents. A monitor has no ``monitors`` and no ``orders``; ``connections`` are for hub and
+    coordinator only.
 
-    ``version`` is that of the coordinators' signed list of documents; ``fresh`` whether the hub vouched just now that
-    there is none newer; ``targets_expire`` until when all of the coordinators' signatures in it hold (UTC).
+    ``orders`` are the coordinators' recalls by their marks. ``version`` is that of the coordinators' signed list of
+    documents; ``fresh`` whether the hub vouched just now that there is none newer; ``targets_expire`` until when all of
+    the coordinators' signatures in it hold (UTC).
     """
 
     network: Network
@@ -104,6 +107,7 @@ class Trusted:
     compiled: Compiled
     monitors: Mapping[str, Monitor]
     connections: ConnectionsFile | None
+    orders: Mapping[str, Order]
     version: int
     fresh: bool
     targets_expire: datetime
@@ -295,6 +299,8 @@ class TrustStore:
             documents = {path: _target(updater, path) for path in COMMON}
             if scope in ("hub", "coordinator"):
                 documents[CONNECTIONS] = _target(updater, CONNECTIONS)
+            if scope != "monitor" and RECALLS in targets.targets:
+                documents[RECALLS] = _target(updater, RECALLS)
             regional = delegated_paths(targets)
             documents |= {path: _target(updater, path) for path in regional if area_of(path)[0] == POLICY}
             for path in _lists(regional, scope, office, documents):
@@ -487,9 +493,12 @@ def assemble(documents: Mapping[str, bytes], *, version: int, fresh: bool, expir
     if offices.get(network.custodian) is None and offices.document.offices:
         raise Malformed("bad-offices", "The custodian is not among the offices.", "Name one that is.")
     connections = _document(documents[CONNECTIONS], ConnectionsFile) if CONNECTIONS in documents else None
+    orders = _document(documents[RECALLS], RecallsFile).by_mark() if RECALLS in documents else {}
     compiled = Compiled([policy, *regional.values()], offices, areas)
     expires = expires if expires.tzinfo else expires.replace(tzinfo=UTC)
-    return Trusted(network, offices, areas, policy, regional, compiled, monitors, connections, version, fresh, expires)
+    return Trusted(
+        *(network, offices, areas, policy, regional, compiled, monitors, connections, orders, version, fresh, expires)
+    )
 
 
 def metadata_version(data: bytes) -> int:

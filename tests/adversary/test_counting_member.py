@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+from kengele_node.coordinator import documents as papers
 from kengele_schemas import drafts, metadata
 from kengele_schemas.cards import CoordinatorCard
 from kengele_schemas.encoding import b64u
@@ -13,8 +14,8 @@ from kengele_schemas.nkeys import KeyPair
 from kengele_testing.hub import Roster
 
 
-def served(monitors: int) -> dict[str, Any]:
-    """What of a network with so many monitors more is listed for everyone: each document's length."""
+def served(monitors: int, recalls: int = 1) -> dict[str, Any]:
+    """What of a network with so many monitors more, and recalls, is listed for everyone: each document's length."""
     roster = Roster()
     listed = roster.documents()["connections.json"]
     more = [{"nkey": KeyPair.generate("user").public, "role": "monitor", "member": "m-" + "a" * 26}] * monitors
@@ -24,6 +25,8 @@ def served(monitors: int) -> dict[str, Any]:
         **roster.documents(),
         "connections.json": {**listed, "connections": [*listed["connections"], *more]},
     }
+    for number in range(recalls):
+        documents |= papers.recall(documents, b64u(number.to_bytes(16, "big")), keep=["summary"] * (number % 2))
     files = drafts.found(documents, cards, 2, *keys, datetime.now(UTC)).files()
     assert document_of(files, "connections.json") == documents["connections.json"]
     signed = metadata.signed_part(files[metadata.newest(files, "targets")], metadata.Targets)
@@ -32,3 +35,7 @@ def served(monitors: int) -> dict[str, Any]:
 
 def test_a_monitor_cannot_count_the_others_by_the_length_of_the_list_it_is_not_served() -> None:
     assert served(0) == served(1) == served(400)
+
+
+def test_a_monitor_cannot_count_the_recalls_by_the_length_of_the_list_it_is_not_served() -> None:
+    assert served(0, 1) == served(0, 2) == served(0, 40)

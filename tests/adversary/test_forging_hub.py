@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from datetime import timedelta
 from pathlib import Path
@@ -9,10 +10,12 @@ from typing import Any
 
 import pytest
 
+from kengele_node.coordinator import documents as papers
 from kengele_schemas import drafts, metadata, publication, signatures
 from kengele_schemas.encoding import b64u
 from kengele_schemas.errors import KengeleError, Malformed, Refused, Untrusted
 from kengele_schemas.keys import monitor_id, new_signing_key
+from kengele_schemas.orders import RECALLS, mark_of
 from kengele_schemas.trust import TrustStore
 from kengele_testing.trust import NOW, Paper, read
 
@@ -182,3 +185,43 @@ def test_what_was_changed_on_the_disk_is_not_used_offline(tmp_path: Path) -> Non
         assert caught.value.code == "damaged"
         path.write_bytes(data)
     assert TrustStore(tmp_path, files[ROOT]).offline("office", NOW, "unrcca").version == 1
+
+
+def recalled(paper: Paper, *ids: str) -> dict[str, bytes]:
+    """A network's first version and one in which the coordinators recalled the reports with these ids."""
+    files = paper.founded()
+    for report_id in ids:
+        changed = papers.recall({RECALLS: metadata.document_of(files, RECALLS)}, report_id)
+        files = paper.accept(paper.signed(drafts.edit(files, changed, NOW)), files)
+    return files
+
+
+def test_the_hub_cannot_make_up_change_or_undo_a_recall_by_the_coordinators(tmp_path: Path) -> None:
+    paper, one, two = Paper(), b64u(bytes(16)), b64u(b"2" * 16)
+    old = paper.founded()
+    new = paper.accept(paper.signed(drafts.edit(old, papers.recall({}, one), NOW)), old)
+    assert set(read(tmp_path, new, old[ROOT]).orders) == {mark_of(one)}
+    (path,) = [path for path in new if path.endswith(RECALLS)]
+    more = drafts.edit(new, papers.recall({RECALLS: metadata.document_of(new, RECALLS)}, two), NOW)
+    forgeries = {
+        "made up": (vouched(paper, {**new, **more.files()}), "too-few-signatures"),
+        "changed": ({**new, path: new[path].replace(mark_of(one).encode(), mark_of(two).encode())}, "mix-and-match"),
+        "left out": ({name: data for name, data in new.items() if name != path}, "not-served"),
+        "undone": (vouched(paper, old, 60), "rolled-back"),
+        "signed by one": (vouched(paper, {**new, **paper.signed(more, by=(0,)).files()}), "too-few-signatures"),
+    }
+    for name, (served, code) in forgeries.items():
+        with pytest.raises(Untrusted) as caught:
+            read(tmp_path if name == "undone" else tmp_path / name, served, old[ROOT])
+        assert caught.value.code == code, name
+    assert set(TrustStore(tmp_path, old[ROOT]).offline("office", NOW, "unrcca").orders) == {mark_of(one)}
+
+
+def test_a_recall_by_the_coordinators_of_one_network_is_none_in_another(tmp_path: Path) -> None:
+    here, there, report_id = Paper(), Paper(), b64u(bytes(16))
+    own = here.founded()
+    (document,) = [data for path, data in recalled(there, report_id).items() if path.endswith(RECALLS)]
+    with pytest.raises(Untrusted):
+        read(tmp_path / "whole", recalled(there, report_id), own[ROOT])
+    carried = {**own, f"targets/{hashlib.sha256(document).hexdigest()}.{RECALLS}": document}
+    assert read(tmp_path / "beside", carried, own[ROOT]).orders == {}

@@ -308,7 +308,12 @@ def test_each_role_is_heard_with_what_it_is_for(tmp_path: Path) -> None:
             subjects.recalls_confirm,
             subjects.shares_ask,
         ],
-        "coordinator": [subjects.trust_get, subjects.publish_metadata, subjects.audit_get],
+        "coordinator": [
+            subjects.trust_get,
+            subjects.publish_metadata,
+            subjects.audit_get,
+            subjects.recalls_status,
+        ],
         "joiner": [subjects.join_credentials],
     }
 

@@ -1,7 +1,8 @@
-"""Reports and recalls as a monitor's node sends them, outbox and all, and desks that confirm.
+"""Reports and recalls as a monitor's node sends them, outbox and all, coordinators' recalls, desks that confirm.
 
 entry = await reported(osh, draft())
 recall = await recalled(osh, entry, reason="Unsafe.")
+await ordered(network, entry.report_id)
 """
 
 from __future__ import annotations
@@ -10,6 +11,9 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
+from kengele_node.coordinator import documents as papers
+from kengele_node.coordinator.recalls import status_of
+from kengele_node.demo.network import Network
 from kengele_node.member import Member, now
 from kengele_node.monitor.commands import open_outbox
 from kengele_node.monitor.compose import new_report_id, plan_report, seal_report
@@ -19,7 +23,10 @@ from kengele_node.monitor.sender import Sender
 from kengele_node.office.commands import open_desk, open_inbox
 from kengele_node.office.inbox import Item, Lost, Tombstone
 from kengele_schemas import subjects
+from kengele_schemas.orders import mark_of
 from kengele_schemas.report import Report
+
+SIGNERS = ("aigul", "moussa")
 
 
 async def reported(member: Member, report: Report) -> Entry:
@@ -96,3 +103,16 @@ async def until_held(member: Member, count: int, kind: type[Item] | type[Tombsto
         while len(found := [one for one in await followed(member) if isinstance(one, kind)]) < count:
             await asyncio.sleep(0.02)
     return found
+
+
+async def ordered(network: Network, report_id: str, keep: Sequence[str] = (), by: Sequence[str] = SIGNERS) -> int:
+    """The coordinators ``by`` recall the report with this id; gives the version by which they did."""
+    return await network.publish(lambda before: papers.recall(before, report_id, keep=keep), by)
+
+
+async def obeyed(network: Network, report_id: str) -> dict[str, bool]:
+    """By office, whether its confirmation of the coordinators' recall reached them."""
+    async with network.coordinators[SIGNERS[0]].session() as session:
+        trusted = await session.refresh()
+        status = await status_of(session, trusted.orders[mark_of(report_id)], trusted)
+        return {office: said is not None for office, said in status.offices.items()}

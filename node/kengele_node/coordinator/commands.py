@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 
-from . import founding, members, rules, signing
+from . import founding, members, recalls, rules, signing
 from .console import app as console
 
 
 def build(parser: argparse.ArgumentParser) -> None:
     """Adds the coordinators' sub-commands to ``parser``."""
     actions = parser.add_subparsers(required=True, metavar="ACTION")
-    for room in (founding, members, rules, signing, console):
+    for room in (founding, members, rules, recalls, signing, console):
         room.add(actions)

@@ -11,10 +11,14 @@ from typing import Any, Final
 
 from kengele_schemas.areas import Areas
 from kengele_schemas.cards import CoordinatorCard, HubCard, JoinRequest
+from kengele_schemas.compartments import GRANTABLE
 from kengele_schemas.encoding import unb64u
 from kengele_schemas.errors import Malformed, Refused
+from kengele_schemas.fields import read
 from kengele_schemas.keys import fingerprint
+from kengele_schemas.orders import MAX_ORDERS, RECALLS, Order, Reason, RecallsFile, mark_of, narrows
 from kengele_schemas.policy import Assertion, Rule
+from kengele_schemas.recall import left
 from kengele_schemas.roster import Status
 
 Documents = Mapping[str, Any]
@@ -270,6 +274,51 @@ def adopt(
     return {"policy.json": made}
 
 
+def recall(
+    documents: Documents, report_id: str, *, keep: Collection[str] = (), reason: Reason | None = None
+) -> dict[str, Any]:
+    """The documents with the report of this id recalled, or all of it but ``keep``.
+
+    Raises:
+        Malformed: ``malformed``: this is no report's id; ``unknown-compartment``.
+        Refused: ``already-recalled``: all of it, or as much as this; ``gives-back``: what stays went before;
+            ``too-many-recalls``.
+    """
+    if not set(keep) <= set(GRANTABLE):
+        raise Malformed("unknown-compartment", "No report has such a part.", f"Choose from: {', '.join(GRANTABLE)}.")
+    order = Order(mark=checked_mark(report_id), keep=tuple(sorted(set(keep))) or None, reason=reason)  # type: ignore[arg-type]
+    held = read(RecallsFile, documents.get(RECALLS) or {"v": 1, "recalls": []}).by_mark()
+    before = held.get(order.mark)
+    if before is not None and not narrows(order, before):
+        stays = f"Of it may stay: {', '.join(before.keep)}." if before.keep else "Nothing of it stays."
+        if left([order.keep]) & ~left([before.keep]):
+            raise Refused(
+                "gives-back", f"What was recalled is not given back. {stays}", "Name with --keep less than that."
+            )
+        raise Refused(
+            "already-recalled", f"This report was recalled before. {stays}", "See: kengele coordinator recalls"
+        )
+    if before is None and len(held) >= MAX_ORDERS:
+        raise Refused("too-many-recalls", f"A network has room for {MAX_ORDERS} recalls.", "Its author can recall it.")
+    rows = sorted({**held, order.mark: order}.values(), key=lambda one: one.mark)
+    return {RECALLS: {"v": 1, "recalls": [one.model_dump(mode="json", exclude_none=True) for one in rows]}}
+
+
+def checked_mark(report_id: str) -> str:
+    """The mark of the report with this id. Raises Malformed."""
+    try:
+        whole = len(unb64u(report_id)) == 16
+    except Malformed:
+        whole = False
+    if not whole:
+        raise Malformed(
+            "malformed",
+            "This is no report's id.",
+            "It has 22 letters, digits, - and _; a desk that holds the report shows it: kengele office show",
+        )
+    return mark_of(report_id)
+
+
 def _differing(before: Documents, after: Documents) -> dict[str, Any]:
     return {path: value for path, value in after.items() if before.get(path) != value}
 
@@ -293,6 +342,8 @@ def describe(before: Documents, after: Documents) -> list[str]:
         elif path == "connections.json":
             told += _connections(old.get("connections", []), document["connections"])
             told += _kept_out(old.get("revoked", []), document.get("revoked", []))
+        elif path == RECALLS:
+            told += _recalls(old.get("recalls", []), document["recalls"])
         elif path == "areas.json" and old:
             told += _entries("Area", old["areas"], document["areas"], "code")
         elif old:
@@ -363,6 +414,19 @@ def _connections(old: Sequence[Any], new: Sequence[Any]) -> list[str]:
     told += [f"Key {nkey} of {who}: goes." for nkey, who in before.items() if nkey not in after]
     moved = sorted(nkey for nkey in before.keys() & after.keys() if before[nkey] != after[nkey])
     return told + [f"Key {nkey}: is now that of {after[nkey]}." for nkey in moved]
+
+
+def _recalls(old: Sequence[Any], new: Sequence[Any]) -> list[str]:
+    before, after = ({row["mark"]: row for row in rows} for rows in (old, new))
+    told = [f"Report with mark {mark}: its recall is taken back." for mark in before if mark not in after]
+    for mark, row in after.items():
+        if row == before.get(mark):
+            continue
+        stays = f"only {', '.join(row['keep'])} may stay" if row.get("keep") else "nothing of it stays"
+        why = f" Reason: {row['reason']}." if "reason" in row else ""
+        word = "recalled" if mark not in before else "recalled further"
+        told.append(f"Report with mark {mark}: is {word}, at every office that has it; {stays}.{why}")
+    return told
 
 
 def _kept_out(old: Sequence[Any], new: Sequence[Any]) -> list[str]:

@@ -52,7 +52,7 @@ def add_signing(actions: Any, words: str) -> None:
 
 def _sign(args: argparse.Namespace) -> int:
     member = opened(args)
-    draft = _taken(args, member)
+    draft = taken(args, member)
     files = asyncio.run(current(member)) if draft.version > 1 else None
     signatures.check(draft, files, now())
     after = {path: json.loads(data) for path, data in draft.documents.items()}
@@ -78,7 +78,7 @@ def _is_file(args: argparse.Namespace) -> bool:
     return Path(args.draft).is_file() or not _NAME.fullmatch(args.draft)
 
 
-def _taken(args: argparse.Namespace, member: Member) -> Draft:
+def taken(args: argparse.Namespace, member: Member) -> Draft:
     """The draft in the file that was named, or on the board."""
     if _is_file(args):
         return Draft.decode(Path(args.draft).read_bytes())
@@ -97,7 +97,7 @@ async def _put_back(member: Member, draft: Draft) -> None:
 
 def _publish(args: argparse.Namespace) -> int:
     member = opened(args)
-    draft = _taken(args, member)
+    draft = taken(args, member)
     lacking = signatures.missing(draft)
     if lacking:
         raise Refused(

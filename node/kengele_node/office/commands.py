@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import re
+from collections.abc import Sequence
 from contextlib import closing, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -22,10 +23,11 @@ from kengele_schemas.errors import Damaged, Malformed, Refused, Unreachable
 from kengele_schemas.keys import HYBRID, X25519, OpeningKey
 from kengele_schemas.sealing import reassemble
 from kengele_schemas.sharing import open_held
+from kengele_schemas.trust import Trusted
 
 from .confirmer import Confirmer
 from .desk import Desk, Received
-from .inbox import Arrival, Aside, Inbox, Item, Lost, Marker, Tombstone
+from .inbox import COORDINATORS, Arrival, Aside, Inbox, Item, Lost, Marker, Notice, Tombstone
 from .witness import PACE, Memory, Seen, Witness, open_memory
 
 _STORE: Final = "inbox.db"
@@ -34,6 +36,12 @@ _MARGIN: Final = "\n    | "
 """Before each further line of a text, so that none passes for a field."""
 _STALE: Final = 7 * 24 * 3600.0
 """Seconds after which it is told that a witness has not been heard of."""
+_WHY: Final = {
+    "consent": "Someone of whom it speaks wants it gone.",
+    "error": "It is wrong.",
+    "safety": "It endangers someone.",
+}
+"""What the coordinators' reasons say."""
 _OFFICE: Final = re.compile(r"[a-z][a-z0-9-]{1,31}", re.ASCII)
 _action = partial(terminal.action, home="desk")
 
@@ -99,7 +107,7 @@ def build(parser: argparse.ArgumentParser) -> None:
         "kengele office rules --from /media/stick",
         _show,
     )
-    rules.add_show(shown, _open)
+    rules.add_show(shown, _open, _obey)
 
 
 def _open(args: argparse.Namespace) -> Member:
@@ -109,6 +117,13 @@ def _open(args: argparse.Namespace) -> Member:
 def open_inbox(member: Member) -> Inbox:
     """The inbox of the office at home in ``member``."""
     return Inbox(member.home / _STORE, member.vault.rows("inbox"))
+
+
+def _obey(member: Member, trusted: Trusted) -> None:
+    """Obeys the coordinators' recalls in rules that came on a stick; confirmed when there is a line."""
+    with closing(open_inbox(member)) as inbox:
+        inbox.order(trusted.orders.values(), now=now().timestamp())
+        inbox.scrub()
 
 
 def open_desk(session: Session, inbox: Inbox) -> Desk:
@@ -242,6 +257,11 @@ def _told(args: argparse.Namespace, item: Received) -> None:
             terminal.say(_line(item))
     elif isinstance(item, Aside):
         terminal.note(f"Something did not hold up and was set aside ({item.code}); see: kengele office show --problems")
+    elif isinstance(item, Notice):
+        if args.json:
+            terminal.emit({"id": item.report, "kid": item.kid, "keep": list(item.keep or ()), "flags": ["recalled"]})
+        else:
+            terminal.say(f"Report {item.report} was recalled by the network's coordinators; {_stays(item.keep)}.")
     elif isinstance(item, Marker):
         terminal.note(f"The hub withholds a report of {item.kid}, by a newer rule as it says.")
 
@@ -264,19 +284,24 @@ def _line(arrival: Arrival) -> str:
 
 def _recall(arrival: Arrival) -> str:
     header = arrival.header
-    stays = f"of it stay: {', '.join(header.keep)}" if header.keep else "its text and keys are destroyed"
     reason = document(arrival).get("handling", {}).get("wishes", {}).get("text", "")
-    said = f"Report {header.recalls} was recalled by its author; {stays}."
+    said = f"Report {header.recalls} was recalled by its author; {_stays(header.keep)}."
     return f"{said}\n  {reason}" if reason else said
+
+
+def _stays(keep: Sequence[str] | None) -> str:
+    return f"of it stay: {', '.join(keep)}" if keep else "its text and keys are destroyed"
 
 
 def _gone(args: argparse.Namespace, gone: Tombstone) -> None:
     day = datetime.fromtimestamp(gone.recalled, UTC).date().isoformat()
     if args.json:
-        told = {"id": gone.id, "kid": gone.author, "recalled": day, "reason": gone.reason, "flags": ["recalled"]}
-        terminal.emit(told)
-    else:
-        terminal.say(f"{day}  {gone.id}  recalled by its author" + (f"\n  {gone.reason}" if gone.reason else ""))
+        told = {"id": gone.id, "kid": gone.author, "recalled": day, "reason": gone.reason, "by": gone.by}
+        terminal.emit({**told, "flags": ["recalled"]})
+        return
+    reason = _WHY.get(gone.reason or "") if gone.by == COORDINATORS else gone.reason
+    who = "the network's coordinators" if gone.by == COORDINATORS else "its author"
+    terminal.say(f"{day}  {gone.id}  recalled by {who}" + (f"\n  {reason}" if reason else ""))
 
 
 def _show(args: argparse.Namespace) -> int:

@@ -24,14 +24,15 @@ from kengele_schemas.envelope import Envelope, Wrap, parse, verify
 from kengele_schemas.errors import KengeleError, Malformed, Refused, Unreachable, Untrusted
 from kengele_schemas.keys import OpeningKey
 from kengele_schemas.marker import read_marker
+from kengele_schemas.orders import is_notice, mark_of, read_notice
 from kengele_schemas.report import parse_compartment, parse_header
 from kengele_schemas.sealing import open_envelope
 from kengele_schemas.sharing import is_shared, split, verified
 from kengele_schemas.trust import Trusted
 
-from .inbox import MAX_COUNTER, Arrival, Aside, Inbox, Lost, Marker, Tombstone
+from .inbox import MAX_COUNTER, Arrival, Aside, Inbox, Lost, Marker, Notice, Tombstone
 
-Received = Arrival | Marker | Aside
+Received = Arrival | Marker | Notice | Aside
 
 BATCH: Final = 64
 _PATIENCE: Final = 5.0
@@ -40,7 +41,7 @@ _RULES_AGE: Final = 900.0
 """Seconds after which a desk looks whether the rules have changed."""
 _LONGEST_WAIT: Final = 60.0
 _ENVELOPE: Final = b'{"protected":'
-_MAY_HOLD_NOW: Final = frozenset({"unknown-monitor", "out-of-scope", "not-the-sharer"})
+_MAY_HOLD_NOW: Final = frozenset({"unknown-monitor", "out-of-scope", "not-the-sharer", "not-recalled"})
 """By the newest roster these may turn out well. The hub lets none through that any author could send on purpose."""
 _MAY_HOLD_LATER: Final = frozenset({*_MAY_HOLD_NOW, "cannot-open"})
 """By a newer roster, or with a key brought back, these may turn out well."""
@@ -55,20 +56,28 @@ class Session(Protocol):
     async def refresh(self) -> Trusted: ...
 
 
-def receive(data: bytes, trusted: Trusted, *, office: str, keys: Sequence[OpeningKey], today: date) -> Arrival | Marker:
+def receive(
+    data: bytes, trusted: Trusted, *, office: str, keys: Sequence[OpeningKey], today: date
+) -> Arrival | Marker | Notice:
     """What ``office`` was sent in ``data``, verified and opened.
 
     A report of a monitor that has been suspended or revoked, or whose time is over, is not thrown away, since it may
     have been sent before; it carries a flag that says so.
 
     Raises:
-        Malformed: not an envelope or marker of the format, or its content does not follow the models.
+        Malformed: not an envelope, marker or notice of the format, or its content does not follow the models.
         Untrusted: ``unknown-monitor``, ``bad-signature``, ``not-as-signed``, ``not-for-us``, ``not-as-shared``,
-            ``not-the-sharer``.
+            ``not-the-sharer``; ``not-recalled``: a notice of what no coordinators have signed.
         Refused: ``out-of-scope``: its author does not report from that area.
         CannotOpen: not with these keys.
     """
-    # An envelope has one spelling only, so its first bytes tell it from a share and a marker.
+    # Each has one spelling only, so its first bytes tell an envelope from a share, a marker and a notice.
+    if is_notice(data):
+        said = read_notice(data, unb64u(trusted.network.hub_key))
+        order = trusted.orders.get(mark_of(said.report))
+        if order is None:
+            raise Untrusted("not-recalled", "The hub says that a report was recalled which was not.")
+        return Notice(data, said.report, said.kid, order.keep, said.numbered)
     if not data.startswith(_ENVELOPE) and not is_shared(data):
         return Marker(data, read_marker(data, office, unb64u(trusted.network.hub_key)).kid)
     shares, whole = split(data) if is_shared(data) else ([], data)
@@ -180,9 +189,11 @@ class Desk:
                 return
 
     def take_over(self, trusted: Trusted) -> None:
-        """Judges by ``trusted`` from now on, and gives what was set aside a second look by it."""
+        """Judges by ``trusted`` from now on, obeys its recalls, and gives what was set aside a second look by it."""
         self.trusted = trusted
         self._rules_from = asyncio.get_running_loop().time()
+        for notice in self._inbox.order(trusted.orders.values(), now=self._clock()):
+            self.told(notice)
         self._reconsider(trusted)
 
     async def _rules(self) -> Trusted:

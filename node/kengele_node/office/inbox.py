@@ -1,7 +1,7 @@
 """The inbox: what an office received, each report once, and what should have come but did not.
 
-What an author recalled is destroyed here, whichever comes first, and a tombstone stays. What is shared later of a
-report that is here is put to it.
+What its author or the coordinators recalled is destroyed here, whichever comes first, and a tombstone stays. What is
+shared later of a report that is here is put to it.
 
 Nothing on the disk tells what was reported, by whom or from where; of the authors' numbering only the numbers show.
 
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,15 +26,20 @@ from kengele_node.rows import RowCipher, Store
 from kengele_schemas.compartments import HANDLING, REPORT_COMPARTMENTS, names
 from kengele_schemas.encoding import b64u, dumps, loads, unb64u
 from kengele_schemas.envelope import assemble, parse
-from kengele_schemas.errors import CannotOpen, Damaged, Malformed
+from kengele_schemas.errors import CannotOpen, Damaged, KengeleError, Malformed
+from kengele_schemas.orders import Order, mark_of
 from kengele_schemas.recall import left
 from kengele_schemas.report import Header, parse_compartment, parse_header
 from kengele_schemas.sharing import is_shared, join, split
 
 _SCHEMA: Final = """
 CREATE TABLE reports (
-  number INTEGER PRIMARY KEY AUTOINCREMENT, name BLOB UNIQUE NOT NULL, id BLOB NOT NULL, body BLOB NOT NULL);
+  number INTEGER PRIMARY KEY AUTOINCREMENT, name BLOB UNIQUE NOT NULL, id BLOB NOT NULL, body BLOB NOT NULL,
+  mark BLOB);
 CREATE INDEX ids ON reports (id);
+CREATE INDEX marks ON reports (mark);
+CREATE TABLE orders (name BLOB PRIMARY KEY, mark BLOB NOT NULL, body BLOB NOT NULL) WITHOUT ROWID;
+CREATE INDEX ordered ON orders (mark);
 CREATE TABLE recalls (
   name BLOB PRIMARY KEY, target BLOB NOT NULL, confirmed INTEGER NOT NULL DEFAULT 0, body BLOB NOT NULL) WITHOUT ROWID;
 CREATE INDEX targets ON recalls (target);
@@ -50,7 +55,17 @@ CREATE TABLE recalls (
   name BLOB PRIMARY KEY, target BLOB NOT NULL, confirmed INTEGER NOT NULL DEFAULT 0, body BLOB NOT NULL) WITHOUT ROWID;
 CREATE INDEX targets ON recalls (target)
 """
+_THIRD: Final = """
+ALTER TABLE reports ADD COLUMN mark BLOB;
+CREATE INDEX marks ON reports (mark);
+CREATE TABLE orders (name BLOB PRIMARY KEY, mark BLOB NOT NULL, body BLOB NOT NULL) WITHOUT ROWID;
+CREATE INDEX ordered ON orders (mark)
+"""
+_UNKNOWN: Final = b""
+"""The mark of a row that cannot be read."""
 MAX_COUNTER: Final = 2**53
+AUTHOR: Final = "author"
+COORDINATORS: Final = "coordinators"
 _MAX_BODY: Final = 8 << 20
 _MAX_DEPTH: Final = 16
 
@@ -82,6 +97,18 @@ class Marker:
 
 
 @dataclass(frozen=True, slots=True)
+class Notice:
+    """That the coordinators recalled a report of ``kid``: the hub's word in ``data``, or empty if it was found here."""
+
+    data: bytes
+    report: str
+    kid: str
+    keep: tuple[str, ...] | None = None
+    numbered: bool = True
+    """Whether the report had a number of its author's for this office."""
+
+
+@dataclass(frozen=True, slots=True)
 class Aside:
     """What did not hold up, kept as it came with the code that says why; ``number`` is given by the inbox."""
 
@@ -107,13 +134,17 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Tombstone:
-    """What is left of a report that its author recalled; ``recalled`` (Unix seconds) is when the recall came."""
+    """What is left of a report that was recalled ``by`` its author or the coordinators.
+
+    ``recalled`` (Unix seconds) is when the recall came.
+    """
 
     number: int
     recalled: float
     id: str
     author: str
     reason: str | None = field(default=None, repr=False)
+    by: str = AUTHOR
 
 
 class Unconfirmed(NamedTuple):
@@ -152,13 +183,13 @@ class Inbox:
     """
 
     def __init__(self, path: Path, rows: RowCipher) -> None:
-        self._store = Store(path, _SCHEMA, _SECOND)
+        self._store = Store(path, _SCHEMA, _SECOND, _THIRD)
         self._rows = rows
 
     def close(self) -> None:
         self._store.close()
 
-    def keep(self, items: Sequence[Arrival | Marker | Aside], *, now: float) -> list[bool]:
+    def keep(self, items: Sequence[Arrival | Marker | Notice | Aside], *, now: float) -> list[bool]:
         """Stores all of ``items``, or on an error none; they are on the disk when this returns.
 
         Returns:
@@ -166,6 +197,30 @@ class Inbox:
         """
         with self._store.transaction() as connection:
             return [self._keep(connection, item, now) for item in items]
+
+    def order(self, orders: Iterable[Order], *, now: float) -> list[Notice]:
+        """Obeys the coordinators' ``orders``, for what is here and for good; gives what was found and obeyed.
+
+        Those it knows are passed over. Each is kept, so that nothing comes back if the coordinators' list is lost.
+        """
+        with self._store.transaction() as connection:
+            known = {name for (name,) in connection.execute("SELECT name FROM orders")}
+            names = {self._rows.blind(f"order/{b64u(order.digest)}"): order for order in orders}
+            new = {name: order for name, order in names.items() if name not in known}
+            found: list[Notice] = []
+            if new:
+                self._mark_all(connection)
+            for name, order in new.items():
+                body = {"digest": b64u(order.digest), "keep": order.keep, "reason": order.reason, "at": now}
+                mark = self._rows.blind(f"mark/{order.mark}")
+                row = (name, mark, self._seal(_sealed_under("order", name), body))
+                connection.execute("INSERT INTO orders VALUES (?, ?, ?)", row)
+                for kid, report_id in self._marked(connection, mark):
+                    self._obey_order(connection, kid, report_id, body, numbered=False)
+                    found.append(Notice(b"", report_id, kid, order.keep))
+            if new:
+                self._forget_ordered(connection, {order.mark for order in new.values()})
+        return found
 
     def settle(self, aside: Aside, arrival: Arrival) -> bool:
         """Moves what was set aside, and holds up now, to the reports; whether it is new there."""
@@ -235,7 +290,8 @@ class Inbox:
         for name, sealed in rows:
             with suppress(Damaged):
                 body = self._open(_sealed_under("recall", name), sealed)
-                found.append(Unconfirmed(name, body["recalls"], unb64u(body["digest"])))
+                if body["digest"]:
+                    found.append(Unconfirmed(name, body["recalls"], unb64u(body["digest"])))
         return found
 
     def confirmed(self, name: bytes) -> None:
@@ -247,9 +303,19 @@ class Inbox:
         """Nothing of what was recalled is on the disk when this returns, as far as the disk lets a program say so."""
         self._store.scrub()
 
-    def _keep(self, connection: sqlite3.Connection, item: Arrival | Marker | Aside, now: float) -> bool:
+    def _keep(self, connection: sqlite3.Connection, item: Arrival | Marker | Notice | Aside, now: float) -> bool:
         if isinstance(item, Arrival):
             return self._keep_arrival(connection, item, now)
+        if isinstance(item, Notice):
+            # Whose it is the hub says only where nothing is here that says it better.
+            about = self._marked(connection, self._mark(item.report)) or {(item.kid, item.report)}
+            orders = self._orders(connection, item.report)
+            obeyed = [
+                self._obey_order(connection, *one, order, numbered=item.numbered) for one in about for order in orders
+            ]
+            return any(obeyed)
+        if isinstance(item, Aside) and self._is_ordered(connection, item.data):
+            return False  # what may open later is not kept for that
         name = self._rows.blind(f"raw/{hashlib.sha256(item.data).hexdigest()}")
         if isinstance(item, Marker):
             new = _insert(connection, "INSERT OR IGNORE INTO markers VALUES (?)", name)
@@ -268,6 +334,8 @@ class Inbox:
             return self._add(connection, name, row[0], arrival)
         if header.recalls is not None:
             return self._keep_recall(connection, name, arrival, now)
+        for order in self._orders(connection, header.id):
+            self._obey_order(connection, header.kid, header.id, order, numbered=False)
         id_ = self._rows.blind(f"id/{header.id}")
         flags = list(arrival.flags)
         if connection.execute("SELECT 1 FROM reports WHERE id = ?", (id_,)).fetchone():
@@ -295,7 +363,8 @@ class Inbox:
             "flags": flags,
         }
         sealed = self._seal(_sealed_under("report", name), body)
-        new = _insert(connection, "INSERT INTO reports (name, id, body) VALUES (?, ?, ?)", name, id_, sealed)
+        row = (name, id_, sealed, self._mark(header.id))
+        new = _insert(connection, "INSERT INTO reports (name, id, body, mark) VALUES (?, ?, ?, ?)", *row)
         if recalls:
             self._obey(connection, header.kid, header.id, recalls)
         return new
@@ -352,16 +421,38 @@ class Inbox:
             "reason": wishes.text if wishes else None,
             **({"bare": True} if recall.bare else {}),
         }
-        before = self._recalls(connection, kid, recalled, bare=recall.bare)
+        return self._take_back(connection, name, body, numbered=recall.counter is not None)
+
+    def _obey_order(
+        self, connection: sqlite3.Connection, kid: str, report_id: str, order: Mapping[str, Any], *, numbered: bool
+    ) -> bool:
+        """Obeys an order about this report; False if that was done before. ``numbered`` as of :meth:`_take_back`."""
+        name = self._rows.blind(f"ordered/{order['digest']}/{kid}/{report_id}")
+        if connection.execute("SELECT 1 FROM recalls WHERE name = ?", (name,)).fetchone():
+            return False
+        self._author(connection, kid)
+        body = {**order, "kid": kid, "recalls": report_id, "by": COORDINATORS}
+        return self._take_back(connection, name, body, numbered=numbered)
+
+    def _take_back(self, connection: sqlite3.Connection, name: bytes, body: dict[str, Any], *, numbered: bool) -> bool:
+        """Obeys the recall that ``body`` says, and keeps it under ``name`` to be confirmed.
+
+        Args:
+            numbered: where the report is not here, its number is missing and this explains it.
+        """
+        kid, recalled, bare = body["kid"], body["recalls"], body.get("bare", False)
+        before = self._recalls(connection, kid, recalled, bare=bare)
         there = self._obey(connection, kid, recalled, [*before, body])
-        if not there and not before and recall.counter is not None:
+        if not there and not before and numbered:
             # A number that never came is explained by the recall, unless what it recalls comes all the same.
             body["absent"] = True
+            author = self._rows.blind(f"author/{kid}")
             connection.execute("UPDATE authors SET withheld = withheld + 1 WHERE name = ?", (author,))
-        if not there and not recall.bare and not left(one["keep"] for one in (*before, body)):
+        if not there and not bare and not left(one["keep"] for one in (*before, body)):
             grave = self._rows.blind(f"gone/{kid}/{recalled}")
-            row = (grave, self._rows.blind(f"id/{recalled}"), self._seal(_sealed_under("report", grave), _grave(body)))
-            connection.execute("INSERT INTO reports (name, id, body) VALUES (?, ?, ?)", row)
+            sealed = self._seal(_sealed_under("report", grave), _grave(body))
+            row = (grave, self._rows.blind(f"id/{recalled}"), sealed, self._mark(recalled))
+            connection.execute("INSERT INTO reports (name, id, body, mark) VALUES (?, ?, ?, ?)", row)
         self._forget_asides(connection, kid, recalled)
         target, sealed = self._target(kid, recalled), self._seal(_sealed_under("recall", name), body)
         statement = "INSERT INTO recalls (name, target, body) VALUES (?, ?, ?)"
@@ -416,6 +507,58 @@ class Inbox:
                 if (claims.get("id"), claims.get("kid")) == (report_id, kid):
                     connection.execute("DELETE FROM asides WHERE number = ?", (number,))
 
+    def _forget_ordered(self, connection: sqlite3.Connection, marks: Collection[str]) -> None:
+        """The same for what the coordinators recalled, whoever it says that it is from."""
+        for number, name, sealed in connection.execute("SELECT number, name, body FROM asides").fetchall():
+            with suppress(Damaged, Malformed):
+                _, whole = split(unb64u(self._open(_sealed_under("aside", name), sealed)["data"]))
+                claims = parse(whole).claims
+                if mark_of(str(claims.get("id"))) in marks:
+                    connection.execute("DELETE FROM asides WHERE number = ?", (number,))
+
+    def _is_ordered(self, connection: sqlite3.Connection, data: bytes) -> bool:
+        """Whether what is in ``data`` says that it is a report which the coordinators recalled."""
+        with suppress(KengeleError):
+            return bool(self._orders(connection, str(parse(split(data)[1]).claims.get("id"))))
+        return False
+
+    def _orders(self, connection: sqlite3.Connection, report_id: str) -> list[Mapping[str, Any]]:
+        """The coordinators' orders about the report with this id."""
+        rows = connection.execute("SELECT name, body FROM orders WHERE mark = ?", (self._mark(report_id),))
+        found: list[Mapping[str, Any]] = []
+        for name, sealed in rows.fetchall():
+            try:
+                found.append(self._open(_sealed_under("order", name), sealed))
+            except Damaged:
+                # How much it takes cannot be read any more: everything, then; and no digest is left to confirm.
+                found.append({"digest": "", "keep": None, "reason": None, "at": 0})
+        return found
+
+    def _mark(self, report_id: str) -> bytes:
+        return self._rows.blind(f"mark/{mark_of(report_id)}")
+
+    def _mark_all(self, connection: sqlite3.Connection) -> None:
+        """Gives a mark to the rows of an inbox that was filled before there were any."""
+        rows = connection.execute("SELECT number, name, body FROM reports WHERE mark IS NULL").fetchall()
+        for number, name, sealed in rows:
+            try:
+                body = self._open(_sealed_under("report", name), sealed)
+                mark = self._mark((body.get("gone") or body["header"])["id"])
+            except Damaged:
+                mark = _UNKNOWN
+            connection.execute("UPDATE reports SET mark = ? WHERE number = ?", (mark, number))
+
+    def _marked(self, connection: sqlite3.Connection, mark: bytes) -> set[tuple[str, str]]:
+        """Author and id of each report with this mark: one, or several if an id was given twice."""
+        found = set()
+        rows = connection.execute("SELECT name, body FROM reports WHERE mark = ?", (mark,)).fetchall()
+        for name, sealed in rows:
+            with suppress(Damaged):
+                body = self._open(_sealed_under("report", name), sealed)
+                about = body.get("gone") or body["header"]
+                found.add((about["kid"], about["id"]))
+        return found
+
     def _recalls(
         self, connection: sqlite3.Connection, kid: str, report_id: str, *, bare: bool
     ) -> list[Mapping[str, Any]]:
@@ -452,7 +595,8 @@ class Inbox:
             body = self._open(_sealed_under("report", name), sealed)
             if "gone" in body:
                 gone = body["gone"]
-                return Tombstone(number, gone["at"], gone["id"], gone["kid"], gone["reason"])
+                by = gone.get("by", AUTHOR)
+                return Tombstone(number, gone["at"], gone["id"], gone["kid"], gone["reason"], by)
             header = parse_header(body["header"])
             contents = {part: parse_compartment(part, value) for part, value in body["contents"].items()}
         except (Damaged, Malformed):
@@ -479,7 +623,7 @@ class Inbox:
 
 def _grave(recall: Mapping[str, Any]) -> dict[str, Any]:
     gone = {"id": recall["recalls"], "kid": recall["kid"], "at": recall["at"], "reason": recall["reason"]}
-    return {"gone": gone}
+    return {"gone": gone | ({"by": recall["by"]} if "by" in recall else {})}
 
 
 def _stripped(data: bytes, stays: Sequence[str]) -> bytes:

@@ -108,6 +108,7 @@ def test_the_templates_allow_the_names_that_the_subjects_module_spells() -> None
         subjects.trust_get,
         subjects.publish_metadata,
         subjects.board_ask,
+        subjects.recalls_status,
         subjects.lobby_ask,
         subjects.audit_get,
     )

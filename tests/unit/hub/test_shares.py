@@ -20,13 +20,14 @@ from kengele_hub.ledger import split
 from kengele_schemas import subjects
 from kengele_schemas.checkpoint import verify_proof
 from kengele_schemas.compartments import ALL_BITS, bitmap
-from kengele_schemas.encoding import b64u, loads
+from kengele_schemas.encoding import b64u, dumps, loads
 from kengele_schemas.envelope import TENSION_REPORT, Envelope, parse
 from kengele_schemas.errors import KengeleError
 from kengele_schemas.keys import X25519, OpeningKey
 from kengele_schemas.leaves import NarrowedLeaf, SharedLeaf, read_entry
 from kengele_schemas.merkle import leaf_hash
 from kengele_schemas.nkeys import KeyPair
+from kengele_schemas.orders import Order, is_notice, mark_of, read_notice
 from kengele_schemas.sealing import Reader, seal
 from kengele_schemas.sharing import is_shared, make_share, open_held
 from kengele_schemas.sharing import split as parts
@@ -402,5 +403,33 @@ def test_a_suspended_custodian_shares_nothing_and_an_expired_key_of_the_authors_
         assert await code_of(sent.shared(sent.share(by="unrcca"), "unrcca")) == "shared"
         await hub.publish(roster.with_office("unrcca", status="suspended"))
         assert await code_of(sent.shared(sent.share("council", by="unrcca"), "unrcca")) == "not-admitted"
+
+    run(tmp_path, claim)
+
+
+def ordered(report_id: str, keep: Any = None) -> dict[str, Any]:
+    order = Order(mark=mark_of(report_id), keep=keep)
+    return {"recalls.json": {"v": 1, "recalls": [order.model_dump(mode="json", exclude_none=True)]}}
+
+
+def test_a_recall_by_the_coordinators_reaches_whom_a_report_was_shared_with(tmp_path: Path) -> None:
+    async def claim(hub: Hub) -> None:
+        sent = await Sent.at(hub)
+        await hub.publish(hub.roster.granting(LATER))  # type: ignore[attr-defined]
+        assert (await sent.shared(sent.share()))["code"] == "shared"
+        await deliver(hub, await pulled(hub))
+        await hub.publish(ordered(sent.id, ("summary",)))
+        await deliver(hub, await pulled(hub))
+        share, notice = sorted((one.data for one in await hub.feed("later")), key=is_notice)
+        assert sent.opened("later", share) == {"summary"}
+        # It had a share alone: no number is missing there.
+        assert not read_notice(notice).numbered
+        assert [read_notice(one.data).numbered for one in await hub.feed("unrcca") if is_notice(one.data)] == [True]
+        asked = await hub.worker.recalls.answer_status(hub.roster.nkeys["aigul"], dumps({"order": mark_of(sent.id)}))
+        assert asked["offices"] == ["council", "later", "unrcca"]
+        await hub.publish(ordered(sent.id))
+        await deliver(hub, await pulled(hub))
+        assert all(is_notice(one.data) for one in await hub.feed("later"))
+        assert await code_of(sent.shared(sent.share())) == "nothing-to-share"
 
     run(tmp_path, claim)

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import os
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,9 @@ from kengele_node.errors import NotAdmitted
 from kengele_node.link import Delivery
 from kengele_node.office import desk as desk_module
 from kengele_node.office.desk import Desk, Received, receive
-from kengele_node.office.inbox import MAX_COUNTER, Arrival, Aside, Gaps, Inbox, Item, Marker
+from kengele_node.office.inbox import MAX_COUNTER, Arrival, Aside, Gaps, Inbox, Item, Marker, Notice
 from kengele_node.rows import RowCipher
-from kengele_schemas import subjects
+from kengele_schemas import orders, subjects
 from kengele_schemas.compartments import ALL_BITS, names
 from kengele_schemas.encoding import b64u
 from kengele_schemas.envelope import TENSION_REPORT, Envelope, parse, strip
@@ -29,6 +30,7 @@ from kengele_schemas.errors import Damaged, KengeleError, Malformed, Unreachable
 from kengele_schemas.keys import X25519, OpeningKey, monitor_id
 from kengele_schemas.marker import sign_marker
 from kengele_schemas.nkeys import KeyPair
+from kengele_schemas.orders import Order, mark_of, sign_notice
 from kengele_schemas.report import parse_draft
 from kengele_schemas.sealing import Reader, reassemble, seal
 from kengele_schemas.sharing import join, make_share, open_held, split
@@ -75,7 +77,7 @@ def crafted(
     return seal(TENSION_REPORT, header, contents, [reader], key)
 
 
-def received(data: bytes, trusted: Trusted = RULES, **options: Any) -> Arrival | Marker:
+def received(data: bytes, trusted: Trusted = RULES, **options: Any) -> Arrival | Marker | Notice:
     settled: dict[str, Any] = {"office": "unrcca", "keys": [KEYS["unrcca"]], "today": TODAY, **options}
     return receive(data, trusted, **settled)
 
@@ -671,3 +673,44 @@ class TestShares:
 
 def an_id() -> str:
     return b64u(os.urandom(16))
+
+
+ID = str(parse(SENT).claims["id"])
+RECALLED = replace(RULES, orders={mark_of(ID): Order(mark=mark_of(ID))})
+NOTICE = sign_notice(orders.Notice(id=b64u(b"n" * 16), report=ID, kid=KID), HUB)
+
+
+def test_rules_with_a_recall_are_obeyed_at_once_and_told(inbox: Inbox) -> None:
+    made, told = desk(Feed(SENT), inbox)
+    run(made.follow(until_empty=True))
+
+    async def take_over() -> None:
+        made.take_over(RECALLED)
+        made.take_over(RECALLED)
+
+    run(take_over())
+    assert told[1:] == [Notice(b"", ID, KID)]
+    assert kept(inbox) == []
+
+
+def test_a_notice_that_came_before_the_rules_has_them_fetched(inbox: Inbox) -> None:
+    feed = Feed(NOTICE, trusted=(RULES, RECALLED))
+    assert follow(feed, inbox) == [Notice(NOTICE, ID, KID)]
+    assert feed.refreshed == 2
+    assert [one.report for one in inbox.unconfirmed()] == [ID]
+    assert follow(Feed(NOTICE, SENT, trusted=(RECALLED,)), inbox) == []
+    assert (kept(inbox), feed.waiting) == ([], {})
+
+
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        (NOTICE, "not-recalled"),
+        (sign_notice(orders.Notice(id=b64u(b"n" * 16), report=ID, kid=KID), FORGER), "bad-signature"),
+        (NOTICE[:-1], "malformed"),
+    ],
+)
+def test_a_notice_of_what_nobody_recalled_is_set_aside_and_takes_nothing(inbox: Inbox, data: bytes, code: str) -> None:
+    follow(Feed(SENT, data), inbox)
+    assert kept(inbox) == [SENT]
+    assert codes(inbox) == [code]

@@ -11,7 +11,19 @@ from typing import Any
 import pytest
 from nacl.signing import SigningKey
 
-from kengele_node.coordinator.documents import YEAR, admit, adopt, describe, first, list_area, remove, restore, suspend
+from kengele_node.coordinator import documents as documents_module
+from kengele_node.coordinator.documents import (
+    YEAR,
+    admit,
+    adopt,
+    describe,
+    first,
+    list_area,
+    recall,
+    remove,
+    restore,
+    suspend,
+)
 from kengele_schemas.areas import Areas, AreasFile
 from kengele_schemas.cards import CoordinatorCard, HubCard, Joiner, JoinRequest
 from kengele_schemas.encoding import b64u, unb64u
@@ -19,6 +31,7 @@ from kengele_schemas.errors import Malformed, Refused
 from kengele_schemas.fields import read
 from kengele_schemas.keys import fingerprint, new_signing_key
 from kengele_schemas.nkeys import KeyPair
+from kengele_schemas.orders import mark_of
 from kengele_schemas.policy import Assertion, Rule
 from kengele_schemas.trust import Trusted, assemble
 from kengele_testing.values import HUB, KEYS, NOW, TODAY, forbid, grant
@@ -504,3 +517,71 @@ def test_what_must_stay_true_stays_until_it_is_taken_out_and_either_is_told() ->
     assert not any("stay so" in line or "no longer" in line for line in describe(first_step, kept))
     dropped = adopt(first_step, [], assertions=[])
     assert "It need no longer be that no office:unrcca may open source; areas KG." in describe(first_step, dropped)
+
+
+class TestRecall:
+    ID, OTHER = b64u(b"1" * 16), b64u(b"2" * 16)
+
+    def test_names_a_report_by_its_mark_alone(self) -> None:
+        made = recall({}, self.ID, keep=["summary", "account"], reason="safety")
+        row = {"mark": mark_of(self.ID), "keep": ["account", "summary"], "reason": "safety"}
+        assert made == {"recalls.json": {"v": 1, "recalls": [row]}}
+
+    def test_is_one_more_and_can_be_made_stricter(self) -> None:
+        made = recall({}, self.ID, keep=["summary", "account"])
+        made = recall(made, self.OTHER)
+        made = recall(made, self.ID, keep=["account"])
+        rows = sorted([{"mark": mark_of(self.ID), "keep": ["account"]}, {"mark": mark_of(self.OTHER)}], key=str)
+        assert sorted(made["recalls.json"]["recalls"], key=str) == rows
+
+    @pytest.mark.parametrize(
+        ("before", "after", "code"),
+        [
+            ([], [], "already-recalled"),
+            (["summary"], ["summary"], "already-recalled"),
+            (["summary"], ["account", "summary"], "gives-back"),
+            (["summary"], ["account"], "gives-back"),
+            ([], ["summary"], "gives-back"),
+        ],
+    )
+    def test_gives_nothing_back(self, before: list[str], after: list[str], code: str) -> None:
+        with pytest.raises(Refused) as caught:
+            recall(recall({}, self.ID, keep=before), self.ID, keep=after, reason="error")
+        assert caught.value.code == code
+        assert ("Of it may stay: summary." if before else "Nothing of it stays.") in caught.value.sentence
+
+    @pytest.mark.parametrize(
+        "report_id", ["", "12", "A" * 21, "A" * 21 + "B", "A" * 43, "Ä" * 22, "../../../../etc/passwd"]
+    )
+    def test_is_of_an_id_and_nothing_else(self, report_id: str) -> None:
+        with pytest.raises(Malformed) as caught:
+            recall({}, report_id)
+        assert "office show" in caught.value.mend
+
+    def test_leaves_no_part_that_there_is_not(self) -> None:
+        for part in ("handling", "sumary"):
+            with pytest.raises(Malformed) as caught:
+                recall({}, self.ID, keep=[part])
+            assert caught.value.code == "unknown-compartment"
+
+    def test_finds_room(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(documents_module, "MAX_ORDERS", 1)
+        made = recall({}, self.ID, keep=["summary"])
+        with pytest.raises(Refused) as caught:
+            recall(made, self.OTHER)
+        assert caught.value.code == "too-many-recalls"
+        recall(made, self.ID)
+
+    def test_is_told_with_all_that_it_says(self) -> None:
+        one = recall({}, self.ID, keep=["summary"], reason="consent")
+        two = recall(recall(one, self.ID), self.OTHER)
+        mark, other = mark_of(self.ID), mark_of(self.OTHER)
+        said = "is recalled, at every office that has it; only summary may stay. Reason: consent."
+        assert describe({}, one) == [f"Report with mark {mark}: {said}"]
+        assert sorted(describe(one, two)) == sorted(
+            [
+                f"Report with mark {mark}: is recalled further, at every office that has it; nothing of it stays.",
+                f"Report with mark {other}: is recalled, at every office that has it; nothing of it stays.",
+            ]
+        )
+        assert f"Report with mark {other}: its recall is taken back." in describe(two, one)

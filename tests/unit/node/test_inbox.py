@@ -13,18 +13,36 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kengele_node.office.desk import receive
-from kengele_node.office.inbox import _SCHEMA, MAX_COUNTER, Arrival, Aside, Gaps, Inbox, Item, Lost, Marker, Tombstone
+from kengele_node.office.inbox import (
+    _SCHEMA,
+    MAX_COUNTER,
+    Arrival,
+    Aside,
+    Gaps,
+    Inbox,
+    Item,
+    Lost,
+    Marker,
+    Notice,
+    Tombstone,
+)
 from kengele_node.rows import RowCipher, Store
 from kengele_schemas.encoding import b64u
 from kengele_schemas.envelope import parse
 from kengele_schemas.errors import Damaged
+from kengele_schemas.orders import Order, mark_of
 from kengele_schemas.report import Header, parse_compartment, parse_draft
 from kengele_testing.values import CANARY, KEYS, KID, TODAY, canaried, grant, network, report, sealed
 
 ROWS = RowCipher(b"k" * 32, "inbox")
 OTHER = "m-" + "b" * 26
 NOW = 1_780_000_000.0
-OLD = ";".join(statement for statement in _SCHEMA.split(";") if "recalls" not in statement)
+LATER = ("recalls", "orders", "(mark)")
+OLD = ";".join(
+    statement.replace(",\n  mark BLOB", "")
+    for statement in _SCHEMA.split(";")
+    if not any(word in statement for word in LATER)
+)
 CONTENTS = parse_draft(canaried()).contents()
 
 
@@ -70,7 +88,7 @@ def arrival(
     return Arrival(data, hashlib.sha256(data).digest(), header, contents, counter, withheld, flags)
 
 
-def keep(inbox: Inbox, *items: Arrival | Marker | Aside) -> list[bool]:
+def keep(inbox: Inbox, *items: Arrival | Marker | Notice | Aside) -> list[bool]:
     return inbox.keep(items, now=NOW)
 
 
@@ -253,6 +271,145 @@ class TestRecalls:
         box = Inbox(tmp_path / "old.db", ROWS)
         keep(box, arrival("r1"), recall("r2", "r1"))
         assert len(gone(box)) == 1
+        box.close()
+
+
+def order(inbox: Inbox, *names: str, keep: Any = None, reason: Any = None) -> list[str]:
+    """The ids of what is found and obeyed."""
+    orders = [Order(mark=mark_of(an_id(name)), keep=keep, reason=reason) for name in names]
+    return [notice.report for notice in inbox.order(orders, now=NOW)]
+
+
+def notice(name: str, kid: str = KID) -> Notice:
+    return Notice(b"notice " + name.encode(), an_id(name), kid)
+
+
+class TestOrders:
+    @pytest.mark.parametrize("first", ["report", "order"])
+    def test_leave_a_tombstone_whichever_comes_first(self, inbox: Inbox, first: str) -> None:
+        if first == "report":
+            keep(inbox, arrival("r1", 1), arrival("r2", 2))
+        order(inbox, "r1", reason="safety")
+        if first == "order":
+            assert keep(inbox, arrival("r1", 1), arrival("r2", 2)) == [False, True]
+        (stone,) = gone(inbox)
+        assert (stone.id, stone.author, stone.recalled) == (an_id("r1"), KID, NOW)
+        assert (stone.reason, stone.by) == ("safety", "coordinators")
+        assert [item.arrival.header.id for item in stored(inbox)] == [an_id("r2")]
+        assert inbox.gaps(KID) == Gaps((), 0)
+
+    def test_are_obeyed_once_and_tell_what_they_found(self, inbox: Inbox) -> None:
+        keep(inbox, arrival("r1"), arrival("r2"))
+        assert order(inbox, "r1", "elsewhere") == [an_id("r1")]
+        assert order(inbox, "r1", "elsewhere", "r2") == [an_id("r2")]
+        assert keep(inbox, notice("r1"), notice("r1")) == [False, False]
+
+    def test_destroy_the_text_and_not_only_the_way_to_it(self, tmp_path: Path, inbox: Inbox) -> None:
+        keep(inbox, arrival("r1"))
+        with inbox._store.reading() as connection:
+            ((before,),) = connection.execute("SELECT body FROM reports").fetchall()
+        order(inbox, "r1")
+        inbox.scrub()
+        files = b"".join(file.read_bytes() for file in tmp_path.iterdir())
+        assert not any(before[at : at + 32] in files for at in range(0, len(before) - 32, 256))
+
+    def test_are_on_the_disk_for_nobody_who_knows_an_id(self, tmp_path: Path, inbox: Inbox) -> None:
+        order(inbox, "r1")
+        inbox.scrub()
+        files = b"".join(file.read_bytes() for file in tmp_path.iterdir())
+        assert mark_of(an_id("r1")).encode() not in files
+        assert hashlib.sha256(b"kengele-recall-v1\0" + an_id("r1").encode()).digest() not in files
+
+    def test_are_confirmed_once_something_was_there_or_a_notice_says_it_was_to_be(self, inbox: Inbox) -> None:
+        keep(inbox, arrival("r1"))
+        order(inbox, "r1", "r2", "r3")
+        assert [one.report for one in inbox.unconfirmed()] == [an_id("r1")]
+        assert keep(inbox, notice("r2"), notice("r2")) == [True, False]
+        waiting = {one.report: one for one in inbox.unconfirmed()}
+        assert set(waiting) == {an_id("r1"), an_id("r2")}
+        assert waiting[an_id("r2")].recall == Order(mark=mark_of(an_id("r2"))).digest
+        assert {stone.id for stone in gone(inbox)} == {an_id("r1"), an_id("r2")}
+
+    def test_explain_a_number_that_never_came(self, inbox: Inbox) -> None:
+        order(inbox, "r1")
+        keep(inbox, arrival("r2", 2), notice("r1"))
+        assert (inbox.gaps(KID).missing, inbox.gaps(KID).unexplained) == (((1, 1),), 0)
+        keep(inbox, arrival("r1", 1))
+        assert inbox.gaps(KID) == Gaps((), 0)
+
+    def test_explain_no_number_where_the_report_was_shared_alone(self, inbox: Inbox) -> None:
+        order(inbox, "r1")
+        keep(inbox, arrival("r2", 2), replace(notice("r1"), numbered=False))
+        assert inbox.gaps(KID).unexplained == 1
+        assert len(inbox.unconfirmed()) == 1
+
+    def test_explain_nothing_where_the_report_came(self, inbox: Inbox) -> None:
+        # Else a hub that dropped another one could hide it behind the notice.
+        order(inbox, "r1")
+        keep(inbox, arrival("r1", 1), arrival("r3", 3), notice("r1"), notice("r1", OTHER))
+        assert inbox.gaps(KID).unexplained == 1
+        assert inbox.gaps(OTHER).withheld == 0
+
+    def test_are_not_made_by_a_notice(self, inbox: Inbox) -> None:
+        keep(inbox, arrival("r1"))
+        assert keep(inbox, notice("r1"), notice("r2")) == [False, False]
+        assert len(stored(inbox)) == 1
+        assert gone(inbox) == []
+
+    def test_leave_of_parts_what_all_who_recalled_leave(self, inbox: Inbox) -> None:
+        trusted = network(grant(grant=["summary", "account", "place"]))
+        written = sealed(report(place={"name": CANARY}), trusted, report_id=an_id("r1"))
+        opened = receive(written, trusted, office="unrcca", keys=[KEYS["unrcca"]], today=TODAY)
+        assert isinstance(opened, Arrival)
+        keep(inbox, opened)
+        order(inbox, "r1", keep=("account", "summary"))
+        keep(inbox, recall("r2", "r1", keep=("place", "summary")))
+        (item,) = stored(inbox)
+        assert (tuple(item.arrival.contents), item.flags) == (("summary",), ("narrowed",))
+        order(inbox, "r1", keep=("account",))
+        assert [stone.id for stone in gone(inbox)] == [an_id("r1")]
+        assert len(inbox.unconfirmed()) == 3
+
+    def test_take_what_was_set_aside_and_what_is_to_be(self, inbox: Inbox) -> None:
+        trusted = network(grant())
+        envelopes = {name: sealed(report(), trusted, report_id=an_id(name)) for name in ("r1", "r2", "r3")}
+        keep(inbox, *(Aside(envelopes[name], "cannot-open") for name in ("r1", "r2")))
+        order(inbox, "r1", "r3")
+        assert keep(inbox, Aside(envelopes["r3"], "cannot-open"), Aside(b"garbage", "malformed")) == [False, True]
+        assert [one.data for one in inbox.asides() if isinstance(one, Aside)] == [envelopes["r2"], b"garbage"]
+
+    def test_hold_when_the_list_of_them_is_lost(self, tmp_path: Path, inbox: Inbox) -> None:
+        order(inbox, "r1")
+        box = again(inbox, tmp_path)
+        assert order(box) == []
+        keep(box, arrival("r1"))
+        assert stored(box) == []
+        box.close()
+
+    def test_that_rotted_still_hold_and_are_not_confirmed(self, inbox: Inbox) -> None:
+        order(inbox, "r1", keep=("summary",))
+        tamper(inbox, "UPDATE orders SET body = x'00'")
+        keep(inbox, arrival("r1"), notice("r1"))
+        assert (stored(inbox), inbox.unconfirmed()) == ([], [])
+
+    def test_take_a_report_that_rotted_once_the_hub_names_it(self, inbox: Inbox) -> None:
+        keep(inbox, arrival("r1"), arrival("r2"))
+        tamper(inbox, "UPDATE reports SET body = zeroblob(5000) WHERE number = 1")
+        order(inbox, "r1")
+        keep(inbox, notice("r1"))
+        assert [stone.id for stone in gone(inbox)] == [an_id("r1")]
+        assert len(stored(inbox)) == 1
+
+    def test_find_what_an_inbox_of_the_version_before_holds(self, tmp_path: Path) -> None:
+        old = Inbox(tmp_path / "old.db", ROWS)
+        keep(old, arrival("r1"), arrival("r2"), recall("r3", "r2"))
+        for statement in ("DROP INDEX marks", "DROP TABLE orders", "ALTER TABLE reports DROP COLUMN mark"):
+            tamper(old, statement)
+        tamper(old, "PRAGMA user_version=2")
+        old.close()
+        box = Inbox(tmp_path / "old.db", ROWS)
+        assert order(box, "r1", "r2") == [an_id("r1"), an_id("r2")]
+        assert [(stone.id, stone.by) for stone in gone(box)] == [(an_id("r2"), "author"), (an_id("r1"), "coordinators")]
         box.close()
 
 
