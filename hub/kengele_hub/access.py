@@ -17,7 +17,7 @@ import base64
 import ssl
 import time
 from collections.abc import Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 PING_INTERVAL: Final = 20
 """Seconds: two unanswered pings end a connection."""
 _ATTEMPTS: Final = 5
+_MAX_ANSWER: Final = 1024 * 1024
 _UPDATE: Final = "$SYS.REQ.CLAIMS.UPDATE"
 
 
@@ -145,6 +146,37 @@ class Access:
         async with self._system() as system:
             return (await self._held(system))[0]
 
+    async def servers(self, quiet: float = 0.5) -> list[dict[str, Any]]:
+        """What each of the broker's servers says of itself and of its configuration (docs.nats.io, "varz").
+
+        Args:
+            quiet: seconds without another answer after which there is none to come.
+
+        Raises:
+            Unavailable: none answers.
+        """
+        found: list[dict[str, Any]] = []
+        async with self._system() as system:
+            inbox = system.new_inbox()
+            answers = await system.subscribe(inbox)
+            await system.publish("$SYS.REQ.SERVER.PING.VARZ", b"{}", reply=inbox)
+            with suppress(TimeoutError, nats.errors.Error):
+                while True:
+                    answer = await answers.next_msg(quiet if found else 5)
+                    document = loads(answer.data, max_bytes=_MAX_ANSWER, max_depth=24)
+                    found.append(dict(document["data"]))
+        if not found:
+            raise Unavailable("broker-unavailable", "The broker's servers do not answer.", "Try again.")
+        return found
+
+    async def holds_accounts(self) -> bool:
+        """Whether the broker has the accounts that members and the hub connect to. Raises Unavailable."""
+        async with self._system() as system:
+            for account in (self.keys.accounts.hub, self.keys.accounts.nodes):
+                if not await _request(system, f"$SYS.REQ.ACCOUNT.{account.public}.CLAIMS.LOOKUP", b""):
+                    return False
+        return True
+
     async def _push_nodes(self, system: Client, revoked: set[str]) -> None:
         for _ in range(_ATTEMPTS):
             held, issued = await self._held(system)
@@ -176,14 +208,22 @@ class Access:
         """The JWT with which a member connects; worth nothing without its nkey's seed. Raises Malformed."""
         return credentials.member(self.keys.accounts, nkey, role, now=_now(), expires=expires)
 
-    def export(self, directory: Path, revoked: Iterable[str] = ()) -> list[Path]:
+    def export(self, directory: Path, revoked: Iterable[str] = (), *, max_store: int | None = None) -> list[Path]:
         """Writes what an external broker's operator needs: a configuration snippet and the account JWTs; no secret.
+
+        Args:
+            directory: made if missing.
+            revoked: nkeys to keep out from the start.
+            max_store: bytes of all streams on one server; what its disk gives if None.
 
         Returns:
             The files written.
         """
         accounts, now = self.keys.accounts, _now()
-        lines = [f"{name}: {dumps(value).decode('ascii')}" for name, value in ground(self.keys, Path()).items()]
+        rests = ground(self.keys, Path())
+        if max_store is not None:
+            rests["jetstream"]["max_file_store"] = max_store
+        lines = [f"{name}: {dumps(value).decode('ascii')}" for name, value in rests.items()]
         files = {
             "kengele.conf": "\n".join((*_EXPORTED, *lines, "")),
             f"jwt/{accounts.hub.public}.jwt": credentials.hub_account(accounts, now=now),

@@ -42,6 +42,8 @@ def command(parser: argparse.ArgumentParser) -> None:
     _init(actions)
     runner = _action(actions, "run", "run the hub until it is told to stop", "kengele hub run --home hub")
     runner.add_argument("--external", metavar="URL", help="a NATS server or cluster to use instead of the embedded one")
+    runner.add_argument("--tls-certificate", type=Path, help="PEM file, in place of the one in hub.json")
+    runner.add_argument("--tls-key", type=Path, help="likewise")
     runner.set_defaults(run=_run)
     status = _action(actions, "status", "say how the hub on this machine is", "kengele hub status --home hub --json")
     status.add_argument("--json", action="store_true", help="one JSON object on stdout")
@@ -179,8 +181,8 @@ def _run(args: argparse.Namespace) -> int:
     logs.configure()
     log = structlog.get_logger("kengele_hub")
     settings = Settings.load(args.home)
-    if args.external:
-        settings = read(Settings, {**settings.model_dump(mode="json"), "external": args.external})
+    given = {name: getattr(args, name) for name in ("external", "tls_certificate", "tls_key")}
+    settings = read(Settings, {**settings.model_dump(mode="json"), **{name: one for name, one in given.items() if one}})
     keys = HubKeys.load(args.home)
     if settings.tls_certificate is not None and not settings.external:
         _check_pair(settings)
@@ -222,6 +224,6 @@ def _export(args: argparse.Namespace) -> int:
     keys = HubKeys.load(args.home)
     if args.directory.exists() and any(args.directory.iterdir()):
         raise Refused("exists", "That directory is not empty.", "Choose another.")
-    for path in Access(keys, "").export(args.directory):
+    for path in Access(keys, "").export(args.directory, max_store=Settings.load(args.home).max_store):
         sys.stdout.write(f"{path}\n")
     return 0

@@ -90,14 +90,18 @@ async def run(keys: HubKeys, settings: Settings, started: Callable[[Running], An
 async def _live(keys: HubKeys, settings: Settings, started: Callable[[Running], Any] | None) -> None:
     async with AsyncExitStack() as stack:
         access, websocket = await _broker(stack, keys, settings)
-        await _serve(keys, settings, access, websocket, started)
+        # Of an external broker's servers some may still be on their way up.
+        patient = bool(settings.external)
         while True:
-            _log.warning("hub-begins-anew")
-            await asyncio.sleep(_RETRY)
             try:
                 await _serve(keys, settings, access, websocket, started)
+                _log.warning("hub-begins-anew")
             except Unavailable as error:
+                if not patient or error.code == "port-taken":
+                    raise
                 _log.warning("broker-away", code=error.code)
+            patient = True
+            await asyncio.sleep(_RETRY)
 
 
 async def _serve(
