@@ -223,7 +223,7 @@ class Broker:
             self.websocket_url = f"{'wss' if secure else 'ws'}://{host}:{websocket.port}"
             self._settings = replace(self._settings, websocket_port=websocket.port)
         if self._access is None:
-            self._access = Access(self._keys, url, tls=_pinned(self._settings.tls))
+            self._access = Access(self._keys, url, tls=pinned(self._settings.tls))
 
     async def _end(self) -> None:
         process, self._process = self._process, None
@@ -290,7 +290,7 @@ def port_taken(port: int) -> Unavailable:
     )
 
 
-def _pinned(tls: Tls | None) -> ssl.SSLContext | None:
+def pinned(tls: Tls | None) -> ssl.SSLContext | None:
     """A context for the hub's own connection over loopback: this very certificate, whatever names it holds."""
     if tls is None:
         return None

@@ -1,4 +1,4 @@
-"""``kengele hub``: init, run, status, export."""
+"""``kengele hub``: init, run, status, doctor, export."""
 
 from __future__ import annotations
 
@@ -22,18 +22,20 @@ from kengele_schemas.cards import HubCard, Joiner
 from kengele_schemas.encoding import b64u
 from kengele_schemas.errors import Malformed, Refused
 from kengele_schemas.fields import read
+from kengele_schemas.findings import FOUND, told
 from kengele_schemas.nkeys import KeyPair
 
 from . import logs
 from .access import Access
+from .doctor import examine
 from .errors import Unavailable
 from .home import HubKeys, write_private
 from .service import Running, origin, run
 from .settings import Settings
 from .status import words
+from .symptoms import MACHINE, RUNNING, gathered, machine
 
 HELP: Final = "run the hub: the part in the middle, which routes what it cannot read"
-_RUNNING: Final = "running.json"
 
 
 def command(parser: argparse.ArgumentParser) -> None:
@@ -48,6 +50,14 @@ def command(parser: argparse.ArgumentParser) -> None:
     status = _action(actions, "status", "say how the hub on this machine is", "kengele hub status --home hub --json")
     status.add_argument("--json", action="store_true", help="one JSON object on stdout")
     status.set_defaults(run=_status)
+    doctor = _action(
+        actions,
+        "doctor",
+        "look for what is wrong with the deployment, and say the mend",
+        "kengele hub doctor --home hub",
+    )
+    doctor.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    doctor.set_defaults(run=_doctor)
     export = _action(
         actions, "export", "write what an external broker's operator needs", "kengele hub export --home hub nats/"
     )
@@ -188,7 +198,8 @@ def _run(args: argparse.Namespace) -> int:
         _check_pair(settings)
 
     def started(running: Running) -> None:
-        write_private(args.home / _RUNNING, json.dumps({"ops": running.ops_url, "url": running.url}).encode())
+        write_private(args.home / MACHINE, machine(keys).encode("ascii"))
+        write_private(args.home / RUNNING, json.dumps({"ops": running.ops_url, "url": running.url}).encode())
         log.info("hub-started", url=running.url, ops=running.ops_url)
 
     try:
@@ -198,14 +209,14 @@ def _run(args: argparse.Namespace) -> int:
     except ImportError:
         start = asyncio.run
     start(run(keys, settings, started))
-    (args.home / _RUNNING).unlink(missing_ok=True)
+    (args.home / RUNNING).unlink(missing_ok=True)
     log.info("hub-stopped")
     return 0
 
 
 def _status(args: argparse.Namespace) -> int:
     try:
-        ops = json.loads((args.home / _RUNNING).read_bytes())["ops"]
+        ops = json.loads((args.home / RUNNING).read_bytes())["ops"]
         with urllib.request.urlopen(f"{ops}/status", timeout=5) as answer:  # noqa: S310
             state = json.loads(answer.read())
     except (OSError, ValueError, KeyError, TypeError, http.client.HTTPException):
@@ -218,6 +229,13 @@ def _status(args: argparse.Namespace) -> int:
     for line in words(state, datetime.now(UTC)):
         sys.stdout.write(f"{line}\n")
     return 0
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    findings = examine(asyncio.run(gathered(args.home)))
+    for line in told(findings, json=args.json):
+        sys.stdout.write((json.dumps(line) if args.json else line) + "\n")
+    return FOUND if findings else 0
 
 
 def _export(args: argparse.Namespace) -> int:

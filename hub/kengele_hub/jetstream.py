@@ -262,6 +262,16 @@ async def stream(nc: Client, name: str) -> dict[str, Any] | None:
     return await _api(nc, f"STREAM.INFO.{subjects.token(name)}", {}, or_none=_NOT_FOUND)
 
 
+async def names(nc: Client) -> list[str]:
+    """The names of all streams. Raises Unavailable."""
+    found: list[str] = []
+    while True:
+        page = await _api(nc, "STREAM.NAMES", {"offset": len(found)}) or {}
+        found += page.get("streams") or ()
+        if not page.get("streams") or len(found) >= page.get("total", 0):
+            return found
+
+
 async def consumer(nc: Client, stream_name: str, name: str) -> dict[str, Any] | None:
     """A consumer's configuration and state; None if there is none. Raises Unavailable."""
     call = f"CONSUMER.INFO.{subjects.token(stream_name)}.{subjects.token(name)}"

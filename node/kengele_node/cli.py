@@ -1,8 +1,8 @@
 """The command ``kengele``: finds the role by its first word and loads nothing of the others.
 
 Exit codes: 0 done, 1 failed, 2 bad input, 3 refused by the rules, 4 not reachable (what was to be sent is kept),
-5 a key or passphrase does not open, 6 a signature or proof does not hold, 7 damaged data or full disk, 130 interrupted
-or ended from outside.
+5 a key or passphrase does not open, 6 a signature or proof does not hold, 7 damaged data or full disk, 8 the doctor
+found something, 130 interrupted or ended from outside.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ _ROLES: Final = {
     "coordinator": ("kengele_node.coordinator.commands:build", "coordinators: members, rules, signatures"),
     "audit": ("kengele_node.audit.commands:build", "auditors: verify the hub's log, search it, export it"),
     "verify": ("kengele_node.verify:build", "check a receipt, a report or a network card offline"),
+    "doctor": ("kengele_node.doctor:build", "look for what is wrong with a home's deployment, and say the mend"),
     "demo": ("kengele_node.demo.commands:build", "run a whole network on this machine"),
 }
 _GROUP: Final = "kengele.commands"
@@ -51,7 +52,7 @@ def parser_for(words: Sequence[str]) -> argparse.ArgumentParser:
         prog="kengele",
         description="Kengele carries sealed tension reports from monitors to exactly the offices that may read them.",
         epilog="Exit codes: 0 done, 1 failed, 2 bad input, 3 refused, 4 not reachable, 5 locked, 6 untrusted,\n"
-        "7 damaged, 130 interrupted.\nExample:  kengele demo",
+        "7 damaged, 8 the doctor found something, 130 interrupted.\nExample:  kengele demo",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"kengele {version('kengele')}")
