@@ -36,6 +36,7 @@ from .errors import Conflict
 from .home import HubKeys
 from .intake import Standing
 from .ledger import Entry, Ledger
+from .letterbox import Letterbox
 from .lobby import Lobby
 from .orders import Orders
 
@@ -67,6 +68,7 @@ class Authority:
         self.board = Board(self.nc)
         self.lobby = Lobby(self.nc)
         self.orders = Orders(self.nc, self.ledger, self.keys.hub_key)
+        self.letterbox = Letterbox(self.nc)
 
     @property
     def _store(self) -> Path:
@@ -286,6 +288,16 @@ class Authority:
         if role != "coordinator":
             raise not_admitted()
         return await self.lobby.answer(member, request, metadata.coordinators(self.files), self._inside)
+
+    async def answer_letters(self, nkey: str, request: bytes) -> dict[str, Any]:
+        """The answer to a member who leaves word for the coordinators, or to a coordinator who reads it."""
+        standing, root = self.standing, self.files.get("metadata/1.root.json")
+        if standing is None or root is None or nkey not in standing.roles:
+            raise not_admitted()
+        role, member = standing.roles[nkey]
+        if role == "coordinator":
+            return await self.letterbox.read(request, standing)
+        return await self.letterbox.put(role, member, request, standing, b64u(hashlib.sha256(root).digest()))
 
     async def answer_enter(self, nkey: str, request: bytes) -> dict[str, Any]:
         """The answer to who is invited; ``nkey`` is the line's and nobody's yet."""

@@ -172,13 +172,14 @@ def publish_permissions(role: Role, hub_account: str) -> list[str]:
         f"$JS.ACK._.{account_hash(hub_account)}.FEED_{_MEMBER}.{_MEMBER}.>",
     ]
     report, trust, audit = f"reports.{_MEMBER}.submit", f"trust.{_MEMBER}.get", f"audit.{_MEMBER}.get"
-    share = f"shares.{_MEMBER}.ask"
+    share, letters = f"shares.{_MEMBER}.ask", f"letters.{_MEMBER}.ask"
+    both = [report, trust, share, letters]
     allowed: dict[Role, list[str]] = {
-        "monitor": [report, trust, share, f"recalls.{_MEMBER}.status"],
-        "office": [report, trust, share, *feed, audit, f"audit.{_MEMBER}.cosign", f"recalls.{_MEMBER}.confirm"],
+        "monitor": [*both, f"recalls.{_MEMBER}.status"],
+        "office": [*both, *feed, audit, f"audit.{_MEMBER}.cosign", f"recalls.{_MEMBER}.confirm"],
         "coordinator": [
-            *(trust, f"publish.{_MEMBER}.metadata", f"board.{_MEMBER}.ask", f"lobby.{_MEMBER}.ask", audit),
-            f"recalls.{_MEMBER}.status",
+            *(trust, letters, audit, f"recalls.{_MEMBER}.status"),
+            *(f"publish.{_MEMBER}.metadata", f"board.{_MEMBER}.ask", f"lobby.{_MEMBER}.ask"),
         ],
         "joiner": [subjects.CREDENTIAL_REQUESTS, subjects.ENTRY_REQUESTS],
     }

@@ -100,6 +100,13 @@ async def ensure_streams(nc: Client, *, replicas: int = 1, ledger_max_bytes: int
     )
     await _ensure_stream(
         nc,
+        subjects.LETTERS,
+        [subjects.LETTER_ITEMS],
+        replicas,
+        {"max_msgs_per_subject": 1, "max_bytes": 256 * 1024**2, "max_age": 60 * 24 * HOUR * _NANOSECONDS},
+    )
+    await _ensure_stream(
+        nc,
         subjects.AUDIT,
         [subjects.AUDITED],
         replicas,

@@ -87,6 +87,7 @@ class Worker:
             (subjects.CREDENTIAL_REQUESTS, self._authority.answer_join),
             (subjects.LOBBY_REQUESTS, self._authority.answer_lobby),
             (subjects.ENTRY_REQUESTS, self._authority.answer_enter),
+            (subjects.LETTER_REQUESTS, self._authority.answer_letters),
             (subjects.AUDIT_REQUESTS, self.audit.answer_get),
             (subjects.COSIGN_REQUESTS, self.audit.answer_cosign),
             (subjects.CONFIRMATIONS, self.recalls.answer_confirm),

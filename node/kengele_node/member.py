@@ -37,7 +37,8 @@ from .vault import Lock, Vault, write_private
 CARD: Final = "network.json"
 _PROFILE: Final = "profile"
 _ROOT: Final = "root"
-_OPENING: Final = "open."
+OPENING: Final = "open."
+"""How the names of an office's opening keys begin."""
 _ANSWER: Final = 20.0
 """Seconds for the hub to answer one request of a refresh."""
 _MAX_ANSWER: Final = 512 * 1024
@@ -93,7 +94,7 @@ class Member:
             "sign": bytes(new_signing_key()),
             "nkey": KeyPair.generate("user").seed.encode("ascii"),
             _PROFILE: dumps({**profile, "role": role}),
-            **{f"{_OPENING}{key.suite}": key.raw for key in opening},
+            **{f"{OPENING}{key.suite}": key.raw for key in opening},
         }
         member = cls(home, Vault.create(home, lock, secrets))
         if card is not None:
@@ -126,9 +127,14 @@ class Member:
     @property
     def opening_keys(self) -> tuple[OpeningKey, ...]:
         """An office's private keys."""
+        return tuple(self.opening_by_name.values())
+
+    @property
+    def opening_by_name(self) -> dict[str, OpeningKey]:
+        """The same by the names of their secrets: ``open.SUITE``, for each further one ``open.SUITE.FINGERPRINT``."""
         secrets = self.vault.secrets
-        names = sorted(name for name in secrets if name.startswith(_OPENING))
-        return tuple(OpeningKey(name.removeprefix(_OPENING), secrets[name]) for name in names)
+        names = sorted(name for name in secrets if name.startswith(OPENING))
+        return {name: OpeningKey(name.split(".")[1], secrets[name]) for name in names}
 
     @property
     def card(self) -> NetworkCard:

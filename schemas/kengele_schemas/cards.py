@@ -23,12 +23,11 @@ from .errors import Malformed, Untrusted
 from .fields import AreaCode, Bytes32, Items, Line, Model, MonitorId, OfficeId, bad, read
 from .keys import OpeningPublic, fingerprint, monitor_id, verify_signature
 from .nkeys import KeyPair
-from .roster import Nkey, OfficeKey, SigningPublic
+from .roster import MAX_KEYS, Nkey, OfficeKey, Signature, SigningPublic
 
 MAX_CARD: Final = 256 * 1024
 _JOIN: Final = b"kengele-join-v1\0"
 _COORDINATOR: Final = b"kengele-coordinator-v1\0"
-_Signature = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{85}[AQgw]$")]
 _Url = Annotated[str, Field(pattern=r"^(nats|tls|ws|wss)://[^\s@]{1,200}$")]
 Urls = Annotated[tuple[_Url, ...], Items, Field(min_length=1, max_length=8)]
 CoordinatorId = Annotated[str, Field(pattern=r"^c-[a-z2-7]{26}$")]
@@ -106,7 +105,7 @@ class CoordinatorCard(Card):
     key: SigningPublic
     nkey: Nkey
     name: Annotated[str, Line(80)] | None = None
-    signature: _Signature = ""
+    signature: Signature = ""
 
     @classmethod
     def of(cls, key: SigningKey, nkey: KeyPair, name: str | None = None) -> CoordinatorCard:
@@ -134,7 +133,7 @@ class OfficePart(Model):
 
     id: OfficeId
     name: Annotated[str, Line(120)]
-    keys: Annotated[tuple[OfficeKey, ...], Items, Field(min_length=1, max_length=16)]
+    keys: Annotated[tuple[OfficeKey, ...], Items, Field(min_length=1, max_length=MAX_KEYS)]
     sign: SigningPublic
 
 
@@ -155,8 +154,8 @@ class JoinRequest(Card):
     areas: Areas
     monitor: MonitorPart | None = None
     office: OfficePart | None = None
-    signature: _Signature = ""
-    nkey_signature: _Signature = ""
+    signature: Signature = ""
+    nkey_signature: Signature = ""
 
     @classmethod
     def for_monitor(cls, key: SigningKey, nkey: KeyPair, areas: tuple[str, ...]) -> JoinRequest:

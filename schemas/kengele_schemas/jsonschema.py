@@ -13,7 +13,7 @@ from typing import Final
 
 from pydantic import BaseModel
 
-from . import areas, cards, invitations, leaves, orders, policy, recall, receipt, report, roster, sharing
+from . import areas, cards, invitations, leaves, orders, policy, recall, receipt, report, roster, rotation, sharing
 
 MODELS: Final[dict[str, type[BaseModel]]] = {
     "header": report.Header,
@@ -42,6 +42,7 @@ MODELS: Final[dict[str, type[BaseModel]]] = {
     "join-commitment": invitations.Commitment,
     "join-answer": invitations.Answer,
     "join-reveal": invitations.Reveal,
+    "office-keys": rotation.OfficeKeys,
 }
 
 

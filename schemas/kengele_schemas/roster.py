@@ -38,6 +38,9 @@ def _signing(text: str) -> str:
 
 
 SigningPublic = Annotated[Bytes32, AfterValidator(_signing)]
+Signature = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{85}[AQgw]$")]
+MAX_KEYS: Final = 16
+"""Opening keys of one office."""
 
 
 class Network(Model):
@@ -60,18 +63,25 @@ class Network(Model):
 
 
 class OfficeKey(Model):
-    """A public opening key; ``not_after`` is the last day on which anyone seals for it."""
+    """A public opening key; ``not_before`` is the first day on which anyone seals for it, ``not_after`` the last."""
 
     suite: str
     key: Annotated[str, Field(max_length=2048)]
+    not_before: Day | None = None
     not_after: Day | None = None
 
     def public(self) -> OpeningPublic:
         """Raises Malformed if it is none."""
         return OpeningPublic.from_document(self.suite, self.key)
 
+    def holds(self, day: date) -> bool:
+        """Whether it is sealed for on ``day``."""
+        begun = self.not_before is None or self.not_before <= day
+        return begun and (self.not_after is None or day <= self.not_after)
 
-def _opening(key: OfficeKey) -> OfficeKey:
+
+def is_opening(key: OfficeKey) -> OfficeKey:
+    """``key`` if it is one; for a model's field."""
     try:
         key.public()
     except Malformed:
@@ -80,16 +90,20 @@ def _opening(key: OfficeKey) -> OfficeKey:
 
 
 class Office(Model):
-    """An office: ``keys`` are its opening keys, newest first; ``sign`` verifies what it signs."""
+    """An office: ``keys`` are its opening keys, newest first; ``sign`` verifies what it signs.
+
+    ``vouched`` is the office's own signature under its keys, once they have followed others.
+    """
 
     id: OfficeId
     name: Annotated[str, Line(120)]
     areas: AreaCodes
     keys: Annotated[
-        tuple[Annotated[OfficeKey, AfterValidator(_opening)], ...], Items, Field(min_length=1, max_length=16)
+        tuple[Annotated[OfficeKey, AfterValidator(is_opening)], ...], Items, Field(min_length=1, max_length=MAX_KEYS)
     ]
     sign: SigningPublic
     status: Status = "active"
+    vouched: Signature | None = None
 
 
 class OfficesFile(Model):
@@ -189,10 +203,15 @@ class Offices:
         return tuple(get_close_matches(unknown, self.audiences, 3))
 
     def public(self, office_id: str, today: date) -> OpeningPublic | None:
-        """The key to seal for ``office_id`` with: its first that is still valid, None if there is none."""
+        """The key to seal for ``office_id`` with: its first that holds today, None if all have ended.
+
+        Where none has begun, as by a clock that is slow, it is the one that begins first.
+        """
         office = self._offices.get(office_id)
-        keys = office.keys if office is not None else ()
-        return next((key.public() for key in keys if key.not_after is None or today <= key.not_after), None)
+        keys = [key for key in (office.keys if office else ()) if key.not_after is None or today <= key.not_after]
+        begun = next((key for key in keys if key.holds(today)), None)
+        found = begun or min(keys, key=lambda key: key.not_before or date.max, default=None)
+        return found.public() if found is not None else None
 
     def _resolve(self, audience: str, above: tuple[str, ...]) -> frozenset[str]:
         if audience in self._members:

@@ -23,6 +23,7 @@ REFUSED: Final = "REFUSED"
 BOARD: Final = "BOARD"
 AUDIT: Final = "AUDIT"
 LOBBY: Final = "LOBBY"
+LETTERS: Final = "LETTERS"
 
 SUBMISSIONS: Final = "reports.*.submit"
 """What the hub listens on for reports; likewise those below for their requests."""
@@ -37,6 +38,7 @@ STATUS_REQUESTS: Final = "recalls.*.status"
 SHARE_REQUESTS: Final = "shares.*.ask"
 LOBBY_REQUESTS: Final = "lobby.*.ask"
 ENTRY_REQUESTS: Final = "join.*.enter"
+LETTER_REQUESTS: Final = "letters.*.ask"
 SERVICES: Final = (
     SUBMISSIONS,
     TRUST_REQUESTS,
@@ -50,6 +52,7 @@ SERVICES: Final = (
     SHARE_REQUESTS,
     LOBBY_REQUESTS,
     ENTRY_REQUESTS,
+    LETTER_REQUESTS,
 )
 
 LEDGER_ALL: Final = "ledger.>"
@@ -62,6 +65,7 @@ NEWS: Final = "news.trust"
 """Heard by all members when roster or policy changes; the version and nothing else."""
 BOARD_ITEMS: Final = "boarditem.*.*"
 LOBBY_ITEMS: Final = "lobbyitem.*.*"
+LETTER_ITEMS: Final = "letteritem.*.*"
 AUDITED: Final = "audited.>"
 AUDITED_CHECKPOINTS: Final = "audited.checkpoint.*"
 
@@ -141,6 +145,11 @@ def join_credentials(nkey: str) -> str:
 def lobby_ask(nkey: str) -> str:
     """Request of a coordinator: an invitation, or something of who was invited."""
     return f"lobby.{member(nkey)}.ask"
+
+
+def letters_ask(nkey: str) -> str:
+    """Request of a member: to leave word for the coordinators of new keys; of a coordinator: to read it."""
+    return f"letters.{member(nkey)}.ask"
 
 
 def join_enter(nkey: str) -> str:
@@ -277,6 +286,11 @@ def board_item(kind: str, name: str) -> str:
 def lobby_item(kind: str, invitation: str) -> str:
     """Where one thing of an invitation is kept."""
     return f"lobbyitem.{token(kind)}.{token(invitation)}"
+
+
+def letter_item(role: str, member_id: str) -> str:
+    """Where a member's letter to the coordinators is kept: one a member, the latest."""
+    return f"letteritem.{token(role)}.{token(member_id)}"
 
 
 def trust_file(path: str) -> str:

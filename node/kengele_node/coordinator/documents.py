@@ -21,6 +21,8 @@ from kengele_schemas.policy import Assertion, Rule
 from kengele_schemas.recall import left
 from kengele_schemas.roster import Status
 
+from . import rotating
+
 Documents = Mapping[str, Any]
 _SAID: Final = ("id", "grant", "forbid", "to", "reason")
 YEAR: Final = timedelta(days=365)
@@ -323,10 +325,13 @@ def _differing(before: Documents, after: Documents) -> dict[str, Any]:
     return {path: value for path, value in after.items() if before.get(path) != value}
 
 
-def describe(before: Documents, after: Documents) -> list[str]:
+def describe(before: Documents, after: Documents, network: str = "") -> list[str]:
     """In plain sentences, what changes from ``before`` to ``after`` (both by path; the latter only what changes).
 
     Who signs goes by these, so nothing that changes is left out.
+
+    Args:
+        network: the digest of the network's first root; without it nobody's word for new keys holds.
     """
     told: list[str] = []
     for path, document in sorted(after.items()):
@@ -335,6 +340,7 @@ def describe(before: Documents, after: Documents) -> list[str]:
             told += _rules(path, old, document)
         elif path == "offices.json":
             told += _entries("Office", old.get("offices", []), document["offices"], "id", _is_office)
+            told += rotating.offices_word(old.get("offices", []), document["offices"], network)
             told += _groups(old.get("groups", {}), document.get("groups", {}))
         elif path.startswith("monitors/"):
             listed = f"Monitor in {document['area']}"
@@ -389,9 +395,15 @@ def _says(rule: Mapping[str, Any]) -> str:
 
 def _is_office(row: Mapping[str, Any]) -> str:
     """Who an office is, by what nobody can make look alike: where it is for, and its keys' fingerprints."""
-    keys = ", ".join(fingerprint(unb64u(key["key"])) for key in row["keys"])
+    keys = ", ".join(f"{fingerprint(unb64u(key['key']))}{_days(key)}" for key in row["keys"])
     sign = fingerprint(unb64u(row["sign"]))
     return f" Called {row['name']}; for {' '.join(row['areas'])}; opens with {keys}; signs with {sign}."
+
+
+def _days(key: Mapping[str, Any]) -> str:
+    return "".join(
+        f" {word} {key[name]}" for word, name in (("from", "not_before"), ("to", "not_after")) if name in key
+    )
 
 
 def _is_monitor(row: Mapping[str, Any]) -> str:

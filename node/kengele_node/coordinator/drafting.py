@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
@@ -15,6 +16,7 @@ from kengele_node import terminal
 from kengele_node.member import Member, now
 from kengele_schemas import assertions, drafts, metadata, signatures
 from kengele_schemas.drafts import Draft
+from kengele_schemas.encoding import b64u
 from kengele_schemas.errors import KengeleError, Refused
 from kengele_schemas.lint import Finding, lint
 from kengele_schemas.trust import Trusted, assemble
@@ -24,6 +26,7 @@ from . import documents as papers
 from .effect import Effect, effect, touches_readers
 
 _DRAFT: Final = "draft.json"
+_FIRST_ROOT: Final = "metadata/1.root.json"
 action = partial(terminal.action, home="coordinator")
 """A sub-command of ``kengele coordinator``, with what all of them take."""
 
@@ -48,6 +51,11 @@ async def current(member: Member) -> dict[str, bytes]:
     return member.trust.files()
 
 
+def network_of(files: metadata.Files) -> str:
+    """The digest of the network's first root, to which members' word about their keys is bound."""
+    return b64u(hashlib.sha256(files[_FIRST_ROOT]).digest())
+
+
 async def _on_board(member: Member, draft: Draft) -> None:
     async with member.session() as session:
         await board.put(session, draft)
@@ -69,11 +77,20 @@ def check(made: Mapping[str, Any]) -> Trusted:
     return trusted
 
 
-def what_changes(draft: Draft, before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """In plain sentences, what ``draft`` changes: in the documents, and in who signs from then on."""
+def what_changes(
+    draft: Draft, before: Mapping[str, Any], after: Mapping[str, Any], files: metadata.Files | None = None
+) -> list[str]:
+    """In plain sentences, what ``draft`` changes: in the documents, and in who signs from then on.
+
+    Args:
+        draft: the draft.
+        before: all documents in force, by path.
+        after: those that change.
+        files: what is in force, None for a network's first version.
+    """
     seated = signatures.seats(draft)
     who = [f"From then on {seated[1]} signatures count, of: {', '.join(seated[0])}."] if seated else []
-    return [*who, *papers.describe(before, after)]
+    return [*who, *papers.describe(before, after, network_of(files) if files else "")]
 
 
 def weighed(files: metadata.Files, after: Mapping[str, Any], made: Trusted) -> Effect | None:
@@ -176,4 +193,4 @@ def propose(
         asyncio.run(_on_board(member, draft))
     except KengeleError as error:
         terminal.note(f"It is not on the board ({error.code}); pass the file on.")
-    return written(args, draft, what_changes(draft, before, after), seen, findings)
+    return written(args, draft, what_changes(draft, before, after, files), seen, findings)

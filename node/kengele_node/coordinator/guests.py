@@ -22,8 +22,9 @@ from kengele_schemas.invitations import LONGEST, Commitment, OfficeName, Reveal
 from kengele_schemas.trust import Trusted, assemble
 
 from . import documents as papers
-from . import lobby
+from . import letters, lobby
 from .drafting import action, add_draft, opened, propose
+from .letters import Letter
 from .lobby import Guest
 from .settling import add_settling, groups_of, settled
 
@@ -54,7 +55,7 @@ def add(rooms: Any) -> None:
     pending = action(
         rooms,
         "pending",
-        "list who is invited, and answer who came",
+        "list who is invited, answer who came, and list members' letters about their keys",
         "kengele coordinator members pending --json",
         _pending,
     )
@@ -142,11 +143,11 @@ def _invite(args: argparse.Namespace) -> int:
 def _pending(args: argparse.Namespace) -> int:
     member = opened(args)
 
-    async def look() -> list[dict[str, Any]]:
+    async def look() -> tuple[list[dict[str, Any]], list[Letter]]:
         async with member.session() as session:
             trusted = await session.refresh()
-            rows = []
-            for guest in await lobby.guests(session, member.trust.files()):
+            files, rows = member.trust.files(), []
+            for guest in await lobby.guests(session, files):
                 found, trouble = guest, ""
                 if guest.terms.inviter == lobby.own_id(member) and guest.state(time.time()) == "waiting":
                     found = await lobby.answer(session, guest)
@@ -157,11 +158,11 @@ def _pending(args: argparse.Namespace) -> int:
                         trouble = error.code
                 if args.all or found.state(time.time()) not in _OVER:
                     rows.append(_row(found, trusted, trouble))
-            return rows
+            return rows, await letters.read(session, files)
 
-    rows = asyncio.run(look())
+    rows, waiting = asyncio.run(look())
     if args.json:
-        terminal.emit({"pending": rows})
+        terminal.emit({"pending": rows, "letters": [letter.document() for letter in waiting]})
         return 0
     if not rows:
         terminal.say("Nobody is invited.")
@@ -173,6 +174,11 @@ def _pending(args: argparse.Namespace) -> int:
             terminal.say(f"    {line}")
         if row["trouble"]:
             terminal.say(f"    Do not approve: {row['trouble']}. Deny it, and invite anew.")
+    for letter in waiting:
+        trouble = f"; does not hold: {letter.code}" if letter.code else ""
+        terminal.say(f"{letter.member}  has handed in {letter.says()}{trouble}")
+    if waiting:
+        terminal.note("The next renewal takes them in, or at once:  kengele coordinator members keys")
     return 0
 
 

@@ -17,9 +17,11 @@ from kengele_schemas.areas import Areas, AreasFile
 from kengele_schemas.cards import JoinRequest, read_card
 from kengele_schemas.errors import Malformed, Refused
 from kengele_schemas.fields import read
+from kengele_schemas.roster import OfficesFile
+from kengele_schemas.rotation import warning
 
 from . import documents as papers
-from . import guests
+from . import guests, letters
 from .drafting import action, add_draft, current, opened, propose
 from .settling import add_settling, groups_of, settled
 
@@ -47,6 +49,7 @@ def add(actions: Any) -> None:
     rooms = members.add_subparsers(required=True, metavar="ACTION")
     action(rooms, "list", "list who is in the network", "kengele coordinator members list --json", _members)
     guests.add(rooms)
+    letters.add(rooms)
     for word, what, change in (
         ("suspend", "draft a member's suspension", papers.suspend),
         ("restore", "draft a suspended member's return", papers.restore),
@@ -107,9 +110,13 @@ def _members(args: argparse.Namespace) -> int:
                 {"role": "monitor", "id": one["kid"], "areas": one["areas"], "status": one.get("status", "active")}
                 for one in document["monitors"]
             ]
+    offices = read(OfficesFile, metadata.document_of(files, "offices.json")).offices
+    warnings = [said for office in offices if (said := warning(office, now().date()))]
     if args.json:
-        terminal.emit({"members": rows})
+        terminal.emit({"members": rows, "warnings": warnings})
         return 0
     for row in rows:
         terminal.say(f"{row['role']:8}  {row['id']:30}  {row['status']:9}  {' '.join(row['areas'])}")
+    for said in warnings:
+        terminal.note(said)
     return 0

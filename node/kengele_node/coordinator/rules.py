@@ -16,7 +16,7 @@ from kengele_schemas.policy_text import policy_from_yaml
 from kengele_schemas.roster import Offices, OfficesFile
 
 from . import documents as papers
-from . import questions, signing
+from . import letters, questions, signing
 from .drafting import action, add_draft, current, opened, propose
 
 _POLICY: Final = "kengele coordinator policy"
@@ -45,7 +45,14 @@ def add(actions: Any) -> None:
     add_draft(proposed)
     action(verbs, "show", "show the rules in force", f"{_POLICY} show --json", _show)
     signing.add_signing(verbs, _POLICY)
-    renew = action(actions, "renew", "draft the same again, for another fortnight", "kengele coordinator renew", _renew)
+    renew = action(
+        actions,
+        "renew",
+        "draft the same again, for another fortnight, with the keys that members have handed in",
+        "kengele coordinator renew",
+        _renew,
+    )
+    renew.add_argument("--no-keys", action="store_true", help="leave out the keys that members have handed in")
     add_draft(renew)
     export = action(
         actions,
@@ -79,7 +86,9 @@ def _show(args: argparse.Namespace) -> int:
 
 
 def _renew(args: argparse.Namespace) -> int:
-    return propose(args, lambda _: {})
+    member = opened(args)
+    found = [] if args.no_keys else letters.waiting(member)
+    return propose(args, lambda before: letters.renewed(before, found, member.card.root_digest))
 
 
 def _export(args: argparse.Namespace) -> int:

@@ -57,7 +57,7 @@ def _sign(args: argparse.Namespace) -> int:
     signatures.check(draft, files, now())
     after = {path: json.loads(data) for path, data in draft.documents.items()}
     before = {path: metadata.document_of(files, path) for path in metadata.document_paths(files)} if files else {}
-    changes = what_changes(draft, before, after)
+    changes = what_changes(draft, before, after, files)
     made = check({**before, **after})
     seen = weighed(files, after, made) if files else None
     if not args.json:

@@ -1,14 +1,14 @@
-"""``kengele office``: init, join, follow, show, witness, rules."""
+"""``kengele office``: init, join, follow, show, witness, keys, rules."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import closing, suppress
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -19,15 +19,20 @@ from kengele_node.vault import occupied
 from kengele_schemas import tlp
 from kengele_schemas.cards import JoinRequest, NetworkCard, read_card
 from kengele_schemas.encoding import unb64u
+from kengele_schemas.envelope import parse
 from kengele_schemas.errors import Damaged, Malformed, Refused, Unreachable
-from kengele_schemas.keys import HYBRID, X25519, OpeningKey
-from kengele_schemas.sealing import reassemble
-from kengele_schemas.sharing import open_held
+from kengele_schemas.keys import HYBRID, X25519, OpeningKey, fingerprint
+from kengele_schemas.roster import OfficeKey
+from kengele_schemas.rotation import OfficeKeys, warning
+from kengele_schemas.sealing import Opened, reassemble
+from kengele_schemas.sharing import open_held, split
 from kengele_schemas.trust import Trusted
 
 from .confirmer import Confirmer
 from .desk import Desk, Received
 from .inbox import COORDINATORS, Arrival, Aside, Inbox, Item, Lost, Marker, Notice, Tombstone
+from .keyring import WEEKS, Keyring
+from .rotation import Rotation, hand_in
 from .witness import PACE, Memory, Seen, Witness, open_memory
 
 _STORE: Final = "inbox.db"
@@ -42,6 +47,7 @@ _WHY: Final = {
     "safety": "It endangers someone.",
 }
 """What the coordinators' reasons say."""
+_MOST_WEEKS: Final = 12
 _OFFICE: Final = re.compile(r"[a-z][a-z0-9-]{1,31}", re.ASCII)
 _action = partial(terminal.action, home="desk")
 
@@ -100,6 +106,18 @@ def build(parser: argparse.ArgumentParser) -> None:
         _witness,
     )
     watch.add_argument("--once", action="store_true", help="look once; ends with 6 if the log does not hold")
+    keys = _action(
+        actions,
+        "keys",
+        "make opening keys for the coming weeks and hand them in; the desk does it by itself while it follows",
+        "kengele office keys --ahead 6",
+        _keys,
+    )
+    keys.add_argument(
+        "--ahead", type=terminal.number, default=WEEKS, metavar="N", help=f"weeks for which to have keys ({WEEKS})"
+    )
+    keys.add_argument("--at-once", action="store_true", help="the first from today on: the old ones may be known")
+    keys.add_argument("--out", type=Path, metavar="FILE", help="write them as a file for a coordinator, without a line")
     shown = _action(
         actions,
         "rules",
@@ -175,8 +193,7 @@ async def _serve(args: argparse.Namespace, member: Member) -> int:
         async with member.session(15) as session:
             desk = open_desk(session, inbox)
             desk.told = lambda item: _told(args, item)
-            if memory is not None:
-                desk.watch = _witness_of(session, memory).watch
+            desk.watch = _watching(session, desk, memory)
             if not args.once:
                 terminal.note("The desk follows its feed; Ctrl-C ends it.")
                 session.link.told = terminal.tell_line
@@ -187,6 +204,81 @@ async def _serve(args: argparse.Namespace, member: Member) -> int:
         if memory is not None:
             memory.close()
     return 0
+
+
+def _watching(session: Session, desk: Desk, memory: Memory | None) -> Callable[[Trusted], Awaitable[None]]:
+    """What a desk does whenever it has looked at the rules: it sees to its keys, and to the hub's log."""
+    rotation = Rotation(session, desk)
+    rotation.told = terminal.note
+    rotation.failed = lambda error: terminal.note(f"New keys could not be handed in ({error.code}). {error.sentence}")
+    desk.rest = rotation.rest
+    witness = _witness_of(session, memory) if memory is not None else None
+
+    async def watch(trusted: Trusted) -> None:
+        await rotation.look(trusted)
+        if witness is not None:
+            await witness.watch(trusted)
+
+    return watch
+
+
+def _keys(args: argparse.Namespace) -> int:
+    if not 1 <= args.ahead <= _MOST_WEEKS:
+        raise Malformed("malformed", "Keys are not made for that many weeks.", f"Give 1 to {_MOST_WEEKS}.")
+    member = _open(args)
+    with occupied(args.home, "kengele office keys"):
+        return asyncio.run(_keys_ahead(args, member))
+
+
+async def _keys_ahead(args: argparse.Namespace, member: Member) -> int:
+    today = now().date()
+    if args.out is not None:
+        trusted = member.offline()
+        statement = _statement(args, member, trusted, today)
+        if statement is not None:
+            args.out.write_bytes(statement.encode())
+    else:
+        async with member.session(15) as session:
+            trusted = await session.refresh()
+            statement = _statement(args, member, trusted, today)
+            if statement is not None:
+                await hand_in(session, statement)
+    office = trusted.offices.get(member.id)
+    listed = office.keys if office is not None else ()
+    wanted = statement.keys if statement is not None else ()
+    said = warning(office, today) if office is not None else ""
+    if args.json:
+        rows = {"listed": [key.model_dump(mode="json", exclude_none=True) for key in listed]}
+        rows["handed_in"] = [key.model_dump(mode="json", exclude_none=True) for key in wanted]
+        terminal.emit(
+            {"office": member.id, **rows, "file": str(args.out) if args.out else None, "warning": said or None}
+        )
+        return 0
+    for key in listed:
+        terminal.say(f"{fingerprint(key.public().raw)}  {_span(key)}{'  in use' if key.holds(today) else ''}")
+    if statement is None:
+        terminal.say("There are keys for all of these weeks.")
+    elif args.out is not None:
+        terminal.say(f"{args.out} names all keys from now on. A coordinator:  kengele coordinator members keys FILE")
+    else:
+        terminal.say(f"Handed in: {len(wanted)} keys. They hold once coordinators have signed:  members keys, or renew")
+    if said:
+        terminal.note(said)
+    return 0
+
+
+def _statement(args: argparse.Namespace, member: Member, trusted: Trusted, today: date) -> OfficeKeys | None:
+    office = trusted.offices.get(member.id)
+    if office is None:
+        raise Refused("not-admitted", "The roster does not name this office.", "Ask a coordinator; then try again.")
+    ring = Keyring(member)
+    ring.learn(office, today)
+    return ring.statement(office, today, args.ahead, at_once=args.at_once)
+
+
+def _span(key: OfficeKey) -> str:
+    begins, ends = (day.isoformat() if day else "-" for day in (key.not_before, key.not_after))
+    return f"{begins:10} to {ends:10}"
 
 
 def _memory(member: Member) -> Memory | None:
@@ -353,6 +445,9 @@ def _full(arrival: Arrival) -> None:
 
 
 def _sd_jwt(item: Item, member: Member) -> str:
+    if item.arrival.disclosures.keys() >= item.arrival.contents.keys():
+        whole = parse(split(item.arrival.data)[1])
+        return reassemble(whole, Opened(whole.claims, {}, dict(item.arrival.disclosures), None, ()))
     author = member.offline().monitors[item.arrival.header.kid]
     envelope, opened = open_held(item.arrival.data, member.id, member.opening_keys, unb64u(author.key))
     return reassemble(envelope, opened)

@@ -102,7 +102,7 @@ def receive(
             raise
         flags = (*flags, error.code)
     contents = {name: parse_compartment(name, value) for name, value in opened.contents.items()}
-    return Arrival(data, envelope.digest, header, contents, opened.counter, opened.withheld, flags)
+    return Arrival(data, envelope.digest, header, contents, opened.counter, opened.withheld, flags, opened.disclosures)
 
 
 def _later(
@@ -133,8 +133,12 @@ class Desk:
     """Called whenever the rules were looked at, at the start and then every quarter of an hour."""
     confirm: Callable[[], Awaitable[None]]
     """Called after each look into the feed: recalls that were obeyed are to be confirmed."""
+    rest: Callable[[], Awaitable[None]]
+    """Called whenever the feed had nothing."""
     trusted: Trusted | None
     """The rules it goes by; fetched before anything is taken."""
+    keys: Sequence[OpeningKey]
+    """What it opens with; may be replaced at any time."""
 
     def __init__(
         self,
@@ -151,11 +155,12 @@ class Desk:
         self.told = lambda _: None
         self.watch = _not_watching
         self.confirm = _not_confirming
+        self.rest = _not_resting
         self.trusted = None
         self._session = session
         self._inbox = inbox
         self._office = office
-        self._keys = tuple(keys)
+        self.keys = tuple(keys)
         self._stream, self._consumer = subjects.feed_stream(nkey), subjects.feed_consumer(nkey)
         self._clock = clock
         self._jitter = jitter
@@ -178,6 +183,8 @@ class Desk:
                 deliveries = await self._session.link.fetch(self._stream, self._consumer, self._batch, patience)
                 await self._take(deliveries, known)
                 await self.confirm()
+                if not deliveries:
+                    await self.rest()
                 failures = 0
             except (Unreachable, NotAdmitted):
                 if until_empty:
@@ -228,7 +235,7 @@ class Desk:
     def _judge(self, data: bytes, known: Trusted) -> Received:
         today = datetime.fromtimestamp(self._clock(), UTC).date()
         try:
-            item = receive(data, known, office=self._office, keys=self._keys, today=today)
+            item = receive(data, known, office=self._office, keys=self.keys, today=today)
         except KengeleError as error:
             return Aside(data, error.code)
         if isinstance(item, Arrival) and item.header.recalls and self._foreign(item.header.recalls, item.header.kid):
@@ -258,6 +265,10 @@ async def _not_watching(_: Trusted) -> None:
 
 
 async def _not_confirming() -> None:
+    pass
+
+
+async def _not_resting() -> None:
     pass
 
 

@@ -84,6 +84,8 @@ class Arrival:
     flags: tuple[str, ...] = ()
     """What a reader has to be told: ``monitor-suspended``, ``monitor-revoked``, ``key-expired``,
     ``shared-later-by-author``, ``shared-later-by-custodian``."""
+    disclosures: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """What proves the contents to others, by compartment: the keys that opened them will be destroyed one day."""
     bare: bool = False
     """Of a recall: its author has no wrap in it for this office. It takes what came by a share, and nothing else."""
 
@@ -360,6 +362,7 @@ class Inbox:
             "counter": arrival.counter,
             "withheld": arrival.withheld,
             "noted": arrival.flags,
+            "disclosures": dict(arrival.disclosures),
             "flags": flags,
         }
         sealed = self._seal(_sealed_under("report", name), body)
@@ -390,7 +393,9 @@ class Inbox:
             body["counter"] = arrival.counter
         dumped = {part: value.model_dump(mode="json", exclude_none=True) for part, value in more.items()}
         contents = {**dumped, **body["contents"]}
+        proofs = {**arrival.disclosures, **body.get("disclosures", {})}
         body |= {
+            "disclosures": {part: proofs[part] for part in _ordered(contents) if part in proofs},
             "data": b64u(_both(unb64u(body["data"]), arrival.data, stays)),
             "contents": {part: contents[part] for part in _ordered(contents)},
             "withheld": _ordered({*body["withheld"], *arrival.withheld} - contents.keys()),
@@ -483,6 +488,8 @@ class Inbox:
                 body = _grave(recalls[-1])
             elif rest != body["contents"]:
                 body |= {"contents": rest, "data": b64u(_stripped(unb64u(body["data"]), stays)), "narrowed": True}
+                proofs = body.get("disclosures", {})
+                body["disclosures"] = {part: text for part, text in proofs.items() if part in stays}
             else:
                 continue
             connection.execute("UPDATE reports SET body = ? WHERE number = ?", (self._seal(under, body), number))
@@ -610,6 +617,7 @@ class Inbox:
             body["counter"],
             tuple(body["withheld"]),
             tuple(body["noted"]),
+            body.get("disclosures", {}),
         )
         return Item(number, body["at"], arrival, flags)
 

@@ -100,7 +100,9 @@ def test_the_templates_allow_the_names_that_the_subjects_module_spells() -> None
         f"$JS.ACK.{subjects.feed_stream(NKEY)}.{NKEY}.>",
         f"$JS.ACK._.{credentials.account_hash(ACCOUNTS.hub.public)}.{subjects.feed_stream(NKEY)}.{NKEY}.>",
     }
-    both = {subjects.reports_submit(NKEY), subjects.trust_get(NKEY), subjects.shares_ask(NKEY)}
+    both = {
+        name(NKEY) for name in (subjects.reports_submit, subjects.trust_get, subjects.shares_ask, subjects.letters_ask)
+    }
     assert own("monitor") == both | {subjects.recalls_status(NKEY)}
     witness = {subjects.audit_get(NKEY), subjects.audit_cosign(NKEY)}
     assert own("office") == both | feed | witness | {subjects.recalls_confirm(NKEY)}
@@ -111,6 +113,7 @@ def test_the_templates_allow_the_names_that_the_subjects_module_spells() -> None
         subjects.recalls_status,
         subjects.lobby_ask,
         subjects.audit_get,
+        subjects.letters_ask,
     )
     assert own("coordinator") == {name(NKEY) for name in desk}
     assert own("joiner") == {subjects.CREDENTIAL_REQUESTS, subjects.ENTRY_REQUESTS}

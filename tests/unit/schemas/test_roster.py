@@ -102,6 +102,21 @@ def test_the_first_key_that_still_holds_is_sealed_for() -> None:
     assert found.public("zz", TODAY) is None
 
 
+def test_a_key_is_sealed_for_from_its_first_day_to_its_last() -> None:
+    keys = [OpeningKey.generate(X25519).public for _ in range(3)]
+    document = offices_file({"aa": "active"}, {}).model_dump(mode="json", exclude_none=True)
+    document["offices"][0]["keys"] = [
+        keys[2].document() | {"not_before": "2026-12-07"},
+        keys[1].document() | {"not_before": "2026-11-30", "not_after": "2026-12-06"},
+        keys[0].document() | {"not_before": "2026-11-23", "not_after": "2026-11-29"},
+    ]
+    found = Offices(read(OfficesFile, document))
+    for day, key in (("11-23", 0), ("11-29", 0), ("11-30", 1), ("12-06", 1), ("12-07", 2)):
+        assert found.public("aa", date.fromisoformat(f"2026-{day}")) == keys[key], day
+    assert found.public("aa", date(2036, 1, 1)) == keys[2], "the last goes on until another follows"
+    assert found.public("aa", date(2026, 1, 1)) == keys[0], "a clock that is slow keeps no report in"
+
+
 @pytest.mark.parametrize(
     ("key", "path"),
     [

@@ -20,6 +20,7 @@ OF_A_MEMBER: list[Callable[[str], str]] = [
     subjects.join_credentials,
     subjects.audit_get,
     subjects.audit_cosign,
+    subjects.letters_ask,
     subjects.inbox_prefix,
     subjects.feed_stream,
     subjects.feed_consumer,
@@ -34,6 +35,8 @@ OF_A_TOKEN: list[Callable[[str], str]] = [
     lambda name: subjects.ledger_entry(name, "1"),
     lambda name: subjects.feed_subject(NKEY, name or "."),
     lambda name: subjects.audited_cosignature(1, name or "."),
+    lambda name: subjects.letter_item(name, "unrcca"),
+    lambda name: subjects.letter_item("office", name),
     lambda name: subjects.consumer_next(name, "worker"),
     lambda name: subjects.consumer_next("LEDGER", name),
 ]

@@ -60,9 +60,9 @@ def checked(draft: Draft, held: InForce, state: str) -> dict[str, Any]:
         needed = max(
             [*signatures.missing(draft).values(), (seen.asked if seen else 0) - len(signatures.signed_by(draft)), 0]
         )
-        changes = drafting.what_changes(draft, held.documents, after)
+        changes = drafting.what_changes(draft, held.documents, after, held.files)
         return {"changes": changes, "effect": seen.changes if seen else (), "needed": needed}
-    return {"changes": drafting.what_changes(draft, held.documents, after), "effect": ()}
+    return {"changes": drafting.what_changes(draft, held.documents, after, held.files), "effect": ()}
 
 
 async def _decide(request: web.Request) -> web.Response:

@@ -1,0 +1,98 @@
+"""The letterbox: where members leave word for the coordinators that other keys are to follow theirs.
+
+A member has one letter there, its latest. The hub lets in what that member signed and nothing else, to keep out
+rubbish; coordinators look at each signature themselves, and nothing counts before enough of them have signed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from nats.aio.client import Client
+
+from kengele_schemas import subjects
+from kengele_schemas.encoding import dumps, loads
+from kengele_schemas.errors import KengeleError, Malformed, Refused
+from kengele_schemas.invitations import read_signed
+from kengele_schemas.rotation import OfficeKeys
+
+from . import jetstream
+from .intake import Standing
+
+MAX_REQUEST: Final = 64 * 1024
+MAX_LISTED: Final = 1000
+"""Letters that one list names, the oldest first; more wait until those are dealt with."""
+
+
+@dataclass(frozen=True)
+class Letterbox:
+    """The letters, kept in the broker for sixty days."""
+
+    nc: Client
+
+    async def put(self, role: str, member: str, request: bytes, standing: Standing, network: str) -> dict[str, Any]:
+        """Keeps the letter of ``member``, in the place of its last one.
+
+        Args:
+            role: of the member.
+            member: who sends it.
+            request: ``{"do": "put", "card": …}``.
+            standing: the members in force.
+            network: the digest of its first root.
+
+        Raises:
+            Malformed, Untrusted, Refused: what is wrong with it.
+        """
+        document = _read(request)
+        if document.get("do") != "put":
+            raise Malformed("malformed", "This is no request to the letterbox.")
+        office = standing.trusted.offices.get(member) if role == "office" else None
+        if office is None:
+            raise Refused("not-admitted", "This member leaves no letters.")
+        read_signed(document.get("card"), OfficeKeys).check(office, network)
+        body = dumps({"at": datetime.now(UTC).isoformat(timespec="seconds"), "card": document["card"]})
+        await jetstream.publish_batch(self.nc, [(subjects.letter_item(role, member), body, {})])
+        return {"code": "kept"}
+
+    async def read(self, request: bytes, standing: Standing) -> dict[str, Any]:
+        """The answer to a coordinator: ``list``, or ``get`` for one member's letter.
+
+        Raises:
+            Malformed: this is no request.
+            Refused: ``no-such-letter``.
+        """
+        document = _read(request)
+        what, role, member = (document.get(name) for name in ("do", "role", "member"))
+        if what == "list":
+            return {"code": "listed", "letters": await self._all(standing)}
+        if what != "get" or not isinstance(role, str) or not isinstance(member, str):
+            raise Malformed("malformed", "This is no request to the letterbox.")
+        stored = await jetstream.last(self.nc, subjects.LETTERS, subjects.letter_item(role, member))
+        if stored is None:
+            raise Refused("no-such-letter", "No letter of this member waits.", "See: coordinator members pending")
+        return {"code": "found", **loads(stored.data, max_bytes=2 * MAX_REQUEST)}
+
+    async def _all(self, standing: Standing) -> list[dict[str, str]]:
+        """Who has left a letter and when; nobody who is not a member any more."""
+        members = set(standing.roles.values())
+        found = []
+        async for stored in jetstream.read_all(self.nc, subjects.LETTERS):
+            _, role, member = stored.subject.split(".")
+            if (role, member) not in members:
+                continue
+            try:
+                at = str(loads(stored.data, max_bytes=2 * MAX_REQUEST)["at"])
+            except (KengeleError, KeyError, TypeError):
+                continue
+            found.append({"role": role, "member": member, "at": at})
+        return found[:MAX_LISTED]
+
+
+def _read(request: bytes) -> Mapping[str, Any]:
+    document = loads(request, max_bytes=MAX_REQUEST)
+    if not isinstance(document, dict):
+        raise Malformed("malformed", "This is no request to the letterbox.")
+    return document
