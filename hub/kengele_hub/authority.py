@@ -27,6 +27,7 @@ from kengele_schemas.encoding import b64u, dumps, loads, unb64u
 from kengele_schemas.errors import Damaged, KengeleError, Malformed, Refused
 from kengele_schemas.leaves import Issue, trust_leaves
 from kengele_schemas.metadata import Files
+from kengele_schemas.packing import pack, unpack
 from kengele_schemas.trust import METADATA, Trusted, TrustStore
 
 from . import jetstream
@@ -41,6 +42,7 @@ from .lobby import Lobby
 from .orders import Orders
 
 MAX_REQUEST: Final = 1024 * 1024
+MAX_UNPACKED: Final = 8 * 1024 * 1024
 MAX_JOIN: Final = 1024
 _RENEW: Final = timedelta(hours=12)
 _log = structlog.get_logger(__name__)
@@ -164,7 +166,7 @@ class Authority:
 
     async def _save(self, files: Files) -> None:
         changed: list[jetstream.Message] = [
-            (subjects.trust_file(path), data, {}) for path, data in files.items() if self.files.get(path) != data
+            (subjects.trust_file(path), pack(data), {}) for path, data in files.items() if self.files.get(path) != data
         ]
         # The timestamp last: who reads while this is stored sees the old version or the new one.
         changed.sort(key=lambda message: message[0] == subjects.trust_file("metadata/timestamp.json"))
@@ -249,7 +251,7 @@ class Authority:
     async def _stored(self) -> dict[str, bytes]:
         """All files that the broker has, those of earlier versions besides."""
         return {
-            subjects.trust_path(stored.subject): stored.data
+            subjects.trust_path(stored.subject): unpack(stored.data, max_bytes=MAX_UNPACKED)
             async for stored in jetstream.read_all(self.nc, subjects.TRUST)
         }
 
@@ -267,13 +269,13 @@ class Authority:
             path, role, standing.concerns.get(member, ()), standing.trusted.areas
         ):
             return b""
-        return self.files.get(path, b"")
+        return pack(self.files.get(path, b""))
 
     async def answer_publish(self, nkey: str, request: bytes) -> dict[str, Any]:
         """The answer to a coordinator's new version."""
         if self.standing is None or self.standing.roles.get(nkey, ("", ""))[0] != "coordinator":
             raise not_admitted()
-        document = loads(request, max_bytes=MAX_REQUEST)
+        document = loads(unpack(request, max_bytes=MAX_UNPACKED), max_bytes=MAX_UNPACKED)
         return {"code": "published", "version": await self.publish(_files(document))}
 
     async def answer_board(self, nkey: str, request: bytes) -> dict[str, Any]:
@@ -359,4 +361,7 @@ def _held_until(files: Files) -> datetime:
 def _files(document: Any) -> dict[str, bytes]:
     if not isinstance(document, dict) or not all(isinstance(text, str) for text in document.values()):
         raise Malformed("malformed", "The trust files are not a list of paths and their bytes.")
-    return {subjects.trust_path(subjects.trust_file(path)): unb64u(text) for path, text in document.items()}
+    return {
+        subjects.trust_path(subjects.trust_file(path)): unpack(unb64u(text), max_bytes=MAX_UNPACKED)
+        for path, text in document.items()
+    }

@@ -18,10 +18,11 @@ from kengele_schemas import signatures, subjects
 from kengele_schemas.drafts import Draft
 from kengele_schemas.encoding import dumps, loads
 from kengele_schemas.errors import KengeleError, Malformed, Refused
+from kengele_schemas.packing import pack, unpack
 
 from . import jetstream
 
-MAX_REQUEST: Final = 900 * 1024
+MAX_UNPACKED: Final = 8 * 1024 * 1024
 MAX_PROPOSALS: Final = 200
 _PROPOSAL: Final = "proposal"
 
@@ -39,7 +40,7 @@ class Board:
         Raises:
             Malformed, Refused, Untrusted: what is wrong with the request or the draft.
         """
-        document = loads(request, max_bytes=MAX_REQUEST)
+        document = loads(unpack(request, max_bytes=MAX_UNPACKED), max_bytes=MAX_UNPACKED)
         if not isinstance(document, dict):
             raise Malformed("malformed", "This is no request to the board.")
         what, name = document.get("do"), document.get("name")
@@ -68,9 +69,8 @@ class Board:
                 draft = signatures.merge(known[name], draft)
             elif len(known) >= MAX_PROPOSALS:
                 raise Refused("board-full", "Too many proposals are on the board.", "Take some off it: board drop")
-            body = dumps(
-                {"at": datetime.now(UTC).isoformat(timespec="seconds"), "draft": draft.encode().decode("utf-8")}
-            )
+            text = draft.encode().decode("utf-8")
+            body = pack(dumps({"at": datetime.now(UTC).isoformat(timespec="seconds"), "draft": text}))
             await jetstream.publish_batch(self.nc, [(subjects.board_item(_PROPOSAL, name), body, {})])
         return {"code": "kept", "name": name, "missing": signatures.missing(draft)}
 
@@ -85,7 +85,7 @@ class Board:
         found = []
         async for stored in jetstream.read_all(self.nc, subjects.BOARD):
             try:
-                document = loads(stored.data, max_bytes=2 * MAX_REQUEST)
+                document = loads(unpack(stored.data, max_bytes=2 * MAX_UNPACKED), max_bytes=2 * MAX_UNPACKED)
                 found.append((stored.subject.rpartition(".")[2], str(document["at"]), _draft(document["draft"])))
             except (KengeleError, KeyError, TypeError):
                 continue

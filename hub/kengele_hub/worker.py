@@ -22,6 +22,7 @@ from nats.aio.msg import Msg
 from kengele_schemas import subjects
 from kengele_schemas.encoding import dumps
 from kengele_schemas.errors import KengeleError
+from kengele_schemas.packing import pack
 from kengele_schemas.receipt import accepted, refused
 from kengele_schemas.report import Header
 
@@ -298,7 +299,7 @@ class Worker:
             except Exception as error:
                 _log.error("request-failed", error=type(error).__name__)
                 reply = {"code": "hub-unavailable", "sentence": "The hub could not do this.", "mend": "Try again."}
-            await self._respond(message, dumps(reply))
+            await self._respond(message, pack(dumps(reply)))
 
         async def start(message: Msg) -> None:
             if self._each.get(message.subject, 0) >= MAX_REQUESTS:

@@ -28,6 +28,7 @@ from kengele_schemas.encoding import b64u, dumps, loads, unb64u
 from kengele_schemas.errors import Damaged, KengeleError, Malformed, Refused, Untrusted
 from kengele_schemas.keys import OpeningKey, monitor_id, new_signing_key
 from kengele_schemas.nkeys import KeyPair
+from kengele_schemas.packing import pack, unpack
 from kengele_schemas.trust import Scope, Trusted, TrustStore
 
 from .errors import NotAdmitted
@@ -41,7 +42,7 @@ OPENING: Final = "open."
 """How the names of an office's opening keys begin."""
 _ANSWER: Final = 20.0
 """Seconds for the hub to answer one request of a refresh."""
-_MAX_ANSWER: Final = 512 * 1024
+_MAX_ANSWER: Final = 8 * 1024 * 1024
 _SPREAD: Final = 1.5
 """Seconds over which members spread their asking for what has changed."""
 
@@ -222,7 +223,8 @@ class Session:
 
         def fetch(path: str) -> bytes | None:
             request = self.link.request(subject, dumps({"path": path}))
-            return asyncio.run_coroutine_threadsafe(request, loop).result(_ANSWER) or None
+            packed = asyncio.run_coroutine_threadsafe(request, loop).result(_ANSWER)
+            return unpack(packed, max_bytes=_MAX_ANSWER) or None
 
         return await asyncio.to_thread(self._verified, fetch)
 
@@ -258,7 +260,7 @@ class Session:
             Refused: the hub does not do it; its code and sentence.
             Unreachable: no line.
         """
-        answer = _read(await self.link.request(subject, dumps(document), timeout=_ANSWER))
+        answer = _read(await self.link.request(subject, pack(dumps(document)), timeout=_ANSWER))
         return _checked(answer)
 
 
@@ -278,7 +280,7 @@ async def joiner(
 
 
 def _read(data: bytes) -> dict[str, Any]:
-    answer = loads(data, max_bytes=_MAX_ANSWER)
+    answer = loads(unpack(data, max_bytes=_MAX_ANSWER), max_bytes=_MAX_ANSWER)
     if not isinstance(answer, dict) or not isinstance(answer.get("code"), str):
         raise Malformed("malformed", "The hub's answer is not one.", "Try again.")
     return answer
@@ -292,4 +294,4 @@ def _checked(answer: dict[str, Any]) -> dict[str, Any]:
 
 def encode_files(files: Mapping[str, bytes]) -> dict[str, str]:
     """Trust files as they travel in a request."""
-    return {path: b64u(data) for path, data in files.items()}
+    return {path: b64u(pack(data)) for path, data in files.items()}

@@ -17,13 +17,16 @@ from structlog.testing import capture_logs
 from kengele_hub import access as access_module
 from kengele_hub import authority as authority_module
 from kengele_hub import credentials, jetstream
+from kengele_hub.credentials import MAX_PAYLOAD
 from kengele_hub.errors import Unavailable
 from kengele_hub.ledger import split
+from kengele_node.member import encode_files
 from kengele_schemas import drafts, metadata, subjects
 from kengele_schemas.encoding import b64u, canonical, dumps, loads
 from kengele_schemas.errors import KengeleError, Malformed, Refused, Untrusted
 from kengele_schemas.leaves import TrustLeaf, members, read_entry, replay
 from kengele_schemas.nkeys import KeyPair
+from kengele_schemas.packing import pack, unpack
 from kengele_schemas.trust import TrustStore
 from kengele_testing.hub import TOKEN, Hub, Roster, running_hub
 
@@ -360,8 +363,26 @@ def test_what_is_no_list_of_files_is_refused_as_malformed(tmp_path: Path) -> Non
             with pytest.raises(Malformed):
                 await hub.authority.answer_publish(aigul, data)
         with pytest.raises(Malformed) as caught:
-            await hub.authority.answer_publish(aigul, b" " * (authority_module.MAX_REQUEST + 1))
+            await hub.authority.answer_publish(aigul, b" " * (authority_module.MAX_UNPACKED + 1))
         assert caught.value.code == "oversized"
+
+    run(tmp_path, claim)
+
+
+def test_a_list_longer_than_one_message_is_published_kept_and_served(tmp_path: Path) -> None:
+    async def claim(hub: Hub) -> None:
+        many = [RULE | {"id": f"r-{n}", "reason": "a reason of some length " * 8} for n in range(4000)]
+        draft = hub.roster.next(hub.authority.files, hub.roster.with_rules(rules=many))
+        request = pack(dumps(encode_files(draft)))
+        assert len(request) < MAX_PAYLOAD < max(map(len, draft.values()))
+        aigul = hub.roster.nkeys["aigul"]
+        assert (await hub.authority.answer_publish(aigul, request))["code"] == "published"
+        (path,) = (path for path in draft if path.endswith(".policy.json"))
+        served = hub.authority.serve(hub.roster.nkeys["osh"], dumps({"path": path}))
+        assert len(served) < MAX_PAYLOAD
+        assert unpack(served, max_bytes=1 << 23) == draft[path]
+        async with hub.another() as other:
+            assert other.authority.files.items() >= hub.authority.files.items()
 
     run(tmp_path, claim)
 
