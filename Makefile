@@ -7,7 +7,7 @@ STAMP  := $(VENV)/.ready
 LOCALE := node/kengele_node/pages/locale
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast check reformat bench schemas translations lock clean
+.PHONY: help setup demo test test-fast check reformat bench fuzz schemas translations lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -42,6 +42,9 @@ reformat: $(STAMP) ## format the code
 
 bench: $(STAMP) ## timings, as ratios measured side by side (ARGS=--json)
 	@PYTHONPATH=tests $(PY) tests/bench/run.py $(ARGS)
+
+fuzz: $(STAMP) ## bent inputs for every reader, a million (ARGS="--executions N --seed N --json")
+	@PYTHONPATH=tests $(PY) -m fuzz.run $(ARGS)
 
 schemas: $(STAMP) ## write the JSON Schemas from the models
 	@$(PY) -m kengele_schemas.jsonschema schemas/json

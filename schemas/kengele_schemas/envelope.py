@@ -261,8 +261,9 @@ def parse(data: bytes) -> Envelope:
 
 
 def _outer(data: bytes) -> Any:
-    """The value of ``data``, read leniently: the caller spells it anew, and only this very spelling passes."""
-    if len(data) > MAX_ENVELOPE or not data.isascii():
+    """The value of ``data``, read leniently where it is plain: the caller spells it anew, and only this very spelling
+    passes."""
+    if len(data) > MAX_ENVELOPE or not data.isascii() or b"\\" in data:
         return loads(data, max_bytes=MAX_ENVELOPE, max_depth=5)
     try:
         return json.loads(data)

@@ -144,6 +144,11 @@ def outer(change: Callable[[dict[str, Any]], object]) -> bytes:
         ("white space", WHOLE.replace(b",", b", ", 1)),
         ("a line's end", WHOLE + b"\n"),
         ("an escape", WHOLE.replace(b'"alpha"', b'"\\u0061lpha"')),
+        ("half a surrogate pair, escaped", outer(lambda value: value.update(signature="\ud800"))),
+        (
+            "half a surrogate pair in a ciphertext",
+            outer(lambda value: value["header"]["ct"].update(place="\udfff" * 400)),
+        ),
         ("members in another order", outer(lambda value: value.update(payload=value.pop("payload")))),
         ("one member more", outer(lambda value: value.update(kid="x"))),
         ("one member less", outer(lambda value: value.pop("signature"))),

@@ -1,0 +1,1 @@
+"""Fuzzing: what comes from outside, bent at random, neither breaks a reader nor passes it."""
