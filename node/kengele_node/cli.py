@@ -11,6 +11,7 @@ import argparse
 import ctypes
 import logging
 import os
+import re
 import resource
 import signal
 import sys
@@ -18,6 +19,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib import import_module
 from importlib.metadata import entry_points, version
+from pathlib import Path
 from typing import Any, Final
 
 from kengele_schemas.errors import KengeleError, Malformed, Unreachable
@@ -33,6 +35,8 @@ _ROLES: Final = {
 }
 _GROUP: Final = "kengele.commands"
 _PR_SET_DUMPABLE: Final = 4
+_NAME: Final = re.compile(r"-(?!-[a-z][a-z-]*$)(?:[A-Za-z0-9_-]{20}[AQgw]|[A-Za-z0-9_-]{41}[AEIMQUYcgkosw048])")
+"""An id or a digest that begins with a hyphen, as one in 64 does; no option looks like it."""
 _FAILED: Final = 1
 _INTERRUPTED: Final = 130
 
@@ -80,6 +84,20 @@ def parser_for(words: Sequence[str]) -> argparse.ArgumentParser:
     return parser
 
 
+def _parsed(words: Sequence[str]) -> argparse.Namespace:
+    # A word with a blank is no option to argparse, whatever it begins with.
+    marked = [f" {word}" if _NAME.fullmatch(word) else word for word in words]
+    args = parser_for(words).parse_args(marked)
+    for name, value in vars(args).items():
+        setattr(args, name, [_bare(one) for one in value] if isinstance(value, list) else _bare(value))
+    return args
+
+
+def _bare(value: Any) -> Any:
+    text = str(value) if isinstance(value, str | Path) else ""
+    return type(value)(text[1:]) if text.startswith(" ") and _NAME.fullmatch(text[1:]) else value
+
+
 def _keep_memory() -> None:
     """Passphrases and keys stand in this process's memory and environment: neither a core file gets them nor another
     process of the same user (core(5), prctl(2); the latter on Linux only)."""
@@ -98,7 +116,7 @@ def main(words: Sequence[str] | None = None) -> int:
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         words = sys.argv[1:]
     try:
-        args = parser_for(words).parse_args(words)
+        args = _parsed(words)
         run: Callable[[Any], int] = args.run
         return run(args)
     except KengeleError as error:

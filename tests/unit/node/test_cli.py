@@ -257,3 +257,30 @@ def test_without_the_hub_there_is_no_such_role(
         cli.main(["hub", "run"])
     assert caught.value.code == 2
     assert "invalid choice: 'hub'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["-MSW0FYHy61nZmN-W0ZyAg", "--SW0FYHy61nZmN-W0ZyAg", "-" + "b" * 41 + "A", "plain"])
+def test_an_id_that_begins_with_a_hyphen_is_an_id_and_no_option(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    seen: list[object] = []
+
+    def run(args: argparse.Namespace) -> int:
+        seen.extend((args.name, args.more, args.flag, args.file))
+        return 0
+
+    def build(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("name")
+        parser.add_argument("more", nargs="*")
+        parser.add_argument("--flag")
+        parser.add_argument("--file", type=Path)
+        parser.set_defaults(run=run)
+
+    monkeypatch.setattr(cli, "_load", lambda _: build)
+    assert cli.main(["node", name, name, "two", "--flag", name, "--file", name]) == 0
+    assert seen == [name, [name, "two"], name, Path(name)]
+
+
+@pytest.mark.parametrize("word", ["--keep-nothing-of-it-w", "-MSW0FYHy61nZmN-W0ZyA", "--flak"])
+def test_a_mistyped_option_is_not_taken_for_an_id(kengele: Run, word: str) -> None:
+    with pytest.raises(SystemExit) as caught:
+        kengele(lambda _: 0, word)
+    assert caught.value.code == 2
