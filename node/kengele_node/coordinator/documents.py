@@ -288,9 +288,11 @@ def recall(
     """
     if not set(keep) <= set(GRANTABLE):
         raise Malformed("unknown-compartment", "No report has such a part.", f"Choose from: {', '.join(GRANTABLE)}.")
-    order = Order(mark=checked_mark(report_id), keep=tuple(sorted(set(keep))) or None, reason=reason)  # type: ignore[arg-type]
     held = read(RecallsFile, documents.get(RECALLS) or {"v": 1, "recalls": []}).by_mark()
-    before = held.get(order.mark)
+    mark, parts = checked_mark(report_id), tuple(sorted(set(keep)))
+    before = held.get(mark)
+    why = reason or (before.reason if before is not None else None)
+    order = Order(mark=mark, keep=parts or None, reason=why)  # type: ignore[arg-type]
     if before is not None and not narrows(order, before):
         stays = f"Of it may stay: {', '.join(before.keep)}." if before.keep else "Nothing of it stays."
         if left([order.keep]) & ~left([before.keep]):

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from kengele_node import terminal
 from kengele_node.member import Session
 from kengele_schemas import subjects
-from kengele_schemas.encoding import unb64u
+from kengele_schemas.encoding import loads, unb64u
 from kengele_schemas.errors import KengeleError, Refused
 from kengele_schemas.fields import read
+from kengele_schemas.metadata import MAX_DRAFT
 from kengele_schemas.orders import REASONS, RECALLS, Order, RecallsFile, mark_of
 from kengele_schemas.recall import Confirmation, read_confirmation
 from kengele_schemas.trust import Trusted
@@ -79,7 +79,7 @@ def _check(args: argparse.Namespace) -> int:
     mark = papers.checked_mark(args.report)
     args.draft = args.check
     draft = taken(args, opened(args))
-    listed = json.loads(draft.documents.get(RECALLS, _NOTHING))
+    listed = loads(draft.documents.get(RECALLS, _NOTHING), max_bytes=MAX_DRAFT)
     order = read(RecallsFile, listed).by_mark().get(mark)
     if order is None:
         raise Refused("not-in-draft", "This draft does not recall that report.", "Do not sign it before you know why.")

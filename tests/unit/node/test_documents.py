@@ -580,7 +580,8 @@ class TestRecall:
         assert describe({}, one) == [f"Report with mark {mark}: {said}"]
         assert sorted(describe(one, two)) == sorted(
             [
-                f"Report with mark {mark}: is recalled further, at every office that has it; nothing of it stays.",
+                f"Report with mark {mark}: is recalled further, at every office that has it; nothing of it stays."
+                " Reason: consent.",
                 f"Report with mark {other}: is recalled, at every office that has it; nothing of it stays.",
             ]
         )
