@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,7 @@ def test_nobody_but_coordinators_reads_the_board_and_garbage_stops_nothing(tmp_p
                 ):
                     assert json.loads(await one.link.request(subject, data))["code"] == code, data
                 role = re.sub(rb'"sig": ?"..', lambda found: found[0][:-2] + b"zz", draft.roles["targets"])
-                forged = Draft({**draft.roles, "targets": role}, draft.documents, draft.root, draft.targets)
+                forged = replace(draft, roles={**draft.roles, "targets": role})
                 assert role != draft.roles["targets"]
                 with pytest.raises(KengeleError):
                     await board.put(one, forged)
@@ -109,7 +110,7 @@ def test_the_hub_cannot_slip_in_another_proposal_than_the_one_asked_for(tmp_path
             signatures.check(one, files, now())
             shown = {**one.documents, "policy.json": other.documents["policy.json"]}
             with pytest.raises(Untrusted):
-                signatures.check(Draft(one.roles, shown, one.root, one.targets), files, now())
+                signatures.check(replace(one, documents=shown), files, now())
 
     asyncio.run(run())
 

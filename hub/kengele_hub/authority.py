@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -45,6 +46,8 @@ MAX_REQUEST: Final = 1024 * 1024
 MAX_UNPACKED: Final = 8 * 1024 * 1024
 MAX_JOIN: Final = 1024
 _RENEW: Final = timedelta(hours=12)
+_LOOK: Final = 3600.0
+"""Seconds between two looks at what is about to expire."""
 _log = structlog.get_logger(__name__)
 
 
@@ -86,9 +89,9 @@ class Authority:
                 await self._make_up()
 
     async def keep_fresh(self) -> None:
-        """Signs the timestamp anew in time, for ever."""
+        """Signs the timestamp anew in time, and notices when an area's signatures run out, for ever."""
         while True:
-            await asyncio.sleep(3600)
+            await asyncio.sleep(self._pause())
             try:
                 async with self._changing:
                     if self.files:
@@ -97,6 +100,21 @@ class Authority:
                         await self._make_up()
             except KengeleError as error:
                 _log.warning("trust-not-renewed", code=error.code)
+                with suppress(KengeleError):
+                    await self._judge_anew()
+
+    def _pause(self) -> float:
+        ends = self.standing.trusted.ends.values() if self.standing else ()
+        now = datetime.now(UTC)
+        return min([_LOOK, *((end - now).total_seconds() + 1 for end in ends if end > now)])
+
+    async def _judge_anew(self) -> None:
+        """Holds the dates of what is in force against the clock, where the files themselves are past theirs."""
+        async with self._changing:
+            root = self.files.get("metadata/1.root.json")
+            if self.standing is not None and root is not None:
+                store = TrustStore(self._store, root)
+                self.standing = Standing.of(await asyncio.to_thread(store.offline, "hub", datetime.now(UTC)))
 
     async def found(self, token: str, incoming: Files) -> int:
         """Stores the first version. Gives its number.
@@ -229,17 +247,17 @@ class Authority:
             _log.warning("trust-version-not-logged", code=error.code)
 
     async def _log(self, version: int) -> None:
-        first = version + 1
-        while first > 1 and not await self._logged(first - 1):
-            first -= 1
-        if first > version:
+        if await self._logged(version):
             return
         stored = await self._stored()
+        told = [number for number in metadata.states(stored) if number <= version]
         entries: list[Entry] = []
-        for number in range(first, version + 1):
+        for before, number in reversed([*pairwise([0, *told])]):
+            if await self._logged(number):
+                break
             files = metadata.as_of(stored, number)
             if files:
-                entries += _entries(number, metadata.as_of(stored, number - 1), files)
+                entries = [*_entries(number, metadata.as_of(stored, before), files), *entries]
         try:
             await self.ledger.append(entries)
         except Conflict:
@@ -341,6 +359,7 @@ def _entries(version: int, before: Files, files: Files) -> list[Entry]:
     issue = Issue(
         version,
         hashlib.sha256(files[metadata.newest(files, "root")]).digest(),
+        metadata.lists(files),
         metadata.document_digests(files),
     )
     made = trust_leaves(issue, _documents(before), _documents(files), at=datetime.now(UTC), salt=secrets.token_bytes)

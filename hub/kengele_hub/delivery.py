@@ -155,7 +155,7 @@ class Delivery:
                 _log.error("ledger-entry-unreadable", code=error.code, sequence=message.metadata.sequence.stream)
                 readers.append((message, []))
                 continue
-            if entry.leaf.policy > standing.trusted.policy.version:
+            if entry.leaf.policy > standing.trusted.rules_version:
                 waits.add("policy-behind")  # this worker has not got the newest rules yet
                 continue
             try:
@@ -289,7 +289,7 @@ class Delivery:
                 raise Unavailable("broker-unavailable", "The feed changed meanwhile.", "Try again.") from None
 
     async def _log_narrowed(self, header: Header, leaf: Leaf, outcome: Outcome, standing: Standing) -> None:
-        policy = standing.trusted.policy.version
+        policy = standing.trusted.rules_version
         body = NarrowedLeaf(
             salt=b64u(secrets.token_bytes(16)),
             digest=leaf.digest,

@@ -132,7 +132,7 @@ def examine(data: bytes, nkey: str, standing: Standing, quota: Quota, now: datet
 
 def _admissible(header: Header, monitor: Monitor, trusted: Trusted, today: date) -> str:
     try:
-        monitor.standing(header.area, today, trusted.areas)
+        trusted.check_author(monitor, header.area, today)
     except KengeleError as error:
         # A recall takes away only: whoever may have reported from there once may recall it.
         if error.code != "out-of-scope" or header.kind != "recall":
@@ -144,7 +144,7 @@ def _admissible(header: Header, monitor: Monitor, trusted: Trusted, today: date)
         return "future-dated"
     if header.pol < trusted.policy.refuse_below and header.kind != "recall":
         return "stale-policy"
-    if header.pol > trusted.policy.version:
+    if header.pol > trusted.rules_version:
         return "policy-unknown"
     return ACCEPTED
 
@@ -209,7 +209,7 @@ def _leaf(
         salt=b64u(secrets.token_bytes(_SALT)),
         digest=b64u(envelope.digest),
         bytes=b64u(whole),
-        policy=trusted.policy.version,
+        policy=trusted.rules_version,
         at=now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         decisions=tuple(decisions),
         recalls=recalls,

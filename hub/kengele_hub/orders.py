@@ -106,7 +106,7 @@ def _leaf(order: Order, report: Leaf, had: Iterable[str], notice: bytes, trusted
         salt=b64u(secrets.token_bytes(16)),
         digest=b64u(order.digest),
         bytes=b64u(hashlib.sha256(notice).digest()),
-        policy=trusted.policy.version,
+        policy=trusted.rules_version,
         at=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         decisions=tuple((office, HANDLING_BIT, ALL_BITS & ~HANDLING_BIT, ()) for office in sorted(had)),
         recalls=report.digest,

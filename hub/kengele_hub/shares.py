@@ -138,7 +138,7 @@ class Shares:
                 salt=b64u(secrets.token_bytes(16)),
                 digest=stood.leaf.digest,
                 bytes=b64u(hashlib.sha256(data).digest()),
-                policy=trusted.policy.version,
+                policy=trusted.rules_version,
                 at=now.strftime("%Y-%m-%dT%H:%M:%SZ"),
                 by=by,
                 decisions=((share.office, bits, ALL_BITS & ~bits, rules),),
@@ -183,7 +183,7 @@ class Shares:
         allowed = kept(promised, self._allowed(shared, stood, standing.trusted, today))
         if allowed != promised:
             decision = (office, allowed, withheld | promised & ~allowed, rules)
-            await self._log_narrowed(shared, decision, standing.trusted.policy.version)
+            await self._log_narrowed(shared, decision, standing.trusted.rules_version)
         before = [one for one in await self.of(shared.share.report) if one.index < shared.index]
         if shared.leaf.by == "author":
             # The custodian's word that an office has it does not keep the author from giving it.

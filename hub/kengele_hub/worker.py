@@ -47,7 +47,9 @@ MAX_REQUESTS: Final = 4
 MAX_BATCH: Final = 250
 _BATCH_BYTES: Final = 8 * 1024 * 1024
 _QUEUE: Final = "hub"
-_NOT_KEPT: Final = frozenset({"unknown-monitor", "over-quota", "policy-unknown", "storage-full", "hub-unavailable"})
+_NOT_KEPT: Final = frozenset(
+    {"unknown-monitor", "over-quota", "policy-unknown", "list-expired", "storage-full", "hub-unavailable"}
+)
 """Refusals of what comes again by itself, and of what is nobody's report."""
 _log = structlog.get_logger(__name__)
 

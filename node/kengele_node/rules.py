@@ -90,8 +90,8 @@ def _show(args: argparse.Namespace, member: Member, took: Callable[[Member, Trus
     found = {
         "network": trusted.network.name,
         "version": trusted.version,
-        "policy": trusted.policy.version,
-        "rules": sum(len(policy.rules) for policy in (trusted.policy, *trusted.regional.values())),
+        "policy": trusted.rules_version,
+        "rules": sum(len(policy.rules) for policy in trusted.in_force),
         "offices": len(trusted.offices.active),
         "hold_until": trusted.targets_expire.isoformat(timespec="seconds"),
         "fresh": trusted.fresh,
@@ -105,7 +105,7 @@ def _show(args: argparse.Namespace, member: Member, took: Callable[[Member, Trus
     terminal.say(f"Groups:      {', '.join(sorted(trusted.offices.document.groups)) or 'none'}")
     terminal.say(f"Hold until:  {found['hold_until']}")
     terminal.say(f"Seen:        {'at the hub, just now' if trusted.fresh else 'here, without asking the hub'}")
-    for policy in (trusted.policy, *trusted.regional.values()):
+    for policy in trusted.in_force:
         for rule in policy.rules:
             terminal.say(f"\n{_told(rule)}")
     return 0

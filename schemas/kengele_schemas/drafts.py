@@ -19,7 +19,7 @@ from tuf.api.metadata import Metadata
 
 from .cards import CoordinatorCard
 from .encoding import b64u, canonical, loads, unb64u
-from .errors import Malformed
+from .errors import Malformed, Refused
 from .metadata import (
     LIST,
     MAX_DRAFT,
@@ -29,16 +29,17 @@ from .metadata import (
     Files,
     bad_draft,
     coordinator_of,
+    lists,
     metadata_path,
     newest,
     public_key,
-    role_of,
     signed_part,
     target_path,
     until,
     versions,
 )
 from .orders import RECALLS
+from .regional import area_of, delegated, path_of, paths, revision, role_of
 from .trust import CONNECTIONS, metadata_version
 
 ROOT_LIFE: Final = timedelta(days=365)
@@ -52,13 +53,15 @@ class Draft:
     """A new version on its way to being signed.
 
     ``roles`` are metadata files by TUF role, with the signatures so far; ``documents`` the new ones by path; ``root``
-    and ``targets`` the metadata by which the signatures count.
+    and ``targets`` the metadata by which the signatures count; ``version`` the number of the state that it makes of the
+    one it was drafted upon.
     """
 
     roles: Mapping[str, bytes]
     documents: Mapping[str, bytes]
     root: bytes = field(repr=False)
     targets: bytes = field(repr=False)
+    version: int
 
     def encode(self) -> bytes:
         """The draft as a file."""
@@ -68,7 +71,8 @@ class Draft:
             "root": b64u(self.root),
             "targets": b64u(self.targets),
         }
-        return (json.dumps({"v": 1, "kind": "draft", **texts}, indent=1, ensure_ascii=False) + "\n").encode("utf-8")
+        head = {"v": 1, "kind": "draft", "version": self.version}
+        return (json.dumps({**head, **texts}, indent=1, ensure_ascii=False) + "\n").encode("utf-8")
 
     @classmethod
     def decode(cls, data: bytes) -> Draft:
@@ -82,17 +86,24 @@ class Draft:
                 {str(path): text.encode("utf-8") for path, text in found["documents"].items()},
                 unb64u(found["root"]),
                 unb64u(found["targets"]),
+                int(found["version"]),
             )
             for metadata in (*draft.roles.values(), draft.root, draft.targets):
                 metadata_version(metadata)
-        except (Malformed, KeyError, TypeError, AttributeError):
+        except (Malformed, KeyError, TypeError, ValueError, AttributeError):
             raise bad_draft() from None
         return draft
 
     @property
-    def version(self) -> int:
-        """Of the list of documents that this draft makes or rests on."""
-        return metadata_version(self.roles.get(LIST, self.targets))
+    def founding(self) -> bool:
+        """Whether it is a network's first version, which is drafted upon nothing."""
+        return ROOT in self.roles and LIST in self.roles and metadata_version(self.roles[LIST]) == 1
+
+    @property
+    def area(self) -> str:
+        """The area for which it is alone; empty if the coordinators' own list is in it, or nothing is."""
+        names = {area_of(path_of(role))[1] for role in self.roles if role not in (ROOT, LIST)}
+        return min(names, default="") if LIST not in self.roles and len(names) == 1 else ""
 
     def including(self, role: str, metadata: bytes) -> Draft:
         """This draft with one more role to sign."""
@@ -142,12 +153,21 @@ def found(
     return relisted(root, Targets(version=1), {}, documents, now).including(ROOT, root)
 
 
-def edit(current: Files, changed: Mapping[str, Any], now: datetime) -> Draft:
+def edit(current: Files, changed: Mapping[str, Any], now: datetime, *, area: str = "") -> Draft:
     """The draft of a next version: ``changed`` documents in the place of those they follow, the others as they are.
 
     The signatures' life begins anew in what is touched and in what is past half of it; with nothing changed, in all
-    but the root, which lasts longer.
+    but the root, which lasts longer, and the lists that others sign.
+
+    Args:
+        area: whose regional coordinators are to sign it, alone; nothing else is in it then.
+
+    Raises:
+        Refused: ``not-delegated``: the area has no lists.
+        Malformed: ``foreign-area``: what is not the area's own is changed.
     """
+    if area:
+        return _regional(current, changed, area, now)
     targets = signed_part(current[newest(current, LIST)], Targets)
     targets.version += 1
     root = current[newest(current, ROOT)]
@@ -207,15 +227,82 @@ def reseated(
     root.expires = until(now, ROOT_LIFE)
     targets = signed_part(current[newest(current, LIST)], Targets)
     targets.version += 1
-    delegated = targets.delegations.roles if targets.delegations and targets.delegations.roles else {}
-    for one in delegated.values():
-        if set(one.keyids) == set(was.keyids):
-            one.keyids, one.threshold = list(keyids), threshold
+    theirs = {name: one for name, one in delegated(targets).items() if set(one.keyids) == set(was.keyids)}
+    for one in theirs.values():
+        one.keyids, one.threshold = list(keyids), threshold
     if targets.delegations:
         targets.delegations.keys |= keys
     made = Metadata(root).to_bytes()
-    draft = relisted(made, targets, current, changed, now, anew=True)
+    draft = relisted(made, targets, current, changed, now, anew=theirs)
     return replace(draft, root=before).including(ROOT, made)
+
+
+def hand_over(
+    current: Files, changed: Mapping[str, Any], area: str, keys: Mapping[str, Key], threshold: int, now: datetime
+) -> Draft:
+    """The draft by which others sign an area's lists from then on; with no ``keys``, the coordinators themselves.
+
+    It takes the coordinators' signatures and, under the lists, those of the ones who are to count: nobody is put in
+    their place unasked.
+
+    Args:
+        changed: the documents; the area has to have all of its own, here or in force.
+        keys: of those who are to sign, by TUF key id.
+        threshold: how many of them have to.
+
+    Raises:
+        Malformed: ``bad-threshold``.
+    """
+    root = current[newest(current, ROOT)]
+    top = signed_part(root, Root)
+    if not keys:
+        keys = {keyid: top.keys[keyid] for keyid in top.roles[LIST].keyids}
+        threshold = top.roles[LIST].threshold
+    if not 1 <= threshold <= len(keys):
+        raise Malformed(
+            "bad-threshold", "So many signatures cannot be had from these coordinators.", "Name another threshold."
+        )
+    targets = signed_part(current[newest(current, LIST)], Targets)
+    targets.version += 1
+    roles = {**delegated(targets)}
+    for path in paths(area):
+        roles[role_of(path)] = DelegatedRole(role_of(path), sorted(keys), threshold, terminating=True, paths=[path])
+    known = targets.delegations.keys if targets.delegations else {}
+    targets.delegations = Delegations({**known, **keys}, roles)
+    return relisted(root, targets, current, changed, now, anew={role_of(path) for path in paths(area)})
+
+
+def _regional(current: Files, changed: Mapping[str, Any], area: str, now: datetime) -> Draft:
+    listing = current[newest(current, LIST)]
+    own = [path for path in paths(area) if role_of(path) in delegated(signed_part(listing, Targets))]
+    if not own:
+        raise Refused("not-delegated", f"There are no lists for {area}.", "See: kengele coordinator seats --region")
+    strange = sorted(set(changed) - set(own))
+    if strange:
+        raise Malformed("foreign-area", f"This draft for {area} changes {strange[0]}.", "Draft that without --region.")
+    documents = {path: spelt(path, value) for path, value in changed.items()}
+    roles = {}
+    for path in own:
+        listed = signed_part(current[newest(current, role_of(path))], Targets)
+        if path in documents or not changed or listed.expires <= now + TARGETS_LIFE / 2:
+            roles[role_of(path)] = _list(path, listed, documents, now)
+    return Draft(roles, documents, current[newest(current, ROOT)], listing, _number(current, roles))
+
+
+def _list(path: str, before: Targets | None, documents: Mapping[str, bytes], now: datetime) -> bytes:
+    """The next regional list of the document at ``path``."""
+    listed = Targets(version=(before.version if before else 0) + 1, expires=until(now, TARGETS_LIFE))
+    if path in documents:
+        listed.targets[path] = TargetFile.from_data(path, documents[path])
+    elif before is not None:
+        listed.targets = before.targets
+    return Metadata(listed).to_bytes()
+
+
+def _number(current: Files, roles: Mapping[str, bytes]) -> int:
+    """The number of the state that these lists make of ``current``."""
+    made = {name: metadata_version(data) for name, data in roles.items() if name != ROOT}
+    return revision(((lists(current) if current else {}) | made).values())
 
 
 def relisted(
@@ -225,46 +312,44 @@ def relisted(
     changed: Mapping[str, Any],
     now: datetime,
     *,
-    anew: bool = False,
+    anew: Collection[str] = (),
 ) -> Draft:
-    """With ``anew`` every list that the same people sign is signed again, as when they are other people."""
+    """The draft that has ``targets`` list what is ``changed``.
+
+    Args:
+        anew: regional roles whose list is signed again whatever stands in it, as when other people sign it.
+    """
     counting = signed_part(root, Root)
     role = counting.roles[LIST]
     targets.expires = until(now, TARGETS_LIFE)
     documents = {path: spelt(path, value) for path, value in changed.items()}
     roles: dict[str, bytes] = {}
-    delegations = targets.delegations or Delegations({}, {})
-    delegated = dict(delegations.roles or {})
+    known = dict(targets.delegations.keys) if targets.delegations else {}
+    regions = {**delegated(targets)}
     for path, data in documents.items():
         if "/" not in path:
             targets.targets[path] = TargetFile.from_data(path, data)
             continue
         name = role_of(path)
-        if name not in delegated:
-            delegated[name] = DelegatedRole(name, list(role.keyids), role.threshold, terminating=True, paths=[path])
-            for keyid in role.keyids:
-                delegations.keys[keyid] = counting.keys[keyid]
+        if name not in regions:
+            regions[name] = DelegatedRole(name, list(role.keyids), role.threshold, terminating=True, paths=[path])
+            known |= {keyid: counting.keys[keyid] for keyid in role.keyids}
     held = {name for _, name in versions(current)}
-    for name, one in delegated.items():
-        path = (one.paths or [""])[0]
+    for name, one in regions.items():
+        path = path_of(name)
         listed = signed_part(current[newest(current, name)], Targets) if name in held else None
-        # A list that ran out would stop all who need it; so those that the same people sign are renewed in passing.
-        lasting = listed is not None and (
-            set(one.keyids) != set(role.keyids) or listed.expires > now + TARGETS_LIFE / 2
+        # A list that ran out would stop its area; so those that the same people sign are renewed in passing.
+        ageing = set(one.keyids) == set(role.keyids) and (
+            not changed or (listed is not None and listed.expires <= now + TARGETS_LIFE / 2)
         )
-        if path not in documents and changed and lasting and not (anew and set(one.keyids) == set(role.keyids)):
-            continue
-        regional = Targets(version=(listed.version if listed else 0) + 1, expires=until(now, TARGETS_LIFE))
-        if path in documents:
-            regional.targets[path] = TargetFile.from_data(path, documents[path])
-        elif listed is not None:
-            regional.targets = listed.targets
-        roles[name] = Metadata(regional).to_bytes()
-    if delegated:
-        targets.delegations = Delegations(delegations.keys, delegated)
+        if path in documents or name in anew or listed is None or ageing:
+            roles[name] = _list(path, listed, documents, now)
+    if regions:
+        used = {keyid for one in regions.values() for keyid in one.keyids}
+        targets.delegations = Delegations({keyid: key for keyid, key in known.items() if keyid in used}, regions)
     listing = Metadata(targets).to_bytes()
     roles[LIST] = listing
-    return Draft(roles, documents, root, listing)
+    return Draft(roles, documents, root, listing, _number(current, roles))
 
 
 def spelt(path: str, value: Any) -> bytes:

@@ -23,6 +23,7 @@ MODELS: Final[dict[str, type[BaseModel]]] = {
     "offices": roster.OfficesFile,
     "monitors": roster.MonitorsFile,
     "connections": roster.ConnectionsFile,
+    "area-connections": roster.AreaConnectionsFile,
     "policy": policy.PolicyFile,
     "areas": areas.AreasFile,
     "recalls": orders.RecallsFile,

@@ -58,7 +58,9 @@ class NarrowedLeaf(Model):
 
 
 class TrustLeaf(Model):
-    """One version of roster and policy. ``root`` and ``documents`` are SHA-256; a further part names no document."""
+    """One state of roster and policy. ``root`` and ``documents`` are SHA-256, ``lists`` the versions of the lists that
+    coordinators sign, by TUF role; a further part names neither lists nor documents.
+    """
 
     v: Literal[1] = 1
     kind: Literal["trust"] = "trust"
@@ -69,6 +71,7 @@ class TrustLeaf(Model):
     part: Annotated[int, Field(ge=1, le=_PARTS)]
     parts: Annotated[int, Field(ge=1, le=_PARTS)]
     root: Bytes32
+    lists: Annotated[dict[_Path, Version], Field(max_length=600)]
     documents: Annotated[dict[_Path, Bytes32], Field(max_length=600)]
     changes: Annotated[tuple[Change, ...], Items, Field(max_length=_FURTHER)]
 
@@ -140,10 +143,11 @@ def read_entry(data: bytes) -> Entry:
 
 
 class Issue(NamedTuple):
-    """A version's own numbers and digests."""
+    """A state's own numbers and digests."""
 
     version: int
     root: bytes
+    lists: Mapping[str, int]
     documents: Mapping[str, bytes]
 
 
@@ -171,11 +175,12 @@ def trust_leaves(
         TrustLeaf(
             salt=b64u(salt(_SALT)),
             version=issue.version,
-            policy=after["policy.json"]["version"],
+            policy=sum(value["version"] for _, value in _policies(after)),
             at=at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
             part=number,
             parts=len(pieces),
             root=b64u(issue.root),
+            lists=dict(issue.lists) if number == 1 else {},
             documents={path: b64u(digest) for path, digest in issue.documents.items()} if number == 1 else {},
             changes=piece,
         )
@@ -265,7 +270,8 @@ def _coordinators(documents: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _rules(documents: Mapping[str, Any]) -> dict[str, Any]:
-    policies = [
-        (path, value) for path, value in documents.items() if value and path.startswith("policy") and "rules" in value
-    ]
-    return {rule["id"]: {**rule, "": path} for path, value in policies for rule in value["rules"]}
+    return {rule["id"]: {**rule, "": path} for path, value in _policies(documents) for rule in value["rules"]}
+
+
+def _policies(documents: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    return [(path, value) for path, value in documents.items() if value and path.startswith("policy")]

@@ -25,7 +25,8 @@ from .cards import coordinator_id
 from .encoding import canonical, loads
 from .errors import Malformed, Refused
 from .orders import RECALLS
-from .trust import CONNECTIONS, METADATA, MONITORS, TARGETS, Trusted, area_of, assemble, metadata_version, overlap
+from .regional import LINES, MONITORS, area_of, delegated, delegated_paths, path_of, revision, role_of
+from .trust import CONNECTIONS, METADATA, TARGETS, Trusted, assemble, metadata_version, overlap
 
 Files = Mapping[str, bytes]
 """Trust files by the paths under which they are served."""
@@ -61,38 +62,83 @@ def document_digests(files: Files) -> dict[str, bytes]:
 def document_paths(files: Files) -> list[str]:
     """The paths of all documents there are."""
     targets = signed_part(files[newest(files, LIST)], Targets)
-    roles = targets.delegations.roles if targets.delegations and targets.delegations.roles else {}
-    return sorted([*targets.targets, *(path for role in roles.values() for path in role.paths or ())])
+    return sorted([*targets.targets, *delegated_paths(targets)])
+
+
+def lists(files: Files) -> dict[str, int]:
+    """The version of each list of documents, the coordinators' and the regional ones."""
+    names = (LIST, *delegated(signed_part(files[newest(files, LIST)], Targets)))
+    return {name: metadata_version(files[newest(files, name)]) for name in names}
+
+
+def state(files: Files) -> int:
+    """The number of the state of roster and policy that ``files`` are."""
+    return revision(lists(files).values())
 
 
 def documents_of(files: Files) -> Trusted:
     """The documents in ``files`` as one set. They were verified when they came; no signature is looked at here."""
     documents = {path: canonical(document_of(files, path)) for path in document_paths(files)}
     expires = signed_part(files[newest(files, LIST)], Targets).expires
-    version = metadata_version(files[newest(files, LIST)])
-    return assemble(documents, version=version, fresh=False, expires=expires)
+    return assemble(documents, version=state(files), fresh=False, expires=expires)
+
+
+def states(files: Files) -> list[int]:
+    """The numbers of the states that ``files``, which may be of several, tell of."""
+    return sorted({_told(files[path]) for path in _snapshots(files).values()})
 
 
 def as_of(files: Files, version: int) -> dict[str, bytes]:
-    """What of ``files``, which may be of several versions, made up ``version``; empty if that cannot be told any more.
+    """What of ``files`` made up the state ``version``; empty if that cannot be told any more.
 
-    A version's last snapshot names the lists that belong to it; with them come all roots and all documents.
+    A state's last snapshot names the lists that belong to it; with them come all roots and all documents.
     """
-    snapshots = {number: path for path in files for number, name in versions([path]) if name == SNAPSHOT}
-    for number in sorted(snapshots, reverse=True):
-        meta = signed_part(files[snapshots[number]], Snapshot).meta
-        if meta[f"{LIST}.json"].version == version:
+    for _, path in sorted(_snapshots(files).items(), reverse=True):
+        if _told(files[path]) == version:
+            meta = signed_part(files[path], Snapshot).meta
             listed = {f"{METADATA}{info.version}.{name}" for name, info in meta.items()}
             kept = listed | {path for path in files if path.startswith(TARGETS) or path.endswith(f".{ROOT}.json")}
             return {path: files[path] for path in sorted(kept)} if listed <= files.keys() else {}
     return {}
 
 
+def _snapshots(files: Files) -> dict[int, str]:
+    return {number: path for path in files for number, name in versions([path]) if name == SNAPSHOT}
+
+
+def _told(snapshot: bytes) -> int:
+    return revision(info.version for info in signed_part(snapshot, Snapshot).meta.values())
+
+
 def coordinators(files: Files) -> dict[str, bytes]:
-    """The keys that count now for roster and policy, by their coordinators' ids."""
-    root = signed_part(files[newest(files, ROOT)], Root)
-    keys = (bytes.fromhex(root.keys[one].keyval["public"]) for one in root.roles[LIST].keyids)
+    """The keys of all coordinators, the network's and the regional ones, by their ids."""
+    root, targets = signed_part(files[newest(files, ROOT)], Root), signed_part(files[newest(files, LIST)], Targets)
+    known = [root.keys[one] for one in root.roles[LIST].keyids]
+    known += targets.delegations.keys.values() if targets.delegations else ()
+    keys = (bytes.fromhex(key.keyval["public"]) for key in known)
     return {coordinator_id(key): key for key in keys}
+
+
+def regions(files: Files) -> dict[str, tuple[list[str], int]]:
+    """The areas that have lists: the ids of those who sign them, and how many of them it takes."""
+    targets = signed_part(files[newest(files, LIST)], Targets)
+    found = {}
+    for name, role in delegated(targets).items():
+        ids = sorted(coordinator_of(targets.delegations.keys[keyid]) for keyid in role.keyids)
+        found[area_of(path_of(name))[1]] = (ids, role.threshold)
+    return found
+
+
+def seated(files: Files) -> list[str]:
+    """The ids of the coordinators who sign the network's own lists."""
+    root = signed_part(files[newest(files, ROOT)], Root)
+    return sorted(coordinator_of(root.keys[one]) for one in root.roles[LIST].keyids)
+
+
+def signs_for(files: Files, key: SigningKey, area: str) -> bool:
+    """Whether a coordinator's signature counts for the network's own lists, or with ``area`` for that area's."""
+    own = coordinator_of(public_key(bytes(key.verify_key)))
+    return own in (regions(files).get(area, ([], 0))[0] if area else seated(files))
 
 
 def visible(path: str, role: str, own: tuple[str, ...], areas: Areas) -> bool:
@@ -104,13 +150,14 @@ def visible(path: str, role: str, own: tuple[str, ...], areas: Areas) -> bool:
     """
     folder, _, rest = path.partition("/")
     name = rest.rpartition("/")[2].partition(".")[2].removesuffix(".json")
-    if rest.endswith(f".{CONNECTIONS}"):
+    listing = folder == METADATA.rstrip("/")
+    if rest.endswith(f".{CONNECTIONS}") or rest.startswith(f"{LINES}/") or (listing and name.startswith(f"{LINES}-")):
         return role == "coordinator"
     if rest.endswith(f".{RECALLS}"):
         return role in ("office", "coordinator")
     if rest.startswith(f"{MONITORS}/"):
         area = name
-    elif folder == METADATA.rstrip("/") and name.startswith(f"{MONITORS}-"):
+    elif listing and name.startswith(f"{MONITORS}-"):
         area = name.removeprefix(f"{MONITORS}-")
     else:
         return role in ("monitor", "office", "coordinator")
@@ -118,9 +165,12 @@ def visible(path: str, role: str, own: tuple[str, ...], areas: Areas) -> bool:
 
 
 def check_next(current: Files, incoming: Files) -> None:
-    """Checks that every metadata file in ``incoming`` is its role's next version, and that there is a new list."""
-    names = [name for _, name in versions(incoming)]
-    if LIST not in names or {SNAPSHOT, TIMESTAMP} & set(names):
+    """Checks that every metadata file in ``incoming`` is its role's next version, and that there is a new list.
+
+    A new root is nothing by itself: whoever counts from then on signs the coordinators' list with it.
+    """
+    names = {name for _, name in versions(incoming)}
+    if not names - {ROOT} or {SNAPSHOT, TIMESTAMP} & names or (ROOT in names and LIST not in names):
         raise Refused("old-version", "There is no new version among these files.", "Make the draft anew.")
     for version, name in versions(incoming):
         try:
@@ -146,10 +196,6 @@ def metadata_path(role: str, data: bytes) -> str:
 def hashed(path: str, digest: str) -> str:
     folder, slash, name = path.rpartition("/")
     return f"{TARGETS}{folder}{slash}{digest}.{name}"
-
-
-def role_of(path: str) -> str:
-    return "-".join(area_of(path))
 
 
 def versions(files: Iterable[str]) -> Iterable[tuple[int, str]]:

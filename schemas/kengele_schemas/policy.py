@@ -158,7 +158,8 @@ class Assertion(Model):
 class PolicyFile(Model):
     """``policy.json`` or ``policy/<area>.json``: the rules in force.
 
-    ``refuse_below``: the hub takes no report sealed under an older version than this. ``assertions`` hold for all
+    ``refuse_below``: the hub takes no report sealed under older rules than this; counted as
+    :attr:`~kengele_schemas.trust.Trusted.rules_version`, and in ``policy.json`` only. ``assertions`` hold for all
     rules of all files together; whoever publishes a version that breaks one is refused.
     """
 
@@ -172,6 +173,4 @@ class PolicyFile(Model):
     def _consistent(self) -> Self:
         if len({rule.id for rule in self.rules}) != len(self.rules):
             raise bad("has two rules of one id", "Give each rule an id of its own.")
-        if self.refuse_below > self.version:
-            raise bad("refuses even its own version", "refuse_below must not be above version.")
         return self

@@ -26,15 +26,18 @@ from .metadata import (
     Files,
     check_next,
     document_of,
+    document_paths,
     documents_of,
     hashed,
     newest,
     signed_part,
     signer_of,
+    state,
     until,
     versions,
 )
 from .orders import check_follows
+from .regional import POLICY, delegated
 from .trust import METADATA, Trusted, TrustStore, metadata_version
 
 SNAPSHOT_LIFE: Final = timedelta(days=7)
@@ -60,6 +63,8 @@ def accept(
             root = incoming["metadata/1.root.json"]
             if [name for _, name in versions(incoming)].count(ROOT) != 1:
                 raise Refused("not-needed", "A network's first version has one root.", "Found it anew.")
+            if {number for number, _ in versions(incoming)} != {1}:
+                raise Refused("old-version", "A network's first version is number 1.", "Found it anew.")
             Metadata[Root].from_bytes(root).verify_delegate(ROOT, Metadata[Any].from_bytes(root))
         else:
             check_next(current, incoming)
@@ -67,7 +72,9 @@ def accept(
         files = _current(files)
         if not set(incoming) <= set(files):
             raise Refused("not-needed", "Files were sent that are not of this version.", "Make the draft anew.")
-        if current is None and (metadata_version(files[newest(files, LIST)]) != 1):
+        if current is not None:
+            _check_delegations(current, files)
+        elif state(files) != 1:
             raise Refused("old-version", "A network's first version is number 1.", "Found it anew.")
         last = metadata_version(current[newest(current, SNAPSHOT)]) if current else 0
         stamp = metadata_version(current["metadata/timestamp.json"]) if current else 0
@@ -80,15 +87,24 @@ def accept(
         ) from None
     except KeyError:
         raise Malformed("bad-draft", "A file is missing from this version.", "Make the draft anew.") from None
-    before, after = document_of(current, "policy.json") if current else None, document_of(made, "policy.json")
     with tempfile.TemporaryDirectory() as directory:
         trusted = TrustStore(Path(directory), root).refresh(made.get, "hub", now)
     assertions.require([trusted.policy, *trusted.regional.values()], trusted.offices, trusted.areas, now.date())
     _check_widening(current, made, trusted, now.date())
     check_follows(trusted.orders, documents_of(current).orders if current is not None else {})
-    if before is not None and before != after and after["version"] <= before["version"]:
-        raise Refused("old-version", "The policy changed and its version did not go up.", "Raise it by one.")
+    for path in document_paths(made):
+        before, after = document_of(current, path) if current else None, document_of(made, path)
+        ruled = path == "policy.json" or path.startswith(f"{POLICY}/")
+        if ruled and before is not None and before != after and after["version"] <= before["version"]:
+            raise Refused("old-version", "The policy changed and its version did not go up.", "Raise it by one.")
     return made
+
+
+def _check_delegations(current: Files, files: Files) -> None:
+    """Checks that no regional list is dropped: it is emptied, lest what it forbade be forgotten unseen."""
+    old, new = ({*delegated(signed_part(some[newest(some, LIST)], Targets))} for some in (current, files))
+    if not old <= new:
+        raise Refused("old-version", "A region's lists would be gone.", "Empty them instead.")
 
 
 def refresh_timestamp(
@@ -121,10 +137,7 @@ def vouched(
 
 def _check_widening(current: Files | None, made: Files, trusted: Trusted, today: date) -> None:
     asked = widening.signatures(documents_of(current), trusted, today) if current is not None else 0
-    listing = Metadata[Any].from_bytes(made[newest(made, LIST)])
-    root = signed_part(made[newest(made, ROOT)], Root)
-    signed = root.get_verification_result(LIST, listing.signed_bytes, listing.signatures).signed
-    if len(signed) < asked:
+    if asked and current is not None and min(map(len, _signers(current, made))) < asked:
         raise Refused(
             "too-few-signatures",
             f"Somebody gains by this, and the network asks for {asked} signatures then.",
@@ -132,13 +145,27 @@ def _check_widening(current: Files | None, made: Files, trusted: Trusted, today:
         )
 
 
+def _signers(current: Files, made: Files) -> list[set[str]]:
+    """Who has signed what is new in ``made``: the coordinators' list, or if that is as it was, each area's."""
+    root, top = signed_part(made[newest(made, ROOT)], Root), newest(made, LIST)
+    if top not in current:
+        listing = Metadata[Any].from_bytes(made[top])
+        return [set(root.get_verification_result(LIST, listing.signed_bytes, listing.signatures).signed)]
+    found, targets = [], signed_part(made[top], Targets)
+    for name in delegated(targets):
+        path = newest(made, name)
+        if path not in current:
+            listing = Metadata[Any].from_bytes(made[path])
+            found.append(set(targets.get_verification_result(name, listing.signed_bytes, listing.signatures).signed))
+    return found
+
+
 def _current(files: Files) -> dict[str, bytes]:
     """What of ``files`` is needed by who comes now: every root, the newest of the other roles, the documents listed."""
     targets = signed_part(files[newest(files, LIST)], Targets)
-    roles = targets.delegations.roles if targets.delegations and targets.delegations.roles else {}
     wanted = {newest(files, LIST)} | {path for path in files if path.endswith(f".{ROOT}.json")}
     lists = [targets]
-    for name in roles:
+    for name in delegated(targets):
         path = newest(files, name)
         wanted.add(path)
         lists.append(signed_part(files[path], Targets))

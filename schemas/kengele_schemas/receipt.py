@@ -52,6 +52,11 @@ CODES: Final[dict[str, Code]] = {
     "monitor-suspended": Code("This monitor is suspended.", "Ask a coordinator."),
     "monitor-revoked": Code("This monitor was removed.", "Ask a coordinator."),
     "key-expired": Code("This monitor's key is past its last day.", "Ask a coordinator to renew it."),
+    "list-expired": Code(
+        "The list in which this monitor stands is past its date.",
+        "It is sent later by itself; tell a coordinator of the area.",
+        True,
+    ),
     "out-of-scope": Code("This monitor does not report from that area.", "Check the area, or ask a coordinator."),
     "area-too-fine": Code(
         "The report names its area more exactly than the hub may know.", "Update this node, then send the report again."
@@ -68,7 +73,13 @@ CODES: Final[dict[str, Code]] = {
     "storage-full": Code("The hub's storage is full.", "It is sent later by itself; tell the operator.", True),
     "hub-unavailable": Code("The hub cannot take reports now.", "It is sent later by itself.", True),
 }
-RETRY_AFTER: Final = {"storage-full": 60, "hub-unavailable": 5, "policy-unknown": 5, "stale-policy": 0}
+RETRY_AFTER: Final = {
+    "storage-full": 60,
+    "hub-unavailable": 5,
+    "policy-unknown": 5,
+    "stale-policy": 0,
+    "list-expired": 600,
+}
 """Seconds, where the hub names none."""
 
 _Octets = bytes  # a leaf has a field of that name

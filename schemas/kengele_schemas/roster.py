@@ -9,10 +9,10 @@ Each is a document that the coordinators sign. No real name of a person stands i
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import date
 from difflib import get_close_matches
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, Field
 
@@ -21,6 +21,7 @@ from .encoding import unb64u
 from .errors import Malformed, Refused
 from .fields import AreaCode, Audience, Bytes32, Day, Items, Line, Model, MonitorId, OfficeId, bad
 from .keys import OpeningPublic, check_verify_key, monitor_id
+from .policy import PolicyFile
 
 Status = Literal["active", "suspended", "revoked"]
 AreaCodes = Annotated[tuple[AreaCode, ...], Items, Field(min_length=1, max_length=500)]
@@ -171,6 +172,21 @@ class ConnectionsFile(Model):
     revoked: Annotated[tuple[Revoked, ...], Items, Field(max_length=50_000)] = ()
 
 
+class AreaConnection(Connection):
+    """The same in an area's own list, which lets in monitors only."""
+
+    role: Literal["monitor"]
+
+
+class AreaConnectionsFile(Model):
+    """``connections/<area>.json``: who of the area's monitors may connect; hub and coordinators only fetch it."""
+
+    v: Literal[1] = 1
+    area: AreaCode
+    connections: Annotated[tuple[AreaConnection, ...], Items, Field(max_length=20_000)]
+    revoked: Annotated[tuple[Revoked, ...], Items, Field(max_length=50_000)] = ()
+
+
 class Offices:
     """The offices and groups of an :class:`OfficesFile`."""
 
@@ -259,7 +275,55 @@ def check_monitors(document: MonitorsFile, area: str, areas: Areas) -> None:
             raise Malformed("bad-monitor", "A monitor's name does not follow from its key.")
 
 
-def check_regional_policy(rules: Iterable[Any], area: str, areas: Areas) -> None:
-    """Checks that each rule of a delegated policy keeps to its ``area``. Raises Malformed, ``foreign-area``."""
-    for rule in rules:
-        _under(area, rule.areas, areas)
+def check_regional_policy(policy: PolicyFile, area: str, areas: Areas) -> None:
+    """Checks that a delegated policy keeps to its ``area`` in each rule and says nothing that holds for all.
+
+    Raises:
+        Malformed: ``foreign-area``.
+    """
+    for named in (*(rule.areas for rule in policy.rules), *(one.areas for one in policy.assertions)):
+        _under(area, named, areas)
+    if policy.refuse_below:
+        raise Malformed(
+            "foreign-area",
+            f"The rules for {area} say which reports are refused everywhere.",
+            "Leave refuse_below to the network's own rules.",
+        )
+
+
+def with_area(
+    connections: ConnectionsFile, own: AreaConnectionsFile, area: str, stand: Mapping[str, str]
+) -> ConnectionsFile:
+    """``connections`` with those of an area beside them.
+
+    Args:
+        connections: the network's, and those of other areas.
+        own: the area's.
+        stand: by monitor, the area in whose list it stands.
+
+    Raises:
+        Malformed: ``foreign-area``: it lets in who does not stand in the area's list of monitors; ``another-lists``:
+            it names a key or a member that is named elsewhere.
+    """
+    if own.area != area or any(stand.get(row.member) != area for row in own.connections):
+        raise Malformed(
+            "foreign-area",
+            f"The connections for {area} name who is none of its monitors.",
+            "Each regional list may only let in monitors of its own area.",
+        )
+    if _named(connections) & _named(own):
+        raise Malformed(
+            "another-lists", f"The connections for {area} name a key or member of another list.", "Keep each in one."
+        )
+    return connections.model_copy(
+        update={
+            "connections": (*connections.connections, *own.connections),
+            "revoked": (*connections.revoked, *own.revoked),
+        }
+    )
+
+
+def _named(listed: ConnectionsFile | AreaConnectionsFile) -> set[str]:
+    """All keys and members that a list of connections speaks of."""
+    named = {name for row in listed.connections for name in (row.nkey, row.member)}
+    return named | {row.nkey for row in listed.revoked}

@@ -18,7 +18,7 @@ from tuf.api._payload import Role, Root, Targets
 from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Metadata
 
-from .drafts import ROOT_LIFE, TARGETS_LIFE, Draft, edit, relisted, reseated
+from .drafts import ROOT_LIFE, TARGETS_LIFE, Draft, edit, hand_over, relisted, reseated
 from .encoding import b64u, canonical, loads
 from .errors import Malformed, Refused, Untrusted
 from .metadata import (
@@ -29,10 +29,12 @@ from .metadata import (
     bad_draft,
     check_next,
     coordinator_of,
+    document_of,
     newest,
     signed_part,
     signer_of,
 )
+from .regional import area_of, check_delegations, delegated, path_of, paths, role_of
 from .trust import CONNECTIONS
 
 _CLOCKS: Final = timedelta(hours=1)
@@ -73,7 +75,10 @@ def check(draft: Draft, current: Files | None, now: datetime) -> None:
         Refused: ``old-version``: the draft does not follow what is in force.
     """
     try:
-        drafted = signed_part(draft.roles[LIST], Targets).expires - TARGETS_LIFE
+        if LIST in draft.roles:
+            check_delegations(signed_part(draft.roles[LIST], Targets))
+        lists = [signed_part(data, Targets) for role, data in draft.roles.items() if role != ROOT]
+        drafted = max(one.expires for one in lists) - TARGETS_LIFE
         documents = {path: loads(data, max_bytes=MAX_DRAFT, max_depth=12) for path, data in draft.documents.items()}
         if current is None:
             _check_founders(signed_part(draft.roles[ROOT], Root), documents, now)
@@ -82,7 +87,7 @@ def check(draft: Draft, current: Files | None, now: datetime) -> None:
         else:
             check_next(current, draft.files())
             made = _made(current, draft, documents, drafted)
-        same = made.documents == draft.documents and _said(made) == _said(draft)
+        same = (made.documents, made.version) == (draft.documents, draft.version) and _said(made) == _said(draft)
     except (Malformed, KeyError, ValueError, TypeError, RepositoryError):
         same = False
     if not same or drafted > now + _CLOCKS:
@@ -131,9 +136,27 @@ def seats(draft: Draft) -> tuple[list[str], int] | None:
     """The ids of those who count once ``draft`` holds, and how many it takes; None where that stays as it is."""
     old, new = (signed_part(data, Root) for data in (draft.root, draft.roles.get(ROOT, draft.root)))
     role = new.roles[LIST]
-    if role == old.roles[LIST] and draft.version > 1:
+    if role == old.roles[LIST] and not draft.founding:
         return None
     return sorted(coordinator_of(new.keys[keyid]) for keyid in role.keyids), role.threshold
+
+
+def handed(draft: Draft, current: Files) -> list[tuple[str, list[str], int]]:
+    """The areas whose lists others sign once ``draft`` holds: who, and how many of them it takes."""
+    if LIST not in draft.roles:
+        return []
+    new, old = (signed_part(data, Targets) for data in (draft.roles[LIST], current[newest(current, LIST)]))
+    roots = [signed_part(data, Root) for data in (draft.root, draft.roles.get(ROOT, draft.root))]
+    own = [(set(root.roles[LIST].keyids), root.roles[LIST].threshold) for root in roots]
+    found = set()
+    for name, role in delegated(new).items():
+        who, before = (set(role.keyids), role.threshold), delegated(old).get(name)
+        was = own[0] if before is None else (set(before.keyids), before.threshold)
+        # Who signs for all and is followed by others in that is so in each list, and is told once.
+        if who != was and not (was == own[0] and who == own[1]):
+            ids = sorted(coordinator_of(new.delegations.keys[keyid]) for keyid in role.keyids)
+            found.add((area_of(path_of(name))[1], tuple(ids), role.threshold))
+    return [(area, list(ids), threshold) for area, ids, threshold in sorted(found)]
 
 
 def draft_id(draft: Draft) -> str:
@@ -159,24 +182,40 @@ def merge(one: Draft, other: Draft) -> Draft:
 
 
 def _made(current: Files, draft: Draft, documents: Mapping[str, Any], drafted: datetime) -> Draft:
-    """The draft that these documents make of what is in force; with other coordinators, if it seats those they name."""
-    held = signed_part(current[newest(current, ROOT)], Root).roles[LIST]
+    """The draft that these documents make of what is in force; with other people, if it seats those they name."""
+    if draft.area:
+        return edit(current, documents, drafted, area=draft.area)
+    top = signed_part(current[newest(current, ROOT)], Root)
+    held = top.roles[LIST]
     root = signed_part(draft.roles[ROOT], Root) if ROOT in draft.roles else None
-    if root is None or root.roles[LIST] == held:
+    moved = handed(draft, current)
+    if (root is None or root.roles[LIST] == held) and not moved:
         return edit(current, documents, drafted)
-    role = root.roles[LIST]
-    rows = documents[CONNECTIONS]["connections"]
-    if {row["member"] for row in rows if row["role"] == "coordinator"} != {
-        coordinator_of(root.keys[keyid]) for keyid in role.keyids
-    }:
+    rows = (documents.get(CONNECTIONS) or document_of(current, CONNECTIONS))["connections"]
+    if {row["member"] for row in rows if row["role"] == "coordinator"} != _counting(root or top, draft):
         raise _not_as_shown()
-    return reseated(current, documents, {keyid: root.keys[keyid] for keyid in role.keyids}, role.threshold, drafted)
+    if root is not None and root.roles[LIST] != held:
+        role = root.roles[LIST]
+        return reseated(current, documents, {one: root.keys[one] for one in role.keyids}, role.threshold, drafted)
+    (area,) = {area for area, _, _ in moved}
+    targets = signed_part(draft.roles[LIST], Targets)
+    one = delegated(targets)[role_of(paths(area)[0])]
+    keys = {keyid: targets.delegations.keys[keyid] for keyid in one.keyids}
+    return hand_over(current, documents, area, keys, one.threshold, drafted)
+
+
+def _counting(root: Root, draft: Draft) -> set[str]:
+    """The ids of all whose signatures count once ``draft`` holds, for whichever lists."""
+    targets = signed_part(draft.roles[LIST], Targets)
+    known = [*root.roles[LIST].keyids, *(one for role in delegated(targets).values() for one in role.keyids)]
+    keys = {**root.keys, **(targets.delegations.keys if targets.delegations else {})}
+    return {coordinator_of(keys[keyid]) for keyid in known}
 
 
 def _said(draft: Draft) -> dict[str, Any]:
-    """What the roles of ``draft`` would have its signers say, and the root by which they count."""
-    said = {role: Metadata[Any].from_bytes(data).signed.to_dict() for role, data in draft.roles.items()}
-    return {**said, "": Metadata[Any].from_bytes(draft.root).signed.to_dict()}
+    """What the roles of ``draft`` would have its signers say, and the metadata by which they count."""
+    by = {"by root": draft.root, "by list": draft.roles.get(LIST, draft.targets)}
+    return {role: Metadata[Any].from_bytes(data).signed.to_dict() for role, data in {**draft.roles, **by}.items()}
 
 
 def _check_founders(root: Root, documents: Mapping[str, Any], now: datetime) -> None:
@@ -206,8 +245,7 @@ def _authorities(draft: Draft, role: str) -> list[Role]:
     if found is not None:
         return [found]
     targets = signed_part(draft.roles.get(LIST, draft.targets), Targets)
-    delegated = targets.delegations.roles if targets.delegations and targets.delegations.roles else {}
-    regional: Role | None = delegated.get(role)
+    regional: Role | None = delegated(targets).get(role)
     if regional is None:
         raise bad_draft()
     return [regional]
@@ -215,9 +253,9 @@ def _authorities(draft: Draft, role: str) -> list[Role]:
 
 def _keys(draft: Draft) -> dict[str, Any]:
     targets = signed_part(draft.roles.get(LIST, draft.targets), Targets)
-    delegated = targets.delegations.keys if targets.delegations else {}
+    regional = targets.delegations.keys if targets.delegations else {}
     return {
-        **delegated,
+        **regional,
         **signed_part(draft.root, Root).keys,
         **signed_part(draft.roles.get(ROOT, draft.root), Root).keys,
     }

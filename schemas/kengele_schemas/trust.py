@@ -2,7 +2,8 @@
 
 The hub only passes files on. Whatever it leaves out, changes, mixes or serves late is noticed here, by python-tuf for
 signatures, thresholds, versions and dates, and by this module for what TUF does not know: that a regional list may
-speak of its own area only, and that all documents together make sense.
+speak of its own area only, and that all documents together make sense. An area's lists whose date is past stop that
+area and nothing else, so TUF is not asked about their dates.
 
     >>> store = TrustStore(Path("trust"), root)
     >>> trusted = store.refresh(fetch, "office", now, "unrcca")
@@ -20,11 +21,11 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar, cast
 from urllib.parse import quote, unquote
 
 from pydantic import BaseModel
@@ -46,12 +47,27 @@ from tuf.ngclient.updater import Updater
 
 from .areas import EVERYWHERE, Areas, AreasFile
 from .encoding import loads
-from .errors import Damaged, KengeleError, Malformed, Unreachable, Untrusted
+from .errors import Damaged, KengeleError, Malformed, Refused, Unreachable, Untrusted
 from .fields import read
 from .orders import RECALLS, Order, RecallsFile
 from .policy import PolicyFile
+from .regional import (
+    LINES,
+    MONITORS,
+    POLICY,
+    area_of,
+    check_delegations,
+    check_list,
+    check_reserved,
+    delegated,
+    delegated_paths,
+    revision,
+    role_of,
+    standing_in,
+)
 from .release import Compiled
 from .roster import (
+    AreaConnectionsFile,
     ConnectionsFile,
     Monitor,
     MonitorsFile,
@@ -61,6 +77,7 @@ from .roster import (
     OfficesFile,
     check_monitors,
     check_regional_policy,
+    with_area,
 )
 
 Scope = Literal["monitor", "office", "coordinator", "hub"]
@@ -71,8 +88,6 @@ METADATA: Final = "metadata/"
 TARGETS: Final = "targets/"
 COMMON: Final = ("network.json", "offices.json", "policy.json", "areas.json")
 CONNECTIONS: Final = "connections.json"
-MONITORS: Final = "monitors"
-POLICY: Final = "policy"
 _MAX_DOCUMENT: Final = 4 * 1024 * 1024
 _SEEN: Final = "seen"
 _FOLDERS: Final = (METADATA.rstrip("/"), f"{METADATA}root_history", TARGETS.rstrip("/"))
@@ -94,9 +109,12 @@ class Trusted:
     """A verified set of documents. A monitor has no ``monitors`` and no ``orders``; ``connections`` are for hub and
     coordinator only.
 
-    ``orders`` are the coordinators' recalls by their marks. ``version`` is that of the coordinators' signed list of
-    documents; ``fresh`` whether the hub vouched just now that there is none newer; ``targets_expire`` until when all of
-    the coordinators' signatures in it hold (UTC).
+    ``orders`` are the coordinators' recalls by their marks. ``version`` is the number of this state of roster and
+    policy (:func:`~kengele_schemas.regional.revision`); ``fresh`` whether the hub vouched just now that there is
+    none newer; ``targets_expire`` until when the coordinators' signatures hold (UTC), and ``ends`` the same for
+    each regional document, by its path. ``lapsed`` are those whose date was past when this was read, and ``idle``
+    the monitors in such a list. ``regional`` are an area's rules as they were signed; ``in_force`` has what holds
+    in their place.
     """
 
     network: Network
@@ -111,6 +129,46 @@ class Trusted:
     version: int
     fresh: bool
     targets_expire: datetime
+    ends: Mapping[str, datetime]
+    lapsed: frozenset[str]
+    idle: frozenset[str]
+
+    @property
+    def rules_version(self) -> int:
+        """The number of the rules, as reports and the log name it: the versions of all files of rules together."""
+        return self.policy.version + sum(policy.version for policy in self.regional.values())
+
+    @property
+    def in_force(self) -> tuple[PolicyFile, ...]:
+        """The rules that hold: the network's, and each area's or what stands in for them."""
+        custodian = self.network.custodian
+        return (
+            self.policy,
+            *(
+                standing_in(area, policy, self.offices, custodian) if _path(POLICY, area) in self.lapsed else policy
+                for area, policy in self.regional.items()
+            ),
+        )
+
+    def rules_end(self, area: str) -> datetime:
+        """Until when the signatures hold on all rules that may speak of ``area``."""
+        own = (
+            end for path, end in self.ends.items() if area_of(path)[0] == POLICY and self._over(area_of(path)[1], area)
+        )
+        return min((self.targets_expire, *own))
+
+    def check_author(self, monitor: Monitor, area: str, today: date) -> None:
+        """Returns if ``monitor`` may report from ``area`` today.
+
+        Raises:
+            Refused: ``list-expired``; or as :meth:`~kengele_schemas.roster.Monitor.standing`.
+        """
+        monitor.standing(area, today, self.areas)
+        if monitor.kid in self.idle:
+            raise Refused("list-expired", "This monitor's list is past its date.", "It waits for its coordinators.")
+
+    def _over(self, own: str, area: str) -> bool:
+        return self.areas.known(area) and self.areas.covers(own, area)
 
 
 class TrustStore:
@@ -168,7 +226,7 @@ class TrustStore:
                 copy = Path(tempfile.mkdtemp(prefix="set-", dir=self._directory))
                 try:
                     self._copy_to(copy)
-                    trusted = self._verified(copy, fetcher, scope, now, office, fresh=fresh)
+                    trusted = self._verified(copy, fetcher, scope, now, office, fresh=fresh, until=until)
                     if trusted.targets_expire <= until:
                         raise Untrusted(
                             "frozen", "These rules are past their date.", "Ask a coordinator for newer ones."
@@ -208,7 +266,7 @@ class TrustStore:
         try:
             judged = min(now, datetime.fromisoformat((current / _SEEN).read_text("ascii")))
             fetcher = _Fetcher(lambda path: _local(current, path))
-            return self._verified(current, fetcher, scope, judged, office, fresh=False)
+            return self._verified(current, fetcher, scope, judged, office, fresh=False, until=now)
         except (KengeleError, OSError, ValueError, TypeError) as error:
             code = error.code if isinstance(error, KengeleError) else "unreadable"
             raise Damaged(
@@ -283,7 +341,15 @@ class TrustStore:
                     shutil.rmtree(old)
 
     def _verified(
-        self, directory: Path, fetcher: _Fetcher, scope: Scope, now: datetime, office: str, *, fresh: bool
+        self,
+        directory: Path,
+        fetcher: _Fetcher,
+        scope: Scope,
+        now: datetime,
+        office: str,
+        *,
+        fresh: bool,
+        until: datetime,
     ) -> Trusted:
         folders = [directory / name for name in (METADATA, TARGETS)]
         for folder in folders:
@@ -292,27 +358,38 @@ class TrustStore:
             updater = Updater(
                 *(str(folders[0]), METADATA, str(folders[1]), TARGETS, fetcher, _CONFIG), bootstrap=self._root
             )
+            held = updater._trusted_set
             # The one clock is the caller's: a store is judged by the day it was last seen, too.
-            updater._trusted_set.reference_time = now
+            held.reference_time = now
             updater.refresh()
-            targets = updater._trusted_set.targets
+            held.reference_time = datetime.min.replace(tzinfo=UTC)
+            check_delegations(held.targets)
             documents = {path: _target(updater, path) for path in COMMON}
             if scope in ("hub", "coordinator"):
                 documents[CONNECTIONS] = _target(updater, CONNECTIONS)
-            if scope != "monitor" and RECALLS in targets.targets:
+            if scope != "monitor" and RECALLS in held.targets.targets:
                 documents[RECALLS] = _target(updater, RECALLS)
-            regional = delegated_paths(targets)
-            documents |= {path: _target(updater, path) for path in regional if area_of(path)[0] == POLICY}
+            regional = delegated_paths(held.targets)
+            for path in (path for path in regional if area_of(path)[0] == POLICY):
+                documents[path] = _regional(updater, path)
             for path in _lists(regional, scope, office, documents):
-                documents[path] = _target(updater, path)
+                documents[path] = _regional(updater, path)
+            lists = (held.targets.type, *delegated(held.targets))
+            version = revision(held.snapshot.meta[f"{name}.json"].version for name in lists)
+            ends = {path: _aware(held[role_of(path)].expires) for path in regional if path in documents}
         except (RepositoryError, DownloadError) as error:
             if fetcher.failure is not None:
                 raise fetcher.failure from None
             raise _told(error) from None
         except (ValueError, KeyError, TypeError, RecursionError):
             raise Untrusted("bad-signature", "A file of the network's rules is not one.", _MEND) from None
-        expires = min(role.expires for role in updater._trusted_set if isinstance(role, Targets))
-        return _assembled(tuple(sorted(documents.items())), targets.version, fresh, expires)
+        expires = _aware(held.targets.expires)
+        # Where the coordinators' own signatures have run out, what they said last holds, and all that held then.
+        judged = min(until, expires - _MOMENT)
+        lapsed = frozenset(path for path, end in ends.items() if end <= judged)
+        return _assembled(
+            tuple(sorted(documents.items())), version, fresh, expires, tuple(sorted(ends.items())), lapsed
+        )
 
 
 _MEND: Final = "Nothing was changed here. Tell the coordinators if it stays so."
@@ -387,6 +464,20 @@ def _target(updater: Updater, path: str) -> bytes:
     return Path(found or updater.download_target(info)).read_bytes()
 
 
+def _regional(updater: Updater, path: str) -> bytes:
+    found = _target(updater, path)
+    check_list(role_of(path), cast(Targets, updater._trusted_set[role_of(path)]))
+    return found
+
+
+def _aware(moment: datetime) -> datetime:
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _path(folder: str, area: str) -> str:
+    return f"{folder}/{area}.json"
+
+
 def _told(error: Exception) -> Untrusted:
     if isinstance(error, ExpiredMetadataError):
         return Untrusted("frozen", "The hub serves rules that are past their date.", _MEND)
@@ -418,25 +509,11 @@ def overlap(area: str, own: Iterable[str], areas: Areas) -> bool:
     return any(code == EVERYWHERE or (areas.known(code) and within & areas.below(code)) for code in own)
 
 
-def delegated_paths(targets: Targets) -> list[str]:
-    """The documents that regional coordinators sign: ``monitors/<area>.json`` and ``policy/<area>.json``."""
-    roles = targets.delegations.roles if targets.delegations and targets.delegations.roles else {}
-    return sorted(path for role in roles.values() for path in role.paths or ())
-
-
-def area_of(path: str) -> tuple[str, str]:
-    """Folder and area of a regional document's path. Raises Malformed on any other path."""
-    folder, _, name = path.partition("/")
-    if folder not in (MONITORS, POLICY) or not name.endswith(".json") or not name[:-5]:
-        raise Malformed("malformed", "The coordinators' list names a document of an unknown kind.")
-    return folder, name[:-5]
-
-
 def _lists(paths: Iterable[str], scope: Scope, office: str, documents: Mapping[str, bytes]) -> list[str]:
-    """The lists of monitors that a member needs: all for hub and coordinators, none for a monitor."""
+    """The regional lists of members that a member needs: all for hub and coordinators, none for a monitor."""
     lists = [path for path in paths if area_of(path)[0] == MONITORS]
     if scope in ("hub", "coordinator"):
-        return lists
+        return [*lists, *(path for path in paths if area_of(path)[0] == LINES)]
     offices = Offices(_document(documents["offices.json"], OfficesFile))
     found = offices.get(office) if scope == "office" else None
     if found is None:
@@ -460,21 +537,39 @@ def _areas(data: bytes) -> Areas:
 
 
 @lru_cache(maxsize=8)
-def _assembled(documents: tuple[tuple[str, bytes], ...], version: int, fresh: bool, expires: datetime) -> Trusted:
-    return assemble(dict(documents), version=version, fresh=fresh, expires=expires)
+def _assembled(
+    documents: tuple[tuple[str, bytes], ...],
+    version: int,
+    fresh: bool,
+    expires: datetime,
+    ends: tuple[tuple[str, datetime], ...],
+    lapsed: frozenset[str],
+) -> Trusted:
+    return assemble(dict(documents), version=version, fresh=fresh, expires=expires, ends=dict(ends), lapsed=lapsed)
 
 
-def assemble(documents: Mapping[str, bytes], *, version: int, fresh: bool, expires: datetime) -> Trusted:
+def assemble(
+    documents: Mapping[str, bytes],
+    *,
+    version: int,
+    fresh: bool,
+    expires: datetime,
+    ends: Mapping[str, datetime] | None = None,
+    lapsed: frozenset[str] = frozenset(),
+) -> Trusted:
     """The documents by path as one set, checked against each other; no signature is looked at here.
 
     Raises:
-        Malformed: ``bad-field``, ``bad-areas``, ``bad-offices``, ``bad-rule``, ``foreign-area``, ``bad-monitor``.
+        Malformed: ``bad-field``, ``bad-areas``, ``bad-offices``, ``bad-rule``, ``foreign-area``, ``bad-monitor``,
+            ``another-lists``.
     """
     areas = _areas(documents["areas.json"])
     offices = Offices(_document(documents["offices.json"], OfficesFile))
     policy = _document(documents["policy.json"], PolicyFile)
     regional: dict[str, PolicyFile] = {}
     monitors: dict[str, Monitor] = {}
+    stand: dict[str, str] = {}
+    lines: dict[str, AreaConnectionsFile] = {}
     for path, data in documents.items():
         if "/" not in path:
             continue
@@ -485,20 +580,41 @@ def assemble(documents: Mapping[str, bytes], *, version: int, fresh: bool, expir
             for monitor in listed.monitors:
                 if monitor.kid in monitors:
                     raise Malformed("bad-monitor", "A monitor stands in two lists.", "Keep each in one.")
-                monitors[monitor.kid] = monitor
-        else:
+                monitors[monitor.kid], stand[monitor.kid] = monitor, area
+        elif folder == POLICY:
             regional[area] = _document(data, PolicyFile)
-            check_regional_policy((*regional[area].rules, *regional[area].assertions), area, areas)
+            check_regional_policy(regional[area], area, areas)
+        else:
+            lines[area] = _document(data, AreaConnectionsFile)
     network = _document(documents["network.json"], Network)
     if offices.get(network.custodian) is None and offices.document.offices:
         raise Malformed("bad-offices", "The custodian is not among the offices.", "Name one that is.")
     connections = _document(documents[CONNECTIONS], ConnectionsFile) if CONNECTIONS in documents else None
+    for area, own in lines.items():
+        connections = with_area(connections or ConnectionsFile(connections=()), own, area, stand)
+    check_reserved(rule for file in (policy, *regional.values()) for rule in file.rules)
+    idle = frozenset(kid for kid, area in stand.items() if lapsed & {_path(MONITORS, area), _path(LINES, area)})
     orders = _document(documents[RECALLS], RecallsFile).by_mark() if RECALLS in documents else {}
-    compiled = Compiled([policy, *regional.values()], offices, areas)
-    expires = expires if expires.tzinfo else expires.replace(tzinfo=UTC)
-    return Trusted(
-        *(network, offices, areas, policy, regional, compiled, monitors, connections, orders, version, fresh, expires)
+    trusted = Trusted(
+        network,
+        offices,
+        areas,
+        policy,
+        regional,
+        Compiled([policy, *regional.values()], offices, areas),
+        monitors,
+        connections,
+        orders,
+        version,
+        fresh,
+        _aware(expires),
+        ends or {},
+        lapsed,
+        idle,
     )
+    if policy.refuse_below > trusted.rules_version:
+        raise Malformed("bad-field", "The rules refuse even their own version.", "Name an earlier one.")
+    return replace(trusted, compiled=Compiled(trusted.in_force, offices, areas)) if lapsed else trusted
 
 
 def metadata_version(data: bytes) -> int:

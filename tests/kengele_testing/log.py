@@ -80,7 +80,7 @@ def shared(number: int, **changes: Any) -> bytes:
 def version(number: int, after: Any = DOCUMENTS, before: Any = None) -> list[bytes]:
     """The leaves of a version of roster and policy."""
     digests = {path: hashlib.sha256(canonical(value)).digest() for path, value in after.items()}
-    made = trust_leaves(Issue(number, bytes(32), digests), before or {}, after, at=NOW, salt=bytes)
+    made = trust_leaves(Issue(number, bytes(32), {"targets": number}, digests), before or {}, after, at=NOW, salt=bytes)
     return [leaf.canonical() for leaf in made]
 
 

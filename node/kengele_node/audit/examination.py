@@ -19,6 +19,7 @@ from kengele_schemas.errors import KengeleError, Untrusted
 from kengele_schemas.leaves import ConfirmedLeaf, Entry, NarrowedLeaf, SharedLeaf, TrustLeaf, What, read_entry, replay
 from kengele_schemas.merkle import Tree, leaf_hash
 from kengele_schemas.receipt import Leaf
+from kengele_schemas.regional import revision
 from kengele_schemas.witness import FORKED, ROLLED_BACK
 
 _MEND: Final = "Keep a copy of the log. Tell the other coordinators, by another way than this hub."
@@ -45,6 +46,8 @@ class Examination:
     _policies: set[int] = field(default_factory=set)
     _reports: set[bytes] = field(default_factory=set)
     _recalls: set[bytes] = field(default_factory=set)
+    _lists: dict[str, int] = field(default_factory=dict)
+    """The versions of the lists that coordinators sign."""
     _part: tuple[int, int] = (0, 0)
     """Part and parts of a version that is not all there yet."""
 
@@ -103,8 +106,9 @@ class Examination:
 
     def _take_version(self, leaf: TrustLeaf) -> None:
         part, parts = self._part
-        expected = (self.last, part + 1, parts) if parts else (self.last + 1, 1, leaf.parts)
-        if (leaf.version, leaf.part, leaf.parts) != expected or bool(leaf.documents) != (leaf.part == 1):
+        expected = (self.last, part + 1, parts) if parts else (self._next(leaf), 1, leaf.parts)
+        named = {bool(leaf.documents), bool(leaf.lists)}
+        if (leaf.version, leaf.part, leaf.parts) != expected or named != {leaf.part == 1}:
             raise self._wrong(
                 "out-of-sequence", f"says it is version {leaf.version} of roster and policy, which it is not"
             )
@@ -114,12 +118,18 @@ class Examination:
             raise self._wrong("out-of-sequence", "tells a change that does not follow from those before it") from None
         self._ever |= {(what, name) for what, name, how in leaf.changes if how == "added"}
         if leaf.part == 1:
-            self.issues[leaf.version] = leaf
+            self.issues[leaf.version], self._lists = leaf, leaf.lists
         self._part = (leaf.part, leaf.parts) if leaf.part < leaf.parts else (0, 0)
         if self._part == (0, 0):
             self._policies.add(leaf.policy)
             if leaf.version == self.version:
                 self.standing = dict(self._now)
+
+    def _next(self, leaf: TrustLeaf) -> int:
+        """The number of a state whose lists follow those before it, each its last version or the next; else 0."""
+        steps = {version - self._lists.get(name, 0) for name, version in leaf.lists.items()}
+        follows = steps in ({0, 1}, {1}) and self._lists.keys() <= leaf.lists.keys()
+        return revision(leaf.lists.values()) if follows else 0
 
     def _take_decisions(self, leaf: Leaf | NarrowedLeaf | SharedLeaf) -> None:
         digest = unb64u(leaf.digest)

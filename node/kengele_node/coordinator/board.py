@@ -10,9 +10,8 @@ from typing import Any
 from kengele_node.member import Session
 from kengele_schemas import metadata, signatures, subjects
 from kengele_schemas.drafts import Draft
-from kengele_schemas.errors import KengeleError, Malformed
+from kengele_schemas.errors import KengeleError, Malformed, Refused
 from kengele_schemas.metadata import Files
-from kengele_schemas.trust import metadata_version
 
 
 async def put(session: Session, draft: Draft) -> str:
@@ -60,9 +59,14 @@ async def proposals(session: Session, current: Files) -> list[dict[str, Any]]:
 
 def state(draft: Draft, current: Files) -> str:
     """``open`` or ``overtaken``: whether ``draft`` follows what is in force."""
-    in_force = metadata_version(current[metadata.newest(current, "targets")])
-    same_root = draft.root == current[metadata.newest(current, "root")]
-    return "open" if draft.version == in_force + 1 and same_root else "overtaken"
+    try:
+        metadata.check_next(current, draft.files())
+    except Refused:
+        return "overtaken"
+    held = metadata.newest(current, "root"), metadata.newest(current, "targets")
+    listing = held[1] if "targets" not in draft.roles else ""
+    same = draft.root == current[held[0]] and (not listing or draft.targets == current[listing])
+    return "open" if same else "overtaken"
 
 
 async def _ask(session: Session, document: dict[str, Any]) -> dict[str, Any]:

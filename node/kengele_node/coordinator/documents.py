@@ -19,6 +19,7 @@ from kengele_schemas.keys import fingerprint
 from kengele_schemas.orders import MAX_ORDERS, RECALLS, Order, Reason, RecallsFile, mark_of, narrows
 from kengele_schemas.policy import Assertion, Rule
 from kengele_schemas.recall import left
+from kengele_schemas.regional import LINES, MONITORS, POLICY, area_of
 from kengele_schemas.roster import Status
 
 from . import rotating
@@ -71,7 +72,8 @@ def admit(
     """The documents with those who ask for it let in.
 
     A monitor stands in the list of its country, or where it reports from several in that of the smallest area that
-    covers them all.
+    covers them all; but where an area that covers them has coordinators of its own, in that one's, and its connection
+    beside it.
 
     Args:
         groups: by office id, the groups it joins; a new group is made.
@@ -108,7 +110,12 @@ def admit(
                     f"The network has no area {area}.",
                     f"{near}Who asks makes a new home, with another.",
                 )
-        connections.append({"nkey": request.nkey, "role": request.role, "member": request.member})
+        row = {"nkey": request.nkey, "role": request.role, "member": request.member}
+        own = f"connections/{_list_area(changed, request, areas)}.json" if request.monitor is not None else ""
+        if own in changed:
+            changed[own] = {**changed[own], "connections": [*changed[own]["connections"], row]}
+        else:
+            connections.append(row)
         if request.office is not None:
             part = request.office.model_dump(mode="json", exclude_none=True)
             offices.append({**part, "areas": list(request.areas), "status": "active"})
@@ -123,10 +130,10 @@ def admit(
 
 def _taken(documents: Documents) -> set[str]:
     """Keys and names of all who are in the network, or were: a key that was removed is kept out for good."""
-    connections = documents["connections.json"]
+    lines = [listed for _, listed in _lines(documents)]
     return {
-        *(row["nkey"] for row in (*connections["connections"], *connections.get("revoked", ()))),
-        *(row["member"] for row in connections["connections"]),
+        *(row["nkey"] for listed in lines for row in (*listed["connections"], *listed.get("revoked", ()))),
+        *(row["member"] for listed in lines for row in listed["connections"]),
         *(office["id"] for office in documents["offices.json"]["offices"]),
         *(
             entry["kid"]
@@ -153,10 +160,17 @@ def list_area(request_areas: Sequence[str], areas: Areas) -> str:
     return ranked[0]
 
 
+def _list_area(documents: Documents, request: JoinRequest, areas: Areas) -> str:
+    """Of the areas with coordinators of their own the smallest that covers a monitor's, else its :func:`list_area`."""
+    regions = [area_of(path)[1] for path in documents if path.startswith("connections/")]
+    over = [code for code in regions if areas.known(code) and all(areas.covers(code, area) for area in request.areas)]
+    return min(over, key=lambda code: (len(areas.below(code)), code), default="") or list_area(request.areas, areas)
+
+
 def _enlist(changed: dict[str, Any], request: JoinRequest, areas: Areas, today: date) -> None:
     if request.monitor is None:
         return
-    area = list_area(request.areas, areas)
+    area = _list_area(changed, request, areas)
     path = f"monitors/{area}.json"
     listed = changed.get(path) or {"v": 1, "area": area, "monitors": []}
     entry = {
@@ -176,14 +190,25 @@ def remove(documents: Documents, member: str, now: int) -> dict[str, Any]:
         Refused: ``no-such-member``.
     """
     changed = dict(documents)
-    rows = documents["connections.json"]["connections"]
-    gone = [row for row in rows if row["member"] == member]
-    if not gone:
+    for path, listed in _lines(documents):
+        gone = [row for row in listed["connections"] if row["member"] == member]
+        if gone:
+            changed[path] = _without(listed, gone, now)
+    if changed == documents:
         raise Refused("no-such-member", "There is no such member.", _SEE)
-    revoked = [*documents["connections.json"].get("revoked", []), *({"nkey": row["nkey"], "at": now} for row in gone)]
-    kept = [row for row in rows if row["member"] != member]
-    changed["connections.json"] = {"v": 1, "connections": kept, "revoked": revoked}
     return _differing(documents, changed | _with_status(documents, member, "revoked"))
+
+
+def _lines(documents: Documents) -> list[tuple[str, Any]]:
+    """The lists of connections: the network's, and those of areas with coordinators of their own."""
+    return [(path, listed) for path, listed in documents.items() if path.startswith("connections") and listed]
+
+
+def _without(listed: Mapping[str, Any], gone: Sequence[Any], now: int) -> dict[str, Any]:
+    """A list of connections without those rows, whose keys are kept out for good."""
+    kept = [row for row in listed["connections"] if row not in gone]
+    revoked = [*listed.get("revoked", []), *({"nkey": row["nkey"], "at": now} for row in gone)]
+    return {**listed, "connections": kept, "revoked": revoked}
 
 
 def reseat(documents: Documents, coming: Sequence[CoordinatorCard], going: Collection[str], now: int) -> dict[str, Any]:
@@ -197,14 +222,39 @@ def reseat(documents: Documents, coming: Sequence[CoordinatorCard], going: Colle
     seated = {row["member"] for row in rows if row["role"] == "coordinator"}
     if not set(going) <= seated:
         raise Refused("no-such-member", "There is no such coordinator.", _SEE)
-    known = {row["nkey"] for row in (*rows, *listed.get("revoked", []))}
+    known = {row["nkey"] for _, some in _lines(documents) for row in (*some["connections"], *some.get("revoked", []))}
     if any(card.id in seated or card.nkey in known for card in coming):
         raise Refused("already-admitted", "This coordinator, or its key, is or was in the network already.")
     gone = [row for row in rows if row["role"] == "coordinator" and row["member"] in going]
-    kept = [row for row in rows if row not in gone]
     new = [{"nkey": card.nkey, "role": "coordinator", "member": card.id} for card in coming]
-    revoked = [*listed.get("revoked", []), *({"nkey": row["nkey"], "at": now} for row in gone)]
-    return {"connections.json": {"v": 1, "connections": [*kept, *new], "revoked": revoked}}
+    made = _without(listed, gone, now)
+    return {"connections.json": {**made, "connections": [*made["connections"], *new]}}
+
+
+def hand_over(documents: Documents, area: str) -> dict[str, Any]:
+    """The documents of ``area`` as its own coordinators take them over: its monitors' connections are among them.
+
+    Raises:
+        Refused: ``unknown-area``.
+    """
+    if area not in {row["code"] for row in documents["areas.json"]["areas"]}:
+        raise Refused("unknown-area", f"The network has no area {area}.", "Look for a typing error.")
+    policy, monitors, lines = (f"{folder}/{area}.json" for folder in (POLICY, MONITORS, LINES))
+    changed = {
+        policy: documents.get(policy) or {"v": 1, "version": 1, "rules": []},
+        monitors: documents.get(monitors) or {"v": 1, "area": area, "monitors": []},
+    }
+    listed = documents["connections.json"]
+    own = {row["kid"] for row in changed[monitors]["monitors"]}
+    moved = [row for row in listed["connections"] if row["role"] == "monitor" and row["member"] in own]
+    before = documents.get(lines) or {"v": 1, "area": area, "connections": [], "revoked": []}
+    changed[lines] = {**before, "connections": [*before["connections"], *moved]}
+    if moved:
+        changed["connections.json"] = {
+            **listed,
+            "connections": [one for one in listed["connections"] if one not in moved],
+        }
+    return changed
 
 
 def suspend(documents: Documents, member: str) -> dict[str, Any]:
@@ -257,23 +307,26 @@ def adopt(
     *,
     assertions: Sequence[Assertion] | None = None,
     refuse_below: int | None = None,
+    region: str = "",
 ) -> dict[str, Any]:
     """The documents with ``rules`` as the policy's next version.
 
     Args:
+        region: for which area they are; for the network if empty.
         assertions: what must stay true from then on; what had to before if they are left out.
         refuse_below: from then on the hub takes nothing sealed under an older version.
     """
-    policy = documents["policy.json"]
+    path = f"policy/{region}.json" if region else "policy.json"
+    policy = documents.get(path) or {"v": 1, "version": 0}
     below = policy.get("refuse_below", 0) if refuse_below is None else refuse_below
     version = policy["version"] + 1
-    if below > version:
+    if below > 1 + sum(value["version"] for name, value in documents.items() if name.startswith("policy")):
         raise Malformed("bad-field", "No report could be sealed under that version.", "Name an earlier one.")
     written = [rule.model_dump(mode="json", exclude_none=True) for rule in rules]
     made = {**policy, "version": version, "refuse_below": below, "rules": written}
     if assertions is not None:
         made["assertions"] = [one.model_dump(mode="json", exclude_none=True) for one in assertions]
-    return {"policy.json": made}
+    return {path: made}
 
 
 def recall(
@@ -347,7 +400,7 @@ def describe(before: Documents, after: Documents, network: str = "") -> list[str
         elif path.startswith("monitors/"):
             listed = f"Monitor in {document['area']}"
             told += _entries(listed, old.get("monitors", []), document["monitors"], "kid", _is_monitor)
-        elif path == "connections.json":
+        elif path == "connections.json" or path.startswith("connections/"):
             told += _connections(old.get("connections", []), document["connections"])
             told += _kept_out(old.get("revoked", []), document.get("revoked", []))
         elif path == RECALLS:

@@ -6,7 +6,7 @@ import argparse
 import asyncio
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,7 @@ from kengele_schemas.drafts import Draft
 from kengele_schemas.encoding import b64u
 from kengele_schemas.errors import KengeleError, Refused
 from kengele_schemas.lint import Finding, lint
+from kengele_schemas.regional import area_of
 from kengele_schemas.trust import Trusted, assemble
 
 from . import board
@@ -34,6 +35,11 @@ action = partial(terminal.action, home="coordinator")
 def add_draft(parser: argparse.ArgumentParser) -> None:
     """Adds where the draft is written to."""
     parser.add_argument("--draft", type=Path, default=Path(_DRAFT), help=f"where the draft goes (default: {_DRAFT})")
+
+
+def add_region(parser: argparse.ArgumentParser, what: str) -> None:
+    """Adds for which area it is."""
+    parser.add_argument("--region", default="", metavar="AREA", help=what)
 
 
 def opened(args: argparse.Namespace) -> Member:
@@ -90,6 +96,8 @@ def what_changes(
     """
     seated = signatures.seats(draft)
     who = [f"From then on {seated[1]} signatures count, of: {', '.join(seated[0])}."] if seated else []
+    for area, ids, threshold in signatures.handed(draft, files) if files else ():
+        who.append(f"From then on {threshold} signatures count for {area}, of: {', '.join(ids)}.")
     return [*who, *papers.describe(before, after, network_of(files) if files else "")]
 
 
@@ -163,7 +171,7 @@ def told(
     for finding in findings:
         terminal.note(f"{finding.weight}: {finding.rule}: {finding.sentence} {finding.mend}".rstrip())
     terminal.say(f"Version {draft.version} is in {where} and signed by you.")
-    if draft.version > 1:
+    if not draft.founding:
         terminal.say(f"On the coordinators' board it is {name}.")
     if more:
         terminal.say(f"It needs {more} more: give the file, or the name, to another coordinator, who runs")
@@ -174,21 +182,37 @@ def told(
 
 
 Edit = Callable[[metadata.Files, Mapping[str, Any], datetime], Draft]
-"""Makes the draft of what changes upon what is in force: as :func:`~kengele_schemas.drafts.edit` does it."""
+"""Makes the draft of what changes upon what is in force, in the place of :func:`~kengele_schemas.drafts.edit`."""
+
+
+def area_for(member: Member, files: metadata.Files, changed: Iterable[str]) -> str:
+    """For which area a draft of ``changed`` documents is, if ``member`` signs for that and not for the network: the
+    one to which they belong, or if nothing changes her only one. Empty if there is none such.
+    """
+    if metadata.signs_for(files, member.key, ""):
+        return ""
+    named = {area_of(path)[1] if "/" in path else "" for path in changed}
+    own = [area for area in metadata.regions(files) if metadata.signs_for(files, member.key, area)]
+    found = [area for area in own if named <= {area}]
+    return found[0] if len(found) == 1 else ""
 
 
 def propose(
-    args: argparse.Namespace, change: Callable[[dict[str, Any]], dict[str, Any]], edit: Edit = drafts.edit
+    args: argparse.Namespace, change: Callable[[dict[str, Any]], dict[str, Any]], edit: Edit | None = None
 ) -> int:
-    """Drafts and signs what ``change`` makes of the documents in force."""
+    """Drafts and signs what ``change`` makes of the documents in force: for an area alone where that is named or it
+    is a regional coordinator's own.
+    """
     member = opened(args)
     files = asyncio.run(current(member))
     before = {path: metadata.document_of(files, path) for path in metadata.document_paths(files)}
     after = change(before)
     made = check({**before, **after})
     seen = weighed(files, after, made)
-    findings = _linted(made) if "policy.json" in after else []
-    draft = signatures.sign(edit(files, after, now()), member.key)
+    findings = _linted(made) if any(path.startswith("policy") for path in after) else []
+    area = getattr(args, "region", None) or area_for(member, files, after)
+    draft = edit(files, after, now()) if edit is not None else drafts.edit(files, after, now(), area=area)
+    draft = signatures.sign(draft, member.key)
     try:
         asyncio.run(_on_board(member, draft))
     except KengeleError as error:

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
 from kengele_node import terminal
 from kengele_node.member import Member, now
 from kengele_node.vault import write_private
-from kengele_schemas import drafts, signatures
+from kengele_schemas import drafts, metadata, signatures
 from kengele_schemas.areas import Areas, AreasFile
 from kengele_schemas.cards import CoordinatorCard, HubCard, JoinRequest, NetworkCard, read_card
-from kengele_schemas.errors import Malformed
+from kengele_schemas.drafts import Draft
+from kengele_schemas.encoding import unb64u
+from kengele_schemas.errors import Malformed, Refused
 from kengele_schemas.fields import read
+from kengele_schemas.metadata import Files
 
 from . import documents as papers
-from .drafting import action, add_draft, check, opened, propose, what_changes, written
+from .drafting import action, add_draft, add_region, check, current, opened, propose, what_changes, written
 from .settling import add_settling, groups_of, settled
 
 HUB_CARD: Final = "hub-card.json"
@@ -55,13 +60,14 @@ def add(actions: Any) -> None:
     seats = action(
         actions,
         "seats",
-        "draft that other coordinators count, or another number of signatures",
-        "kengele coordinator seats --add dora.json --remove c-4jc5xq2f…",
+        "draft that other coordinators count, for the network or one area, or another number of signatures",
+        "kengele coordinator seats --region KG --add dora.json --add emil.json --threshold 2",
         _seats,
     )
+    add_region(seats, "whose lists they sign, alone; once all are removed the network's coordinators do")
     seats.add_argument("--add", action="append", default=[], type=Path, metavar="CARD", help="who comes; repeat")
     seats.add_argument("--remove", action="append", default=[], metavar="ID", help="who goes; may be repeated")
-    seats.add_argument("--threshold", type=int, help="how many signatures count then (default: as now)")
+    seats.add_argument("--threshold", type=int, help="how many signatures count then (default: as now; an area's: 2)")
     add_draft(seats)
     join = action(
         actions, "join", "take the network's card into this home", "kengele coordinator join network.json", _join
@@ -106,11 +112,52 @@ def _seats(args: argparse.Namespace) -> int:
     if not cards and not args.remove and args.threshold is None:
         raise Malformed("nothing-changed", "Nobody comes and nobody goes.", "Give --add, --remove or --threshold.")
     _compare(cards)
+    member = opened(args)
+    files = asyncio.run(current(member))
+    region, args.region = args.region, ""
+    if region:
+        return _region(args, region, cards, files)
+    if not set(args.remove) <= set(metadata.seated(files)):
+        raise Refused("no-such-member", "There is no such coordinator of the network.", "For an area give --region.")
+    elsewhere = {one for ids, _ in _others(files, "").values() for one in ids}
+    new = [card for card in cards if card.id not in elsewhere]
+    going = set(args.remove) - elsewhere
     return propose(
         args,
-        lambda before: papers.reseat(before, cards, args.remove, int(time.time())),
+        lambda before: papers.reseat(before, new, going, int(time.time())),
         lambda files, after, moment: drafts.reseat(files, after, cards, args.remove, args.threshold, moment),
     )
+
+
+def _others(files: Files, area: str) -> dict[str, tuple[list[str], int]]:
+    """Areas, but for ``area``, whose lists others sign than the network's coordinators."""
+    own = metadata.seated(files)
+    return {name: found for name, found in metadata.regions(files).items() if name != area and found[0] != own}
+
+
+def _region(args: argparse.Namespace, region: str, cards: Sequence[CoordinatorCard], files: Files) -> int:
+    ids, threshold = metadata.regions(files).get(region, ([], 2))
+    if ids == metadata.seated(files):
+        ids, threshold = [], 2
+    if not set(args.remove) <= set(ids):
+        raise Refused("no-such-member", f"There is no such coordinator of {region}.", "See the rules' signatures.")
+    known = metadata.coordinators(files)
+    keys = {one: known[one] for one in ids if one not in args.remove}
+    keys |= {card.id: unb64u(card.key) for card in cards}
+    counting = {*metadata.seated(files), *keys, *(one for ids, _ in _others(files, region).values() for one in ids)}
+
+    def change(before: dict[str, Any]) -> dict[str, Any]:
+        made = papers.hand_over(before, region)
+        new = [card for card in cards if card.id not in known]
+        going = [one for one in args.remove if one not in counting]
+        return made | papers.reseat({**before, **made}, new, going, int(time.time()))
+
+    def edit(files: Files, after: Mapping[str, Any], moment: datetime) -> Draft:
+        public = [metadata.public_key(key) for key in keys.values()]
+        wanted = threshold if args.threshold is None else args.threshold
+        return drafts.hand_over(files, after, region, {key.keyid: key for key in public}, wanted, moment)
+
+    return propose(args, change, edit)
 
 
 def _compare(cards: Sequence[CoordinatorCard]) -> None:

@@ -48,8 +48,8 @@ class Ground:
 
     @property
     def regional(self) -> Sequence[Rule]:
-        """The rules that regional coordinators have signed."""
-        policies: Iterable[PolicyFile] = self.trusted.regional.values() if self.trusted is not None else ()
+        """The rules that hold for single areas."""
+        policies: Iterable[PolicyFile] = self.trusted.in_force[1:] if self.trusted is not None else ()
         return [rule for policy in policies for rule in policy.rules]
 
     def note(self) -> None:

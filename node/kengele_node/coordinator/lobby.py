@@ -207,7 +207,7 @@ async def decide(session: Session, guest: Guest, decision: str) -> None:
 
 def effect(trusted: Trusted, terms: Terms, today: date) -> list[str]:
     """What the newcomer would see by the rules in ``trusted``; of a monitor, who would read her. In plain sentences."""
-    policies = (trusted.policy, *trusted.regional.values())
+    policies = trusted.in_force
     side = Side.of((rule for policy in policies for rule in policy.rules), trusted.offices, trusted.areas)
     domain = Domain([side], today)
     if terms.office is not None:

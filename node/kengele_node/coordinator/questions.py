@@ -145,7 +145,7 @@ def _replay(args: argparse.Namespace) -> int:
 
 
 def _compiled(rules: Sequence[Rule], ground: Ground) -> Compiled:
-    regional = ground.trusted.regional.values() if ground.trusted is not None else ()
+    regional = ground.trusted.in_force[1:] if ground.trusted is not None else ()
     return Compiled([PolicyFile(version=1, rules=tuple(rules)), *regional], ground.offices, ground.areas)
 
 

@@ -17,7 +17,7 @@ from kengele_schemas.roster import Offices, OfficesFile
 
 from . import documents as papers
 from . import letters, questions, signing
-from .drafting import action, add_draft, current, opened, propose
+from .drafting import action, add_draft, add_region, current, opened, propose
 
 _POLICY: Final = "kengele coordinator policy"
 
@@ -41,9 +41,11 @@ def add(actions: Any) -> None:
         _propose,
     )
     proposed.add_argument("rules", type=Path, metavar="FILE", help="rules as YAML, all of them")
+    add_region(proposed, "for this area, signed by its regional coordinators alone")
     proposed.add_argument("--refuse-below", type=int, help="take no report sealed under an older version than this")
     add_draft(proposed)
-    action(verbs, "show", "show the rules in force", f"{_POLICY} show --json", _show)
+    show = action(verbs, "show", "show the rules in force", f"{_POLICY} show --json", _show)
+    add_region(show, "those of this area")
     signing.add_signing(verbs, _POLICY)
     renew = action(
         actions,
@@ -53,6 +55,7 @@ def add(actions: Any) -> None:
         _renew,
     )
     renew.add_argument("--no-keys", action="store_true", help="leave out the keys that members have handed in")
+    add_region(renew, "the lists of this area (default: the network's, or a regional coordinator's own)")
     add_draft(renew)
     export = action(
         actions,
@@ -62,6 +65,7 @@ def add(actions: Any) -> None:
         _export,
     )
     export.add_argument("directory", type=Path)
+    export.add_argument("--all", action="store_true", help="everything, for a coordinator who is not in yet")
     export.add_argument("--office", default="", metavar="ID", help="what this office may see (default: a monitor)")
 
 
@@ -73,7 +77,9 @@ def _propose(args: argparse.Namespace) -> int:
         areas = Areas(read(AreasFile, before["areas.json"]))
         # Once more, as only now it is known which names exist: a mistake is told with its line.
         policy_from_yaml(args.rules.read_text("utf-8"), offices, areas)
-        return papers.adopt(before, wanted.rules, assertions=wanted.assertions, refuse_below=args.refuse_below)
+        return papers.adopt(
+            before, wanted.rules, assertions=wanted.assertions, refuse_below=args.refuse_below, region=args.region
+        )
 
     return propose(args, change)
 
@@ -81,20 +87,25 @@ def _propose(args: argparse.Namespace) -> int:
 def _show(args: argparse.Namespace) -> int:
     member = opened(args)
     files = asyncio.run(current(member))
-    terminal.say(json.dumps(metadata.document_of(files, "policy.json"), indent=None if args.json else 2))
+    path = f"policy/{args.region}.json" if args.region else "policy.json"
+    terminal.say(json.dumps(metadata.document_of(files, path), indent=None if args.json else 2))
     return 0
 
 
 def _renew(args: argparse.Namespace) -> int:
     member = opened(args)
-    found = [] if args.no_keys else letters.waiting(member)
+    # Keys stand in the network's own lists, which regional coordinators do not sign.
+    own = not args.region and metadata.signs_for(asyncio.run(current(member)), member.key, "")
+    found = letters.waiting(member) if own and not args.no_keys else []
     return propose(args, lambda before: letters.renewed(before, found, member.card.root_digest))
 
 
 def _export(args: argparse.Namespace) -> int:
     member = opened(args)
     trusted = asyncio.run(rules.in_force(member))
-    files = rules.visible_to(member.trust.files(), trusted, office=args.office)
+    files = member.trust.files()
+    if not args.all:
+        files = rules.visible_to(files, trusted, office=args.office)
     rules.write(args.directory, files)
     if args.json:
         terminal.emit({"directory": str(args.directory), "version": trusted.version, "files": len(files)})

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
-from kengele_node import terminal
+from kengele_node import rules, terminal
 from kengele_node.member import Member, encode_files, joiner, now
 from kengele_schemas import metadata, signatures, subjects
 from kengele_schemas.cards import HubCard, NetworkCard, read_card
@@ -44,6 +44,9 @@ def add_signing(actions: Any, words: str) -> None:
     """Adds ``sign`` and ``publish`` to the actions that stand behind ``words``."""
     sign = action(actions, "sign", "sign a draft, after it was shown", f"{words} sign draft.json", _sign)
     sign.add_argument("draft", help="its file, or its name on the board")
+    sign.add_argument(
+        "--from", dest="source", type=Path, metavar="DIR", help="what is in force, where there is no line"
+    )
     sign.add_argument("--yes", action="store_true", help="do not ask")
     publish = action(actions, "publish", "bring a signed draft into force", f"{words} publish draft.json", _publish)
     publish.add_argument("draft", help="its file, or its name on the board")
@@ -53,7 +56,7 @@ def add_signing(actions: Any, words: str) -> None:
 def _sign(args: argparse.Namespace) -> int:
     member = opened(args)
     draft = taken(args, member)
-    files = asyncio.run(current(member)) if draft.version > 1 else None
+    files = None if draft.founding else _in_force(args, member)
     signatures.check(draft, files, now())
     after = {path: json.loads(data) for path, data in draft.documents.items()}
     before = {path: metadata.document_of(files, path) for path in metadata.document_paths(files)} if files else {}
@@ -72,6 +75,14 @@ def _sign(args: argparse.Namespace) -> int:
         return written(args, draft, changes, seen, shown=True)
     asyncio.run(_put_back(member, draft))
     return told(args, draft, args.draft, changes, seen, shown=True)
+
+
+def _in_force(args: argparse.Namespace, member: Member) -> dict[str, bytes]:
+    """All trust files: of the hub, or as a coordinator exported them for one who is not in the network yet."""
+    if args.source is None:
+        return asyncio.run(current(member))
+    member.trust.carried(rules.from_directory(args.source), member.role, now(), member.id)
+    return member.trust.files()
 
 
 def _is_file(args: argparse.Namespace) -> bool:
@@ -117,7 +128,7 @@ def _publish(args: argparse.Namespace) -> int:
 
 async def _sent(args: argparse.Namespace, member: Member, draft: Draft) -> dict[str, Any]:
     files = encode_files(draft.files())
-    if draft.version > 1:
+    if not draft.founding:
         async with member.session() as session:
             answer: dict[str, Any] = await session.ask(subjects.publish_metadata(member.nkey.public), files)
             with suppress(KengeleError):

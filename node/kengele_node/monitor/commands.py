@@ -466,7 +466,7 @@ def _status(args: argparse.Namespace) -> int:
         trusted = member.offline()
         state |= {
             "network": trusted.network.name,
-            "policy": trusted.policy.version,
+            "policy": trusted.rules_version,
             "rules_hold_until": trusted.targets_expire.isoformat(),
         }
     except KengeleError:

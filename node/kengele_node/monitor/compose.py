@@ -110,8 +110,9 @@ def plan_report(report: Report, trusted: Trusted, *, kid: str, report_id: str, n
         raise Refused(
             "future-dated", "The report's day lies in the future.", "Check the day, and this machine's clock."
         )
-    header = report.header(id=report_id, kid=kid, pol=trusted.policy.version, area=area)
-    mode: Mode = "policy" if now <= trusted.targets_expire else "custodian-only"
+    header = report.header(id=report_id, kid=kid, pol=trusted.rules_version, area=area)
+    end = trusted.rules_end(area)
+    mode: Mode = "policy" if now <= end else "custodian-only"
     released = trusted.compiled.release(header, today) if mode == "policy" else _custodian(header, trusted, today)
     if report.handling is not None:
         released = narrow(released, report.handling.caveats, trusted.offices)
@@ -132,7 +133,7 @@ def plan_report(report: Report, trusted: Trusted, *, kid: str, report_id: str, n
         report,
         header,
         mode,
-        trusted.targets_expire.date(),
+        end.date(),
         tuple(readers),
         tuple(office.name for office in without if office.id not in reading),
         tuple(keyless),

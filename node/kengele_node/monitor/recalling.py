@@ -70,7 +70,7 @@ class Intent(NamedTuple):
             "id": recall_id,
             "kind": "recall",
             **{name: self.header[name] for name in _REPEATED},
-            "pol": trusted.policy.version,
+            "pol": trusted.rules_version,
             "recalls": self.recalls,
             **({"keep": list(self.keep)} if self.keep else {}),
         }

@@ -242,9 +242,9 @@ class Sender:
         """``entry`` sealed by newer rules; itself where there are none; None where by them it cannot be sent."""
         sealed_under = parse(entry.envelope or b"").claims.get("pol")
         known = self.trusted
-        if known is None or known.policy.version == sealed_under:
+        if known is None or known.rules_version == sealed_under:
             known = await self._renewed(known)
-        if known.policy.version == sealed_under:
+        if known.rules_version == sealed_under:
             return entry
         now = datetime.fromtimestamp(self._clock(), UTC)
         try:

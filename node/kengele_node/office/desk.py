@@ -96,7 +96,7 @@ def receive(
     if (opened.counter or 0) > MAX_COUNTER:
         raise Malformed("malformed", "A report's number is larger than any author can have reached.")
     try:
-        monitor.standing(header.area, today, trusted.areas)
+        trusted.check_author(monitor, header.area, today)
     except Refused as error:
         if error.code == "out-of-scope" and header.kind == "report":
             raise

@@ -184,8 +184,17 @@ def test_each_input_gets_its_code(sentence: str) -> None:
 
 def test_the_table_has_every_code_that_intake_gives() -> None:
     # The others are the worker's to find out, or, over-quota, in tests of their own.
-    elsewhere = {"id-conflict", "nothing-to-recall", "storage-full", "hub-unavailable", "over-quota"}
+    elsewhere = {"id-conflict", "nothing-to-recall", "storage-full", "hub-unavailable", "over-quota", "list-expired"}
     assert {case.code for case in CASES.values()} == set(CODES) - elsewhere
+
+
+def test_whose_list_has_run_out_comes_again_when_it_is_signed_anew() -> None:
+    trusted = ROSTER.trusted()
+    idle = Standing.of(replace(trusted, idle=frozenset({ROSTER.kid("osh")})))
+    assert examined(GOOD, idle).code == "list-expired"
+    assert CODES["list-expired"].retryable
+    assert examined(report("batken"), idle, "batken").code == ACCEPTED
+    assert examined(GOOD, Standing.of(trusted)).code == ACCEPTED
 
 
 SUSPENDED = ROSTER.with_monitor("osh", status="suspended", not_after="2020-01-02")

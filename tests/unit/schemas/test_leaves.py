@@ -30,7 +30,7 @@ from kengele_testing.values import documents, grant, monitor, office
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 SALT = b64u(bytes(16))
 DIGEST = b64u(bytes(32))
-ISSUE = Issue(2, bytes(32), {"policy.json": bytes(32)})
+ISSUE = Issue(2, bytes(32), {"targets": 2}, {"policy.json": bytes(32)})
 BASE = documents(grant())
 MONITOR = BASE["monitors/KG.json"]["monitors"][0]["kid"]
 DECISIONS = (("unrcca", 6, 121, ("grant",)),)
@@ -199,7 +199,7 @@ def test_many_changes_stand_in_parts_that_each_fit_an_entry(count: int) -> None:
     after = {**BASE, "policy.json": {**BASE["policy.json"], "rules": rules}}
     empty = {**BASE, "policy.json": {**BASE["policy.json"], "rules": []}}
     paths = {f"monitors/KG-{number:010}.json": bytes(32) for number in range(512)}
-    leaves = made(empty, after, Issue(2, bytes(32), paths))
+    leaves = made(empty, after, Issue(2, bytes(32), {"targets": 2}, paths))
     assert [(leaf.part, leaf.parts) for leaf in leaves] == [(n, len(leaves)) for n in range(1, len(leaves) + 1)]
     assert sum(len(leaf.changes) for leaf in leaves) == count
     assert [len(leaf.documents) for leaf in leaves] == [512] + [0] * (len(leaves) - 1)

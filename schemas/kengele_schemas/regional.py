@@ -1,0 +1,127 @@
+"""What is delegated: each area's lists, which its regional coordinators sign, alone and for no other area.
+
+An area has up to three documents: ``monitors/<area>.json``, ``policy/<area>.json`` and ``connections/<area>.json``.
+Each stands in a list of its own, which the coordinators' list delegates (TUF 1.0 §4.5). Where nobody else was named,
+the coordinators sign these themselves.
+
+    >>> role_of("policy/KG.json")
+    'policy-KG'
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from tuf.api._payload import DelegatedRole, Targets
+
+from .compartments import GRANTABLE
+from .errors import Malformed, Untrusted
+from .keys import check_verify_key
+from .policy import PolicyFile, Rule
+from .roster import Offices
+
+MONITORS: Final = "monitors"
+POLICY: Final = "policy"
+LINES: Final = "connections"
+FOLDERS: Final = (MONITORS, POLICY, LINES)
+LAPSED: Final = "regional-rules-expired-"
+"""How the rule's id begins that holds in the place of an area's own once their signatures have run out."""
+_MEND: Final = "Nothing was changed here. Tell the coordinators."
+
+
+def area_of(path: str) -> tuple[str, str]:
+    """Folder and area of a regional document's path. Raises Malformed on any other path."""
+    folder, _, name = path.partition("/")
+    if folder not in FOLDERS or not name.endswith(".json") or not name[:-5]:
+        raise Malformed("malformed", "The coordinators' list names a document of an unknown kind.")
+    return folder, name[:-5]
+
+
+def role_of(path: str) -> str:
+    """The TUF role whose list names the regional document at ``path``. Raises Malformed."""
+    return "-".join(area_of(path))
+
+
+def path_of(role: str) -> str:
+    """The one document that a regional role may list."""
+    folder, _, area = role.partition("-")
+    return f"{folder}/{area}.json"
+
+
+def paths(area: str) -> tuple[str, ...]:
+    """All documents that an area may have."""
+    return tuple(f"{folder}/{area}.json" for folder in FOLDERS)
+
+
+def delegated(targets: Targets) -> Mapping[str, DelegatedRole]:
+    """The regional roles by name."""
+    found: Mapping[str, DelegatedRole] | None = targets.delegations.roles if targets.delegations else None
+    return found or {}
+
+
+def delegated_paths(targets: Targets) -> list[str]:
+    """The documents that regional coordinators sign."""
+    return sorted(path for role in delegated(targets).values() for path in role.paths or ())
+
+
+def revision(versions: Iterable[int]) -> int:
+    """The number of a state of roster and policy, from the versions of all lists in it.
+
+    It is 1 when a network is founded and rises with whatever is published, by coordinators or by regional ones, since
+    each publication signs some list anew and none is ever dropped.
+    """
+    return 1 + sum(version - 1 for version in versions)
+
+
+def check_delegations(targets: Targets) -> None:
+    """Checks that the coordinators' list hands on single documents of areas, one to a role, and signs none of them.
+
+    Raises:
+        Untrusted: ``overreach``.
+        Malformed: the list names a document of an unknown kind, or a key by which anybody could sign.
+    """
+    for name, role in delegated(targets).items():
+        if role.paths is None or [role_of(path) for path in role.paths] != [name] or not role.terminating:
+            raise _overreach()
+    if any("/" in path for path in targets.targets):
+        raise _overreach()
+    for key in (targets.delegations.keys if targets.delegations else {}).values():
+        check_verify_key(bytes.fromhex(key.keyval["public"]))
+
+
+def check_list(role: str, listed: Targets) -> None:
+    """Checks that a regional list names its own document only and hands nothing on. Raises Untrusted: ``overreach``."""
+    if delegated(listed) or set(listed.targets) - {path_of(role)}:
+        raise _overreach()
+
+
+def check_reserved(rules: Iterable[Rule]) -> None:
+    """Checks that no rule that was signed is called like one that holds of itself. Raises Malformed: ``bad-rule``."""
+    for rule in rules:
+        if rule.id.startswith(LAPSED):
+            raise Malformed("bad-rule", f"The rule '{rule.id}' has an id that is reserved.", "Call it otherwise.")
+
+
+def standing_in(area: str, policy: PolicyFile, offices: Offices, custodian: str) -> PolicyFile:
+    """What holds in the place of an area's ``policy`` once its signatures have run out: nothing is released any more.
+
+    Its forbids stay, as forgetting them would widen something. To the custodian is released what the network's own
+    rules grant, so that nodes can seal for it meanwhile.
+    """
+    others = tuple(f"office:{office}" for office in offices.active if office != custodian)
+    kept = tuple(rule for rule in policy.rules if rule.forbid is not None)
+    if not others:
+        return policy.model_copy(update={"rules": kept})
+    closing = Rule(
+        id=f"{LAPSED}{area.lower()}",
+        forbid=GRANTABLE,
+        to=others,
+        areas=(area,),
+        reason=f"The signatures under the rules for {area} have run out.",
+    )
+    return policy.model_copy(update={"rules": (*kept, closing)})
+
+
+def _overreach() -> Untrusted:
+    return Untrusted("overreach", "A list of the network's speaks of what is not its own.", _MEND)
