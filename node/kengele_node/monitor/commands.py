@@ -1,4 +1,4 @@
-"""``kengele node``: init, join, report, outbox, categories, recall, recalls, run, status, rules."""
+"""``kengele node``: init, join, report, outbox, categories, recall, recalls, share, run, status, rules."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ from .outbox import Entry, Outbox
 from .questions import ask_draft, categories, draft_of, find_area
 from .recalling import confirmations, plan_recall
 from .sender import Sender
+from .sharing import add_share, shared_with
 
 _STORE: Final = "outbox.db"
 _WRITING: Final = (
@@ -89,6 +90,9 @@ def build(parser: argparse.ArgumentParser) -> None:
     report.add_argument("--later", action="store_true", help="do not try to send it now")
     report.add_argument("--replaces", metavar="N", help="number or id of the refused report that this corrects")
     report.add_argument("--keep-text", action="store_true", help="keep the text in the vault after it was accepted")
+    report.add_argument(
+        "--keep-keys", action="store_true", help="keep its keys and no text: it can be shared later (node share)"
+    )
     outbox = _action(
         actions, "outbox", "list what waits, what was accepted and what was refused", "kengele node outbox", _outbox
     )
@@ -120,6 +124,7 @@ def build(parser: argparse.ArgumentParser) -> None:
         _recalls,
     )
     recalls.add_argument("--limit", type=int, default=100, help="of the outbox's newest entries (default: 100)")
+    add_share(actions, _open, open_outbox)
     _action(actions, "run", "keep the line up and send what is in the outbox", "kengele node run --home node", _run)
     _action(actions, "status", "say how this node is", "kengele node status --json", _status)
     shown = _action(
@@ -223,15 +228,17 @@ def _agreed(args: argparse.Namespace, member: Member) -> Plan | None:
 
 
 def _put(args: argparse.Namespace, member: Member, plan: Plan) -> int:
+    spare: dict[str, Any] | None = {} if args.keep_text or args.keep_keys else None
     outbox = open_outbox(member)
     try:
         entry = outbox.add(
             plan.header.id,
             plan.report.model_dump(mode="json", exclude_none=True),
             plan.offices,
-            lambda counters: seal_report(plan, member.key, counters),
+            lambda counters: seal_report(plan, member.key, counters, spare),
             now=now().timestamp(),
             keep_text=args.keep_text,
+            spare=spare,
             replaces=_refused(outbox, args.replaces) if args.replaces else None,
         )
         if not args.later:
@@ -266,12 +273,18 @@ async def _take_back(args: argparse.Namespace, member: Member) -> int:
         reported = _found(outbox, args.report)
         if reported is None:
             raise Refused("not-accepted", "There is no such report in the outbox.", "See: kengele node outbox")
-        intent = plan_recall(reported, keep=args.keep, offices=args.office, reason=args.reason.strip())
+        intent = plan_recall(
+            reported,
+            keep=args.keep,
+            offices=args.office,
+            reason=args.reason.strip(),
+            shared=shared_with(member, reported.report_id),
+        )
         readers, recall_id = intent.readers(trusted, moment.date()), new_report_id()
         entry = outbox.add(
             recall_id,
             intent._asdict(),
-            readers,
+            intent.numbered(readers),
             lambda counters: intent.seal(recall_id, readers, trusted, member.key, counters),
             now=moment.timestamp(),
         )

@@ -11,16 +11,16 @@ The same :class:`Plan` is shown and sealed, so what the author saw is what holds
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from nacl.signing import SigningKey
 
 from kengele_schemas.compartments import GRANTABLE, HANDLING, HANDLING_BIT, bitmap, names
 from kengele_schemas.encoding import b64u
-from kengele_schemas.envelope import MAX_ENVELOPE, MAX_READERS, TENSION_REPORT
+from kengele_schemas.envelope import MAX_ENVELOPE, MAX_READERS, TENSION_REPORT, parse
 from kengele_schemas.errors import Refused
 from kengele_schemas.keys import OpeningPublic
 from kengele_schemas.release import Decision, narrow
@@ -47,6 +47,10 @@ class Reading:
         """Those that the author filled in and this office will open; ``handling`` goes with them and is not named."""
         return tuple(name for name in names(self.bits) if name != HANDLING)
 
+    def line(self, by: str = "") -> str:
+        """For a terminal; ``by`` in place of the rules."""
+        return f"{self.name} will read: {', '.join(self.compartments)} ({by or _by(self.rules)})"
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -69,10 +73,7 @@ class Plan:
 
     def lines(self) -> list[str]:
         """The plan for a terminal, one line an office that reads, then who does not and what is to be known."""
-        told = []
-        for reading in self.readers:
-            by = _by(reading.rules) if self.mode == "policy" else "as custodian"
-            told.append(f"{reading.name} will read: {', '.join(reading.compartments)} ({by})")
+        told = [reading.line("" if self.mode == "policy" else "as custodian") for reading in self.readers]
         if not self.readers:
             told.append("Nobody will read this report.")
         if self.without:
@@ -140,11 +141,14 @@ def plan_report(report: Report, trusted: Trusted, *, kid: str, report_id: str, n
     )
 
 
-def seal_report(plan: Plan, key: SigningKey, counters: Mapping[str, int]) -> bytes:
+def seal_report(
+    plan: Plan, key: SigningKey, counters: Mapping[str, int], spare: MutableMapping[str, Any] | None = None
+) -> bytes:
     """The envelope of ``plan``.
 
     Args:
         counters: by office, the number that its wrap carries; an office without one gets a wrap that carries none.
+        spare: takes up, as JSON values, what it takes to share the report later: keys and caveats, and no text.
 
     Raises:
         Refused: ``no-reader``, ``too-many-readers`` or ``oversized``.
@@ -158,7 +162,13 @@ def seal_report(plan: Plan, key: SigningKey, counters: Mapping[str, int]) -> byt
     if len(plan.readers) > MAX_READERS:
         raise Refused("too-many-readers", f"The rules give this report to more than {MAX_READERS} offices.")
     readers = [Reader(one.office, one.key, one.bits, counters.get(one.office)) for one in plan.readers]
-    envelope = seal(TENSION_REPORT, plan.header.claims(), plan.report.contents(), readers, key)
+    keys: dict[str, bytes] = {}
+    envelope = seal(TENSION_REPORT, plan.header.claims(), plan.report.contents(), readers, key, spare=keys)
+    if spare is not None:
+        caveats = plan.report.handling.caveats if plan.report.handling else ()
+        spare["core"] = b64u(parse(envelope).core)
+        spare["keys"] = {name: b64u(one) for name, one in keys.items()}
+        spare["caveats"] = [caveat.model_dump(mode="json") for caveat in caveats]
     if len(envelope) > MAX_ENVELOPE:
         raise Refused("oversized", "The report is larger than the hub takes.", "Shorten it or send it in parts.")
     return envelope

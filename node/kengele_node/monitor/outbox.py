@@ -65,6 +65,8 @@ class Entry:
     """Why it was refused."""
     header: Mapping[str, Any] = field(default_factory=dict, repr=False)
     """The claims that the hub has read, once accepted: a recall repeats them."""
+    spare: dict[str, Any] | None = field(default=None, repr=False)
+    """What it takes to share the report later, if its author wanted it kept."""
 
 
 class Outbox:
@@ -96,6 +98,7 @@ class Outbox:
         *,
         now: float,
         keep_text: bool = False,
+        spare: dict[str, Any] | None = None,
         replaces: str | None = None,
     ) -> Entry:
         """Puts a report in; it is on the disk when this returns.
@@ -104,6 +107,7 @@ class Outbox:
             offices: the readers whose wraps carry a number.
             seal: called once, inside the transaction that takes the numbers.
             keep_text: whether the draft stays once the report is accepted.
+            spare: what ``seal`` puts into it is kept with the report, before and after.
             replaces: the name of a refused entry of which this is the correction.
 
         Raises:
@@ -121,6 +125,7 @@ class Outbox:
                 "draft": draft,
                 "keep": keep_text,
                 **self._sealed(counters, seal),
+                **_spare(spare),
             }
             if replaces is not None:
                 connection.execute("DELETE FROM entries WHERE name = ? AND state = 'refused'", (replaces,))
@@ -210,7 +215,7 @@ class Outbox:
             entry = self._waiting(connection, name)
             if entry is None:
                 return
-            body = _kept(entry) | {"receipt": b64u(receipt), "header": dict(header or {})}
+            body = _kept(entry) | {"receipt": b64u(receipt), "header": dict(header or {})} | _spare(entry.spare)
             if not entry.keep_text:
                 del body["draft"]
             self._write(connection, name, "kept" if entry.keep_text else "accepted", body)
@@ -230,10 +235,13 @@ class Outbox:
             proof = {"receipt": b64u(receipt)} if receipt is not None else {}
             self._write(connection, name, "refused", _kept(entry) | {"code": code} | proof)
 
-    def reseal(self, name: str, offices: Iterable[str], seal: Seal) -> Entry | None:
+    def reseal(
+        self, name: str, offices: Iterable[str], seal: Seal, spare: dict[str, Any] | None = None
+    ) -> Entry | None:
         """The waiting report sealed anew, under its id and the numbers it had; None if it waits no longer.
 
-        Only for one that the hub has refused: else two envelopes of one id would be under way.
+        Only for one that the hub has refused: else two envelopes of one id would be under way. ``spare`` is as for
+        :meth:`add`; the keys are others.
         """
         with self._store.transaction() as connection:
             entry = self._waiting(connection, name)
@@ -246,7 +254,7 @@ class Outbox:
                 office: entry.counters.get(office) or self._counters.take(connection, office)
                 for office in sorted(wanted)
             }
-            body = _kept(entry) | self._sealed(counters, seal)
+            body = _kept(entry) | self._sealed(counters, seal) | _spare(spare)
             self._write(connection, name, "waiting", body)
         return self._entry((entry.number, name, "waiting", entry.attempts, entry.next_try), body)
 
@@ -315,7 +323,12 @@ class Outbox:
             None if receipt is None else unb64u(receipt),
             body.get("code", ""),
             body.get("header", {}),
+            body.get("spare"),
         )
+
+
+def _spare(spare: dict[str, Any] | None) -> dict[str, Any]:
+    return {} if spare is None else {"spare": spare}
 
 
 def _kept(entry: Entry) -> dict[str, Any]:

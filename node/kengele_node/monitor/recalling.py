@@ -36,7 +36,8 @@ _MAX_REASON: Final = 1000
 class Intent(NamedTuple):
     """What is to be recalled from whom: what an outbox keeps of a recall, to seal it anew.
 
-    ``header`` is the recalled report's, ``keep`` what may stay; empty for nothing.
+    ``header`` is the recalled report's, ``keep`` what may stay; empty for nothing. ``shared`` are those of the offices
+    that were given it by a share: no number of theirs went with it, and none goes with the recall.
     """
 
     recalls: str
@@ -44,6 +45,11 @@ class Intent(NamedTuple):
     offices: tuple[str, ...]
     keep: tuple[str, ...]
     reason: str
+    shared: tuple[str, ...] = ()
+
+    def numbered(self, readers: Collection[str]) -> list[str]:
+        """Those of the ``readers`` whose wraps carry a number."""
+        return [office for office in readers if office not in self.shared]
 
     def readers(self, trusted: Trusted, today: date) -> dict[str, OpeningPublic]:
         """The offices' keys. One that has no valid key any more is told under the newest that it had."""
@@ -80,13 +86,16 @@ class Intent(NamedTuple):
         return seal(TENSION_REPORT, parse_header(claims).claims(), contents, sealed_for, key)
 
 
-def plan_recall(entry: Entry, *, keep: Collection[str], offices: Sequence[str], reason: str) -> Intent:
+def plan_recall(
+    entry: Entry, *, keep: Collection[str], offices: Sequence[str], reason: str, shared: Collection[str] = ()
+) -> Intent:
     """What it takes to recall the report of ``entry``.
 
     Args:
         keep: the compartments that may stay; empty if all of it goes.
         offices: from which it is recalled; from all that were given any of it if empty.
         reason: told to those offices; empty for none.
+        shared: offices to which its author gave it later.
 
     Raises:
         Refused: ``not-accepted``, ``not-given``.
@@ -98,12 +107,14 @@ def plan_recall(entry: Entry, *, keep: Collection[str], offices: Sequence[str], 
         raise Malformed("unknown-compartment", "No report has such a part.", f"Choose from: {', '.join(GRANTABLE)}.")
     if len(reason) > _MAX_REASON:
         raise Malformed("oversized", "The reason is too long.", f"Use at most {_MAX_REASON} characters.")
-    given = tuple(office for office, bits, _, _ in leaf_of(entry.receipt).decisions if bits)
+    first = [office for office, bits, _, _ in leaf_of(entry.receipt).decisions if bits]
+    later = tuple(sorted(set(shared) - set(first)))
+    given = (*first, *later)
     if not given or not set(offices) <= set(given):
         known = f"It was given to: {', '.join(given)}." if given else "Nobody was given any of it."
         raise Refused("not-given", "An office that is named was given nothing of this report.", known)
     chosen = tuple(sorted(set(offices))) or given
-    return Intent(entry.report_id, dict(entry.header), chosen, tuple(sorted(set(keep))), reason)
+    return Intent(entry.report_id, dict(entry.header), chosen, tuple(sorted(set(keep))), reason, later)
 
 
 def is_recall(draft: object) -> bool:
@@ -113,7 +124,8 @@ def is_recall(draft: object) -> bool:
 
 def read_intent(draft: Any) -> Intent:
     """The intent that was kept as a draft: ``intent._asdict()``."""
-    return Intent(draft["recalls"], draft["header"], tuple(draft["offices"]), tuple(draft["keep"]), draft["reason"])
+    offices, keep, shared = (tuple(draft.get(name, ())) for name in ("offices", "keep", "shared"))
+    return Intent(draft["recalls"], draft["header"], offices, keep, draft["reason"], shared)
 
 
 def leaf_of(receipt: bytes) -> Leaf:

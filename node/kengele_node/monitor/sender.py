@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from nacl.signing import SigningKey
 
@@ -252,11 +252,14 @@ class Sender:
                 intent = read_intent(entry.draft)
                 readers, id_ = intent.readers(known, now.date()), entry.report_id
                 return self._outbox.reseal(
-                    entry.name, readers, lambda counters: intent.seal(id_, readers, known, self._key, counters)
+                    entry.name,
+                    intent.numbered(readers),
+                    lambda counters: intent.seal(id_, readers, known, self._key, counters),
                 )
             plan = plan_report(parse_draft(entry.draft), known, kid=self._kid, report_id=entry.report_id, now=now)
+            spare: dict[str, Any] | None = None if entry.spare is None else {}
             return self._outbox.reseal(
-                entry.name, plan.offices, lambda counters: seal_report(plan, self._key, counters)
+                entry.name, plan.offices, lambda counters: seal_report(plan, self._key, counters, spare), spare
             )
         except (Refused, Malformed) as error:
             self._refuse(entry, error)

@@ -1,4 +1,4 @@
-"""``kengele office``: init, join, follow, show, witness, keys, rules."""
+"""``kengele office``: init, join, follow, show, share, witness, keys, rules."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ from .desk import Desk, Received
 from .inbox import COORDINATORS, Arrival, Aside, Inbox, Item, Lost, Marker, Notice, Tombstone
 from .keyring import WEEKS, Keyring
 from .rotation import Rotation, hand_in
+from .sharing import add_share
 from .witness import PACE, Memory, Seen, Witness, open_memory
 
 _STORE: Final = "inbox.db"
@@ -98,6 +99,7 @@ def build(parser: argparse.ArgumentParser) -> None:
     )
     show.add_argument("--sd-jwt", action="store_true", help="with --id: as a plain SD-JWT that others can verify")
     show.add_argument("--problems", action="store_true", help="what was set aside, and numbers that are missing")
+    add_share(actions, _open, open_inbox)
     watch = _action(
         actions,
         "witness",

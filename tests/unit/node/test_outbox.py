@@ -115,6 +115,26 @@ def test_it_knows_when_to_wake(outbox: Outbox) -> None:
     assert outbox.next_due(besides=[first.name]) == NOW + 5
 
 
+def test_spare_keys_are_kept_where_that_was_asked_for_and_go_with_a_refusal(tmp_path: Path, outbox: Outbox) -> None:
+    def seals(spare: dict[str, object]) -> bytes:
+        spare["keys"] = {"summary": "a key"}
+        return b"envelope"
+
+    for name in ("r1", "r2"):
+        spare: dict[str, object] = {}
+        outbox.add(name, DRAFT, ["unrcca"], lambda _, spare=spare: seals(spare), now=NOW, spare=spare)  # type: ignore[misc]
+    add(outbox, "r3")
+    first, second, third = outbox.due(NOW)
+    outbox.accepted(first.name, b"receipt")
+    outbox.refused(second.name, "out-of-scope")
+    outbox.accepted(third.name, b"receipt")
+    box = again(outbox, tmp_path)
+    kept = [entry.spare for name in ("r1", "r2", "r3") if (entry := box.find(name))]
+    assert kept == [{"keys": {"summary": "a key"}}, None, None]
+    assert b"a key" not in b"".join(file.read_bytes() for file in tmp_path.iterdir())
+    box.close()
+
+
 def test_a_receipt_ends_the_waiting_and_the_text(outbox: Outbox) -> None:
     entry = add(outbox, "r1")
     outbox.accepted(entry.name, b"receipt")

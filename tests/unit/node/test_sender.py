@@ -174,15 +174,21 @@ def clock() -> Clock:
     return Clock()
 
 
-def add(outbox: Outbox, value: Mapping[str, Any] | None = None, trusted: Trusted = RULES) -> Entry:
+def add(
+    outbox: Outbox,
+    value: Mapping[str, Any] | None = None,
+    trusted: Trusted = RULES,
+    spare: dict[str, Any] | None = None,
+) -> Entry:
     written = parse_draft(dict(value or draft()))
     plan = planned(written, trusted)
     return outbox.add(
         plan.header.id,
         written.model_dump(mode="json", exclude_none=True),
         plan.offices,
-        lambda counters: seal_report(plan, MONITOR, counters),
+        lambda counters: seal_report(plan, MONITOR, counters, spare),
         now=START,
+        spare=spare,
     )
 
 
@@ -459,6 +465,22 @@ class TestRulesThatHoldNoLonger:
         assert hub.refreshed == 1
         # UNOCA, which reads it no longer, must not wait for number 1.
         assert add(outbox).counters["unoca"] == 1
+
+    def test_give_a_report_other_keys_and_those_are_the_ones_kept(self, outbox: Outbox, clock: Clock) -> None:
+        entry = add(outbox, spare={})
+        hub = Hub(in_turn(lambda data: refusal(data, "stale-policy")), NEWER)
+        run(sender(hub, outbox, clock).send(entry))
+        before, after = entry.spare, now(outbox, entry).spare
+        assert before is not None
+        assert after is not None
+        assert set(after["keys"]) == set(before["keys"])
+        assert not set(after["keys"].values()) & set(before["keys"].values())
+        sent = parse(hub.sent[1])
+        assert after["core"] == b64u(sent.core)
+        opened = open_envelope(sent, "unrcca", [KEYS["unrcca"]], bytes(MONITOR.verify_key))
+        assert {name: b64u(key) for name, key in opened.keys.items()} == after["keys"]
+        # Of the text nothing was to be kept.
+        assert now(outbox, entry).draft is None
 
     def test_are_not_fetched_where_newer_ones_are_known(self, outbox: Outbox, clock: Clock) -> None:
         entry = add(outbox)

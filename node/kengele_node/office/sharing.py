@@ -1,0 +1,90 @@
+"""``kengele office share``: the network's custodian passes reports on to offices that the rules have come to name.
+
+What it may pass on is what its own desk could open, to whom its author did not except. Who has a report already the
+custodian does not know, and does not learn.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from typing import Any, Final
+
+from kengele_node import terminal
+from kengele_node.member import Member
+from kengele_node.sharing.dialogue import share
+from kengele_node.sharing.journal import Journal
+from kengele_node.sharing.plan import Source
+from kengele_schemas.compartments import HANDLING
+from kengele_schemas.encoding import b64u, unb64u
+from kengele_schemas.errors import KengeleError, Refused
+from kengele_schemas.report import Handling
+from kengele_schemas.sharing import open_held
+from kengele_schemas.trust import Trusted
+
+from .inbox import Inbox, Item
+
+_PAGE: Final = 500
+
+
+def add_share(
+    actions: Any, opened: Callable[[argparse.Namespace], Member], inbox_of: Callable[[Member], Inbox]
+) -> None:
+    """Adds the sub-command ``share``; ``opened`` gives the home's member."""
+    parser = terminal.action(
+        actions,
+        "share",
+        "as the network's custodian, pass reports on to offices that the rules have come to name",
+        "kengele office share --to kg-peace-council",
+        lambda args: _share(args, opened(args), inbox_of),
+        home="desk",
+    )
+    parser.add_argument("report", nargs="*", metavar="REPORT", help="the report's id (default: all)")
+    parser.add_argument("--to", action="append", default=[], metavar="OFFICE", help="only with this office; repeat")
+    parser.add_argument("--yes", action="store_true", help="do not ask before it is shared")
+
+
+def _share(args: argparse.Namespace, member: Member, inbox_of: Callable[[Member], Inbox]) -> int:
+    def sources(trusted: Trusted, journal: Journal) -> list[Source]:
+        if trusted.network.custodian != member.id:
+            raise Refused(
+                "not-the-custodian",
+                "Only the office that the network names as its custodian shares others' reports.",
+                f"It is {trusted.network.custodian}. An author shares with: kengele node share",
+            )
+        with closing(inbox_of(member)) as inbox:
+            items = [item for id_ in args.report for item in inbox.find(id_)] if args.report else list(_all(inbox))
+        held = [item for item in items if isinstance(item, Item)]
+        if args.report and len({item.arrival.header.id for item in held}) < len(set(args.report)):
+            raise Refused("not-here", "This desk does not hold that report.", "See: kengele office show")
+        return [source for item in held if (source := _source(item, member, trusted, journal))]
+
+    return share(args, member, sources)
+
+
+def _all(inbox: Inbox) -> Iterator[Any]:
+    before = None
+    while page := inbox.items(_PAGE, before=before):
+        yield from page
+        before = page[-1].number
+
+
+def _source(item: Item, member: Member, trusted: Trusted, journal: Journal) -> Source | None:
+    """What of a report may be passed on; None where its author is gone or her caveats cannot be seen."""
+    header = item.arrival.header
+    author = trusted.monitors.get(header.kid)
+    if author is None or author.status == "revoked":
+        return None
+    try:
+        envelope, opened = open_held(item.arrival.data, member.id, member.opening_keys, unb64u(author.key))
+    except KengeleError:
+        terminal.note(f"Report {header.id} cannot be opened any more, and so not shared.")
+        return None
+    if HANDLING in opened.withheld:
+        terminal.note(f"Report {header.id} is not shared: what its author asks of its readers was held back.")
+        return None
+    handling = item.arrival.contents.get(HANDLING)
+    caveats = handling.caveats if isinstance(handling, Handling) else ()
+    keys = {name: key for name, key in opened.keys.items() if name in item.arrival.contents}
+    return Source(header, envelope.core, b64u(envelope.digest), keys, caveats, journal.had(header.id))
