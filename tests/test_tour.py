@@ -447,8 +447,8 @@ def test_rules_go_from_draft_to_effect_and_every_signer_sees_who_gains(shell: Sh
 def test_every_command_has_help_with_an_example(tmp_path: Path) -> None:
     shell = Shell(tmp_path)
     for words in (
-        *(("node", action) for action in ("init", "join", "report", "outbox", "run", "status", "rules")),
-        *(("office", action) for action in ("init", "join", "follow", "show", "rules")),
+        *(("node", action) for action in ("init", "join", "report", "outbox", "share", "run", "status", "rules")),
+        *(("office", action) for action in ("init", "join", "follow", "show", "share", "rules")),
         *(("hub", action) for action in ("init", "run", "status")),
         *(("coordinator", action) for action in ("init", "found", "admit", "policy", "sign", "publish")),
         *(
