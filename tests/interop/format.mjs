@@ -41,6 +41,7 @@ export const coreOf = ({ kid, id, pol, _sd }) => sha256(lp("kengele-core-v1", TY
 export const ctrOf = (ct, w) => b64u(sha256(lp(...Object.entries(ct).flat(), ...w.flat())));
 export const ctAad = (name, core) => lp("kengele-ct-v1", name, core);
 export const wrapInfo = (office, core) => lp("kengele-wrap-v1", office, core);
+export const sharedInfo = (office, core, by) => lp("kengele-shared-wrap-v1", office, core, by);
 
 export const fingerprint = (key) => base32(sha256(utf8("kengele-key-v1"), key).subarray(0, 16)).toLowerCase();
 export const kidOf = (author) => `m-${fingerprint(author)}`;

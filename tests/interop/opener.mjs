@@ -1,6 +1,6 @@
 // Opens a tension report with nothing but Node.js, from docs/wire-format.md alone.
 // stdin: {envelope, author, office, suite, key}; `author` is the Ed25519 public key, `key` the office's secret key of
-// that suite, both base64url. stdout: {claims, contents, counter, withheld, sd_jwt}, or {"error": code}. Given a list,
+// that suite, both base64url. A share may stand before it: {sharers: {id: key}, network} then say who may. stdout: {claims, contents, counter, withheld, sd_jwt}, or {"error": code}. Given a list,
 // a list. What the JSON Schemas say of claims and contents is left to whoever reads the result.
 import { KEMS, aeadOpen, hpkeOpen } from "./hpke.mjs";
 import { strict } from "./json.mjs";
@@ -85,17 +85,43 @@ function readDisclosure(disclosure, name, claims) {
   return parts[2];
 }
 
-function open({ envelope: text, author, office, suite, key }) {
-  const envelope = parse(text);
+// Every member of a share is a text but `v`, and none of them needs an escape: sorted, it has one spelling.
+function readShare(text) {
+  const share = strict(utf8(text), 4);
+  const names = ["by", "core", "day", "network", "office", "report", "signature", "suite", "v", "wrap"];
+  demand(hasNames(share, ...names) && share.v === 1 && JSON.stringify(share) === text, "malformed");
+  checkWrap([share.office, share.suite, share.wrap]);
+  return share;
+}
+
+// Suite, info and text of the wrap that is to be opened: of the report itself, or of the share before it.
+function wrapOf(share, { sharers, network, office, suite }, envelope, claims, core) {
+  if (share === undefined) {
+    const wrap = envelope.header.w.find(([name, kem]) => name === office && kem === suite);
+    demand(wrap, "cannot-open");
+    return [suite, format.wrapInfo(office, core), wrap[2]];
+  }
+  const { signature, ...said } = share;
+  demand(said.network === network && said.report === claims.id && said.core === format.b64u(core), "not-as-shared");
+  demand(Object.hasOwn(sharers, said.by), "not-the-sharer");
+  const signed = Buffer.concat([utf8("kengele-share-v1\0"), utf8(JSON.stringify(said))]);
+  demand(isSigned(unb64u(sharers[said.by]), signed, unb64u(signature)), "bad-signature");
+  demand(said.office === office, "not-for-us");
+  demand(said.suite === suite, "cannot-open");
+  return [suite, format.sharedInfo(office, core, said.by), said.wrap];
+}
+
+function open({ envelope: text, author, office, suite, key, ...more }) {
+  const end = text.startsWith('{"by":') ? text.indexOf("\n") : -1;
+  const share = end < 0 ? undefined : readShare(text.slice(0, end));
+  const envelope = parse(text.slice(end + 1));
   const { claims, _sd } = parsePayload(envelope.payload);
   demand(claims.kid === format.kidOf(unb64u(author)), "unknown-monitor");
   demand(isSigned(unb64u(author), format.signed(envelope), unb64u(envelope.signature)), "bad-signature");
 
   const core = format.coreOf({ ...claims, _sd });
-  const wrap = envelope.header.w.find(([name, kem]) => name === office && kem === suite);
-  demand(wrap, "cannot-open");
-  const info = format.wrapInfo(office, core);
-  const plain = orRefuse("cannot-open", () => hpkeOpen(suite, unb64u(key), info, unb64u(wrap[2])));
+  const [kem, info, wrap] = wrapOf(share, { ...more, office, suite }, envelope, claims, core);
+  const plain = orRefuse("cannot-open", () => hpkeOpen(kem, unb64u(key), info, unb64u(wrap)));
   const counter = plain.readBigUInt64BE(1);
   const granted = format.NAMES.filter((_, i) => (plain[0] >> i) & 1);
 

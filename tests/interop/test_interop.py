@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
+from nacl.signing import SigningKey
 from pydantic import BaseModel
 
 from kengele_hub.intake import Examined, Quota, Standing, examine
 from kengele_schemas.areas import AreasFile
-from kengele_schemas.compartments import ALL_BITS, names
+from kengele_schemas.compartments import ALL_BITS, bitmap, names
 from kengele_schemas.encoding import b64u, unb64u
 from kengele_schemas.envelope import (
     MAX_ENVELOPE,
@@ -34,8 +35,9 @@ from kengele_schemas.nkeys import KeyPair
 from kengele_schemas.release import Compiled
 from kengele_schemas.report import parse_compartment
 from kengele_schemas.sealing import Reader, open_envelope, reassemble, seal
+from kengele_schemas.sharing import join, make_share
 from kengele_testing import stranger
-from kengele_testing.values import MONITOR, NOW, TODAY, canaried, draft, grant, monitor, network
+from kengele_testing.values import HUB, LOG, MONITOR, NOW, TODAY, canaried, draft, grant, monitor, network
 from oracle import worlds
 from vectors import generate
 
@@ -112,6 +114,43 @@ def test_it_opens_what_the_hub_stripped(suite: str) -> None:
     for some, found in zip(kept, js_opened(*stripped, suite=suite), strict=True):
         assert found["contents"] == {name: CONTENTS[name] for name in some if name in CONTENTS}
         assert found["withheld"] == [name for name in CONTENTS if name not in some]
+
+
+@suites
+def test_it_opens_what_was_shared_and_refuses_what_is_not_for_it(suite: str) -> None:
+    spare: dict[str, bytes] = {}
+    envelope = parse(seal(TENSION_REPORT, CLAIMS, CONTENTS, [], MONITOR, spare=spare))
+    said = {"report": CLAIMS["id"], "core": envelope.core, "by": CLAIMS["kid"], "network": LOG}
+
+    def shared(key: SigningKey = MONITOR, to: str = "unrcca", **changes: Any) -> str:
+        reader = Reader(to, KEYS[suite].public, bitmap(["summary", "source"]))
+        made = make_share(reader, spare, day=TODAY, key=key, **{**said, **changes})
+        return join([made], strip(envelope, "", ("summary", "account"))).decode()
+
+    asked = {
+        "author": b64u(PUBLIC),
+        "office": "unrcca",
+        "suite": suite,
+        "key": b64u(KEYS[suite].raw),
+        "network": LOG,
+        "sharers": {CLAIMS["kid"]: b64u(PUBLIC), "council": b64u(bytes(HUB.verify_key))},
+    }
+    cases = [
+        shared(),
+        shared(by="council", key=HUB),
+        shared(by="cso", key=HUB),
+        shared(key=HUB),
+        shared(to="cso"),
+        shared(network="kengele/other"),
+        shared(core=bytes(32)),
+        shared().split("\n")[1],
+    ]
+    good, custodian, *bad = stranger.opened([{**asked, "envelope": data} for data in cases])
+    assert good == custodian
+    assert good["contents"] == {"summary": CONTENTS["summary"]}
+    assert (good["counter"], good["withheld"]) == (0, ["source"])
+    codes = ["not-the-sharer", "bad-signature", "not-for-us", "not-as-shared", "not-as-shared", "cannot-open"]
+    assert [one.get("error") for one in bad] == codes
 
 
 @suites
