@@ -19,7 +19,7 @@ from typing import Final, Protocol
 from kengele_node.errors import NotAdmitted
 from kengele_node.link import Bus, Delivery
 from kengele_schemas import subjects
-from kengele_schemas.encoding import unb64u
+from kengele_schemas.encoding import b64u, unb64u
 from kengele_schemas.envelope import Envelope, Wrap, parse, verify
 from kengele_schemas.errors import KengeleError, Malformed, Refused, Unreachable, Untrusted
 from kengele_schemas.keys import OpeningKey
@@ -102,7 +102,17 @@ def receive(
             raise
         flags = (*flags, error.code)
     contents = {name: parse_compartment(name, value) for name, value in opened.contents.items()}
-    return Arrival(data, envelope.digest, header, contents, opened.counter, opened.withheld, flags, opened.disclosures)
+    return Arrival(
+        data,
+        envelope.digest,
+        header,
+        contents,
+        opened.counter,
+        opened.withheld,
+        flags,
+        opened.disclosures,
+        keys={name: b64u(key) for name, key in opened.keys.items()},
+    )
 
 
 def _later(

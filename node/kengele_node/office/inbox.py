@@ -88,6 +88,8 @@ class Arrival:
     """What proves the contents to others, by compartment: the keys that opened them will be destroyed one day."""
     bare: bool = False
     """Of a recall: its author has no wrap in it for this office. It takes what came by a share, and nothing else."""
+    keys: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """The keys of the contents, by compartment: the custodian may share them when its own are destroyed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -363,6 +365,7 @@ class Inbox:
             "withheld": arrival.withheld,
             "noted": arrival.flags,
             "disclosures": dict(arrival.disclosures),
+            "keys": dict(arrival.keys),
             "flags": flags,
         }
         sealed = self._seal(_sealed_under("report", name), body)
@@ -394,8 +397,10 @@ class Inbox:
         dumped = {part: value.model_dump(mode="json", exclude_none=True) for part, value in more.items()}
         contents = {**dumped, **body["contents"]}
         proofs = {**arrival.disclosures, **body.get("disclosures", {})}
+        keys = {**arrival.keys, **body.get("keys", {})}
         body |= {
             "disclosures": {part: proofs[part] for part in _ordered(contents) if part in proofs},
+            "keys": {part: keys[part] for part in _ordered(contents) if part in keys},
             "data": b64u(_both(unb64u(body["data"]), arrival.data, stays)),
             "contents": {part: contents[part] for part in _ordered(contents)},
             "withheld": _ordered({*body["withheld"], *arrival.withheld} - contents.keys()),
@@ -488,8 +493,8 @@ class Inbox:
                 body = _grave(recalls[-1])
             elif rest != body["contents"]:
                 body |= {"contents": rest, "data": b64u(_stripped(unb64u(body["data"]), stays)), "narrowed": True}
-                proofs = body.get("disclosures", {})
-                body["disclosures"] = {part: text for part, text in proofs.items() if part in stays}
+                for what in ("disclosures", "keys"):
+                    body[what] = {part: text for part, text in body.get(what, {}).items() if part in stays}
             else:
                 continue
             connection.execute("UPDATE reports SET body = ? WHERE number = ?", (self._seal(under, body), number))
@@ -618,6 +623,7 @@ class Inbox:
             tuple(body["withheld"]),
             tuple(body["noted"]),
             body.get("disclosures", {}),
+            keys=body.get("keys", {}),
         )
         return Item(number, body["at"], arrival, flags)
 

@@ -18,9 +18,10 @@ from kengele_node.sharing.journal import Journal
 from kengele_node.sharing.plan import Source
 from kengele_schemas.compartments import HANDLING
 from kengele_schemas.encoding import b64u, unb64u
-from kengele_schemas.errors import KengeleError, Refused
+from kengele_schemas.envelope import parse
+from kengele_schemas.errors import Refused
 from kengele_schemas.report import Handling
-from kengele_schemas.sharing import open_held
+from kengele_schemas.sharing import split
 from kengele_schemas.trust import Trusted
 
 from .inbox import Inbox, Item
@@ -58,7 +59,7 @@ def _share(args: argparse.Namespace, member: Member, inbox_of: Callable[[Member]
         held = [item for item in items if isinstance(item, Item)]
         if args.report and len({item.arrival.header.id for item in held}) < len(set(args.report)):
             raise Refused("not-here", "This desk does not hold that report.", "See: kengele office show")
-        return [source for item in held if (source := _source(item, member, trusted, journal))]
+        return [source for item in held if (source := _source(item, trusted, journal))]
 
     return share(args, member, sources)
 
@@ -70,21 +71,17 @@ def _all(inbox: Inbox) -> Iterator[Any]:
         before = page[-1].number
 
 
-def _source(item: Item, member: Member, trusted: Trusted, journal: Journal) -> Source | None:
+def _source(item: Item, trusted: Trusted, journal: Journal) -> Source | None:
     """What of a report may be passed on; None where its author is gone or her caveats cannot be seen."""
     header = item.arrival.header
     author = trusted.monitors.get(header.kid)
     if author is None or author.status == "revoked":
         return None
-    try:
-        envelope, opened = open_held(item.arrival.data, member.id, member.opening_keys, unb64u(author.key))
-    except KengeleError:
-        terminal.note(f"Report {header.id} cannot be opened any more, and so not shared.")
-        return None
-    if HANDLING in opened.withheld:
+    if HANDLING in item.arrival.withheld:
         terminal.note(f"Report {header.id} is not shared: what its author asks of its readers was held back.")
         return None
     handling = item.arrival.contents.get(HANDLING)
     caveats = handling.caveats if isinstance(handling, Handling) else ()
-    keys = {name: key for name, key in opened.keys.items() if name in item.arrival.contents}
+    envelope = parse(split(item.arrival.data)[1])
+    keys = {name: unb64u(key) for name, key in item.arrival.keys.items() if name in item.arrival.contents}
     return Source(header, envelope.core, b64u(envelope.digest), keys, caveats, journal.had(header.id))

@@ -619,6 +619,8 @@ class TestShares:
             assert list(item.arrival.contents) == ["summary", "account"]
             assert item.flags == ("shared-later-by-author",)
             assert (item.arrival.counter, inbox.gaps(KID)) == (1, Gaps((), 0))
+            # For the day when its own opening keys are gone, a custodian has those of what it may share.
+            assert item.arrival.keys == {part: b64u(key) for part, key in keys.items()}
             assert self.taken(inbox, *order) == [False, False]
             author = bytes(MONITOR.verify_key)
             whole, opened = open_held(item.arrival.data, "unrcca", [KEYS["unrcca"]], author)
@@ -646,7 +648,7 @@ class TestShares:
         self.taken(inbox, self.share(envelope, keys), self.recall(envelope, "cso", keep=["summary"]))
         self.taken(inbox, self.share(envelope, keys))
         (item,) = [one for one in inbox.items() if isinstance(one, Item)]
-        assert set(item.arrival.contents) == {"summary"}
+        assert set(item.arrival.contents) == set(item.arrival.keys) == {"summary"}
         assert set(parse(split(item.arrival.data)[1]).ciphertexts) - {"handling"} == {"summary"}
 
     def test_a_recall_for_others_takes_nothing_that_came_by_the_authors_own_wrap(self, inbox: Inbox) -> None:
