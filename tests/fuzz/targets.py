@@ -18,6 +18,7 @@ from kengele_node.office.desk import receive
 from kengele_node.office.inbox import Arrival
 from kengele_schemas.cards import CoordinatorCard, read_card
 from kengele_schemas.checkpoint import sign_checkpoint, verify_checkpoint, verify_proof, write_proof
+from kengele_schemas.compartments import ALL_BITS
 from kengele_schemas.envelope import parse, strip
 from kengele_schemas.errors import Malformed
 from kengele_schemas.keys import new_signing_key
@@ -29,9 +30,11 @@ from kengele_schemas.policy_text import policy_from_yaml, to_yaml
 from kengele_schemas.recall import read_confirmation, sign_confirmation
 from kengele_schemas.receipt import accepted, read_leaf, read_receipt
 from kengele_schemas.report import parse_header
+from kengele_schemas.sealing import Reader
+from kengele_schemas.sharing import make_share, verified
 from kengele_schemas.tiles import bundle, read_bundle
 from kengele_schemas.trust import Trusted, TrustStore
-from kengele_testing.hub import Roster
+from kengele_testing.hub import LOG, Roster
 from kengele_testing.trust import NOW, Paper
 
 ORIGIN = "kengele/fuzz"
@@ -160,6 +163,16 @@ def targets() -> tuple[Target, ...]:
     rules = to_yaml(standing.trusted.policy.rules)
     said = sign_confirmation("unrcca", "A" * 22, digest, at=now, key=_KEY)
     marker = sign_marker("unrcca", roster.kid("osh"), at=1, key=_KEY)
+    share = make_share(
+        Reader("council", roster.opening["council"].public, ALL_BITS),
+        {},
+        report=envelope.claims["id"],
+        core=envelope.core,
+        by=roster.kid("osh"),
+        network=LOG,
+        day=today,
+        key=roster.authors["osh"],
+    )
     return (
         Target("envelope", _envelope, (*reports, *given), 250, free=True),
         Target("intake", intake, reports, 250),
@@ -171,6 +184,7 @@ def targets() -> tuple[Target, ...]:
         Target("leaf", _leaf, (leaf,), 40, free=True),
         Target("marker", lambda data: bool(read_marker(data, "unrcca", _PUBLIC)), (marker,), 30),
         Target("confirmation", lambda data: bool(read_confirmation(data, _PUBLIC)), (said,), 30),
+        Target("share", lambda data: bool(verified(data, envelope, standing.trusted)), (share,), 30),
         Target("card", lambda data: _same(read_card(data, CoordinatorCard), card), (card.encode(),), 20, free=True),
         Target("bundle", lambda data: read_bundle(data) is not None, (bundle([leaf, b"x"]),), 20, free=True),
         Target("packed", _unpacked, (pack(b"\x78" + leaf),), 10, free=True),
