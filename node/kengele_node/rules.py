@@ -94,6 +94,8 @@ def _show(args: argparse.Namespace, member: Member, took: Callable[[Member, Trus
         "rules": sum(len(policy.rules) for policy in trusted.in_force),
         "offices": len(trusted.offices.active),
         "hold_until": trusted.targets_expire.isoformat(timespec="seconds"),
+        "areas_hold_until": {path: end.isoformat(timespec="seconds") for path, end in sorted(trusted.ends.items())},
+        "past_their_date": sorted(trusted.lapsed),
         "fresh": trusted.fresh,
     }
     if args.json:
@@ -104,6 +106,9 @@ def _show(args: argparse.Namespace, member: Member, took: Callable[[Member, Trus
     terminal.say(f"Offices:     {', '.join(trusted.offices.active) or 'none yet'}")
     terminal.say(f"Groups:      {', '.join(sorted(trusted.offices.document.groups)) or 'none'}")
     terminal.say(f"Hold until:  {found['hold_until']}")
+    for path, end in sorted(trusted.ends.items()):
+        past = ": past their date" if path in trusted.lapsed else ""
+        terminal.say(f"  {path} until {end.date()}{past}")
     terminal.say(f"Seen:        {'at the hub, just now' if trusted.fresh else 'here, without asking the hub'}")
     for policy in trusted.in_force:
         for rule in policy.rules:

@@ -24,6 +24,7 @@ from .release import unknown_names
 from .roster import Offices
 
 SOON: Final = timedelta(days=14)
+VERY_SOON: Final = timedelta(days=3)
 LATE: Final = timedelta(days=366)
 Weight = Literal["error", "warning", "note"]
 
@@ -31,6 +32,7 @@ SENTENCES: Final[dict[str, tuple[Weight, str]]] = {
     "unknown-name": ("error", "It {detail}."),
     "expired": ("warning", "It ended on {detail} and does nothing any more."),
     "expires-soon": ("warning", "It ends on {detail}; nobody reads by it from the day after."),
+    "expires-now": ("error", "It ends on {detail}, within three days; nobody reads by it from the day after."),
     "expires-late": ("note", "It lasts until {detail}, more than a year from now."),
     "empty-group": ("warning", "There is no active office in {detail}."),
     "for-nobody": ("warning", "None of those it is for is an active office."),
@@ -126,6 +128,8 @@ def _ending(rule: Rule, today: date) -> Iterator[Finding]:
         return
     if end < today:
         yield _finding("expired", rule.id, str(end), "expires", "Take it out, or give it a new last day.")
+    elif end <= today + VERY_SOON:
+        yield _finding("expires-now", rule.id, str(end), "expires", "Give it a new last day now if it is to go on.")
     elif end <= today + SOON:
         yield _finding("expires-soon", rule.id, str(end), "expires", "Give it a new last day if it is to go on.")
     elif rule.grant is not None and end > today + LATE:

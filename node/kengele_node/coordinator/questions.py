@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kengele_node import terminal
+from kengele_node.member import now
 from kengele_schemas.assertions import broken, check_assertion
 from kengele_schemas.diff import diff
 from kengele_schemas.errors import Malformed, Refused
@@ -18,7 +19,7 @@ from kengele_schemas.policy_text import Written
 from kengele_schemas.release import Compiled
 from kengele_schemas.replay import Moved, records, replay
 
-from . import effect, readers
+from . import dates, effect, readers
 from .ground import Ground, day_of, given, ground_of, question, read_rules
 
 
@@ -92,6 +93,8 @@ def _lint(args: argparse.Namespace) -> int:
             terminal.say(f"{where}{finding.weight}: {finding.rule}: {finding.sentence} [{finding.code}]")
             if finding.mend:
                 terminal.say(f"    {finding.mend}")
+        for ending in dates.signatures(trusted, now()) if trusted is not None and args.rules is None else ():
+            terminal.note(str(ending))
         if not found:
             terminal.say("Nothing to say.")
     weights = {finding.weight for finding in found}

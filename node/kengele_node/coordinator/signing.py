@@ -21,6 +21,7 @@ from kengele_schemas.encoding import b64u
 from kengele_schemas.errors import KengeleError, Refused
 
 from . import board
+from .dates import Ending, endings
 from .drafting import action, check, current, opened, told, weighed, what_changes, written
 from .founding import HUB_CARD
 
@@ -164,17 +165,19 @@ async def _sent(args: argparse.Namespace, member: Member, draft: Draft) -> dict[
 def _board(args: argparse.Namespace) -> int:
     member = opened(args)
 
-    async def look() -> list[dict[str, Any]]:
+    async def look() -> tuple[list[dict[str, Any]], list[Ending]]:
         async with member.session() as session:
             if args.drop:
                 await board.drop(session, args.drop)
-            await session.refresh()
-            return await board.proposals(session, member.trust.files())
+            trusted = await session.refresh()
+            return await board.proposals(session, member.trust.files()), endings(trusted, now())
 
-    found = asyncio.run(look())
+    found, ending = asyncio.run(look())
     if args.json:
-        terminal.emit({"proposals": found})
+        terminal.emit({"proposals": found, "ending": [one.document() for one in ending]})
         return 0
+    for one in ending:
+        terminal.note(str(one))
     if not found:
         terminal.say("Nothing waits on the board.")
     for item in found:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from kengele_node.member import now
+from kengele_schemas.lint import VERY_SOON
 
 from .pages import PAGES, VIEW
 from .view import POLICY
@@ -26,5 +27,7 @@ async def _rules(request: web.Request) -> web.Response:
         today=moment.date(),
         expiring=held.expiring(moment.date()),
         ending=held.signatures_end_soon(moment),
+        very_soon=moment.date() + VERY_SOON,
+        areas_ending=held.areas_end_soon(moment),
         working=view.drafts.get(POLICY),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from typing import Any, Final
 
 from kengele_node.coordinator import board, drafting
@@ -14,13 +14,13 @@ from kengele_node.member import Member, Session, now
 from kengele_schemas import drafts, metadata, signatures
 from kengele_schemas.cards import coordinator_id
 from kengele_schemas.errors import Unreachable
+from kengele_schemas.lint import SOON, VERY_SOON
 from kengele_schemas.policy import Rule
 from kengele_schemas.trust import Trusted
 
 POLICY: Final = "policy.json"
 _AGE: Final = 2.0
 """Seconds for which what was fetched is not fetched again."""
-_SOON: Final = timedelta(days=14)
 
 
 @dataclass(frozen=True)
@@ -38,12 +38,19 @@ class InForce:
 
     def expiring(self, today: date) -> list[Rule]:
         """Rules that end within a fortnight, the first to end first."""
-        ending = [rule for rule in self.rules if rule.expires and today <= rule.expires <= today + _SOON]
+        policies = (self.trusted.policy, *self.trusted.regional.values())
+        rules = [rule for policy in policies for rule in policy.rules]
+        ending = [rule for rule in rules if rule.expires and today <= rule.expires <= today + SOON]
         return sorted(ending, key=lambda rule: (rule.expires or today, rule.id))
 
     def signatures_end_soon(self, moment: datetime) -> bool:
         """Whether the coordinators' signatures run out within three days."""
-        return self.trusted.targets_expire < moment + timedelta(days=3)
+        return self.trusted.targets_expire < moment + VERY_SOON
+
+    def areas_end_soon(self, moment: datetime) -> list[tuple[str, date]]:
+        """The areas' documents on which the signatures run out within three days, or did."""
+        ends = sorted(self.trusted.ends.items(), key=lambda item: item[1])
+        return [(path, end.date()) for path, end in ends if end < moment + VERY_SOON]
 
 
 class View:
