@@ -618,6 +618,26 @@ def test_after_a_long_stop_the_last_word_holds_until_the_coordinators_sign_anew(
     run(tmp_path, claim)
 
 
+def test_an_areas_list_that_runs_out_while_the_hub_runs_stops_its_monitors_until_it_is_signed_anew(
+    tmp_path: Path, clock: type[Clock]
+) -> None:
+    async def claim(hub: Hub) -> None:
+        clock.ahead = timedelta(days=10)
+        anew = hub.roster.next(hub.authority.files, {}, now=clock.now(UTC))
+        held = {path: data for path, data in anew.items() if "monitors" not in path}
+        await hub.authority.publish(held)
+        clock.ahead = timedelta(days=15)
+        async with hub.another() as again:
+            (answer,) = await again.take(("osh", hub.roster.sealed()))
+            assert answer["code"] == "list-expired"
+            renewed = drafts.edit(again.authority.files, {}, clock.now(UTC), area="KG")
+            await again.authority.publish(hub.roster.signed(renewed).files())
+            (answer,) = await again.take(("osh", hub.roster.sealed()))
+            assert answer["code"] == "accepted"
+
+    run(tmp_path, claim)
+
+
 def test_trust_files_without_their_first_root_are_damage(tmp_path: Path) -> None:
     async def claim(hub: Hub) -> None:
         await hub.nc.jetstream().purge_stream(subjects.TRUST, subject=subjects.trust_file(ROOT))

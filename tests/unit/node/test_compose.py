@@ -267,6 +267,13 @@ class TestOnceTheRulesRanOut:
         plan = planned(DRAFT, network(*self.RULES, expires=EXPIRED))
         assert read_by(seal_report(plan, MONITOR, {})) == {CUSTODIAN: set(EVERYTHING) - {"source"}} == previewed(plan)
 
+    @pytest.mark.parametrize(("area", "mode"), [("KG", "custodian-only"), ("KG-B", "policy"), ("SD", "policy")])
+    def test_of_one_area_it_is_so_for_reports_from_there_only(self, area: str, mode: str) -> None:
+        trusted = replace(network(*self.RULES), ends={f"policy/{area}.json": EXPIRED, "monitors/KG.json": EXPIRED})
+        plan = planned(report(), trusted)
+        assert plan.mode == mode
+        assert (plan.offices == (CUSTODIAN,)) == (mode == "custodian-only")
+
     def test_the_author_is_told_so(self) -> None:
         lines = planned(DRAFT, network(*self.RULES, expires=EXPIRED)).lines()
         assert lines[0] == "UNRCCA will read: summary, account, place, people, media (as custodian)"

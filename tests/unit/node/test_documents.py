@@ -18,6 +18,7 @@ from kengele_node.coordinator.documents import (
     adopt,
     describe,
     first,
+    hand_over,
     list_area,
     recall,
     remove,
@@ -307,6 +308,62 @@ class TestRemoval:
         after = gone(let_in(founded("KG"), office()), "unrcca")
         with pytest.raises(Refused):
             remove(after, "unrcca", 1)
+
+
+class TestAnAreaOfItsOwn:
+    def handed(self) -> tuple[dict[str, Any], JoinRequest]:
+        """Osh has coordinators of its own; a monitor of Kyrgyzstan's and one of Osh's are in the network."""
+        before = let_in(founded("KG"), office(), monitor("KG-B"))
+        before |= hand_over(before, "KG-O")
+        one = monitor("KG-O")
+        return let_in(before, one), one
+
+    def test_takes_its_monitors_and_their_connections_over(self) -> None:
+        one = monitor("KG-O")
+        before = let_in(founded("KG"), office(), one)
+        after = {**before, **hand_over(before, "KG")}
+        trusted(after)
+        assert [row["member"] for row in after["connections/KG.json"]["connections"]] == [one.member]
+        assert one.member not in {row["member"] for row in after["connections.json"]["connections"]}
+        assert after["policy/KG.json"]["rules"] == []
+        assert hand_over(after, "KG")["connections/KG.json"] == after["connections/KG.json"]
+
+    def test_lets_in_suspends_and_removes_by_its_own_documents(self) -> None:
+        after, one = self.handed()
+        own = {"monitors/KG-O.json", "connections/KG-O.json"}
+        trusted(after)
+        assert set(admit(after, [monitor("KG-O")], WORLD, TODAY)) == own
+        assert set(suspend(after, one.member)) == {"monitors/KG-O.json"}
+        changed = remove(after, one.member, 5)
+        assert set(changed) == own
+        assert changed["connections/KG-O.json"]["revoked"] == [{"nkey": one.nkey, "at": 5}]
+        trusted({**after, **changed})
+        assert describe(after, changed)[0].startswith(f"Key {one.nkey} of monitor")
+
+    def test_leaves_others_where_they_stand(self) -> None:
+        after, _ = self.handed()
+        assert set(admit(after, [monitor("KG-B")], WORLD, TODAY)) == {"monitors/KG.json", "connections.json"}
+        assert set(admit(after, [monitor("KG-O", "KG-B")], WORLD, TODAY)) == {"monitors/KG.json", "connections.json"}
+
+    def test_keeps_who_was_removed_there_out_everywhere(self) -> None:
+        after, one = self.handed()
+        after |= remove(after, one.member, 5)
+        again = JoinRequest.for_monitor(new_signing_key(), KeyPair.generate("user"), ["KG-B"])
+        with pytest.raises(Refused) as caught:
+            admit(after, [again.model_copy(update={"nkey": one.nkey})], WORLD, TODAY)
+        assert caught.value.code == "already-admitted"
+
+    def test_has_rules_of_its_own(self) -> None:
+        after, _ = self.handed()
+        changed = adopt(after, rules(grant("ours", areas=["KG-O"], to=["office:unrcca"])), region="KG-O")
+        assert set(changed) == {"policy/KG-O.json"}
+        assert changed["policy/KG-O.json"]["version"] == 2
+        assert trusted({**after, **changed}).rules_version == trusted(after).rules_version + 1
+
+    def test_is_an_area_of_the_network(self) -> None:
+        with pytest.raises(Refused) as caught:
+            hand_over(founded("KG"), "SD-KH")
+        assert caught.value.code == "unknown-area"
 
 
 class TestSuspension:
