@@ -22,31 +22,10 @@ from kengele_schemas.encoding import unb64u
 from kengele_schemas.envelope import parse
 from kengele_schemas.errors import CannotOpen, KengeleError, Unreachable
 from kengele_schemas.sealing import open_envelope
+from kengele_testing.canary import CANARY, canary
 from kengele_testing.network import draft, fetch_all, sealed, small_network, until
 
 pytestmark = pytest.mark.full
-CANARY = "Zq7CANARYx9"
-
-
-def canary(**changes: object) -> object:
-    """A report with the canary in every field that takes a text."""
-    text = {"text": f"{CANARY} happened", "lang": "en"}
-    return draft(
-        **{
-            "categories": ["attack-on-civilians"],
-            "severity": 4,
-            "summary": text,
-            "account": {**text, "local_terms": [{"code": "threat", "text": CANARY, "lang": "ky"}]},
-            "place": {"name": f"{CANARY} bridge", "lat": 40.5, "lon": 72.8, "precision": 1},
-            "people": {"actors": [{"name": f"{CANARY} men", "role": "initiator", "group": CANARY}]},
-            "source": {"basis": "witness", "description": f"{CANARY} neighbour"},
-            "media": {
-                "items": [{"digest": "A" * 43, "key": "A" * 43, "type": "image/jpeg", "size": 9, "caption": CANARY}]
-            },
-            "handling": {"wishes": text},
-            **changes,
-        }
-    )
 
 
 def test_the_hub_cannot_read_a_compartment_and_never_logs_one(tmp_path: Path) -> None:
@@ -55,7 +34,7 @@ def test_the_hub_cannot_read_a_compartment_and_never_logs_one(tmp_path: Path) ->
             osh = network.monitors["osh"]
             async with osh.session() as session:
                 trusted = await session.refresh()
-                data = sealed(osh, canary(), trusted)  # type: ignore[arg-type]
+                data = sealed(osh, canary(), trusted)
                 subject = subjects.reports_submit(osh.nkey.public)
                 answers = [await session.link.request(subject, data)]
                 for at in (10, 200, len(data) // 2, len(data) - 5):
