@@ -224,8 +224,11 @@ class Access:
         if max_store is not None:
             rests["jetstream"]["max_file_store"] = max_store
         lines = [f"{name}: {dumps(value).decode('ascii')}" for name, value in rests.items()]
+        merged = {name: rests[name] for name in ("max_payload", "operator", "system_account", "resolver_preload")}
         files = {
             "kengele.conf": "\n".join((*_EXPORTED, *lines, "")),
+            # JSON is YAML: what NATS' Helm chart wants to be told of it.
+            "helm-values.yaml": dumps({"config": {"merge": merged}}).decode("ascii") + "\n",
             f"jwt/{accounts.hub.public}.jwt": credentials.hub_account(accounts, now=now),
             f"jwt/{accounts.nodes.public}.jwt": credentials.nodes_account(accounts, revoked, now=now),
         }

@@ -198,8 +198,10 @@ def _run(args: argparse.Namespace) -> int:
         _check_pair(settings)
 
     def started(running: Running) -> None:
+        where = {"ops": running.ops_url, "url": running.url, "certificate": _text(settings.tls_certificate)}
+        where["key"] = _text(settings.tls_key)
         write_private(args.home / MACHINE, machine(keys).encode("ascii"))
-        write_private(args.home / RUNNING, json.dumps({"ops": running.ops_url, "url": running.url}).encode())
+        write_private(args.home / RUNNING, json.dumps(where).encode())
         log.info("hub-started", url=running.url, ops=running.ops_url)
 
     try:
@@ -212,6 +214,10 @@ def _run(args: argparse.Namespace) -> int:
     (args.home / RUNNING).unlink(missing_ok=True)
     log.info("hub-stopped")
     return 0
+
+
+def _text(path: Path | None) -> str:
+    return str(path) if path else ""
 
 
 def _status(args: argparse.Namespace) -> int:

@@ -100,19 +100,21 @@ async def gathered(home: Path) -> Symptoms:
     seen.resolved, seen.ipv6 = {host: resolution(host) for host in hosts}, routes_ipv6()
     if not seen.external:
         seen.version, seen.program = _version()
-    tls = Tls(settings.tls_certificate, settings.tls_key) if settings.tls_certificate and settings.tls_key else None
+    running = _running(home)
+    tls = _tls(settings, running)
     if tls is not None and not seen.external:
         seen.certificate = certificate(tls)
         with suppress(OSError):
             if tls.key.stat().st_mode & 0o077:
                 seen.exposed.append(tls.key.name)
-    running = _running(home)
     seen.state = _state(running)
     seen.answers = seen.state is not None
     seen.held = _held(home / "broker" / "lock")
     if not seen.answers and not seen.held and not seen.external:
+        # Ports that this user may not try say nothing; the hub's unit may have them.
+        least = 1 if os.geteuid() == 0 else 1024
         ports = (settings.port, settings.websocket_port)
-        seen.taken = [port for port in ports if port and port > 0 and not is_free(settings.host, port)]
+        seen.taken = [port for port in ports if port and port >= least and not is_free(settings.host, port)]
     try:
         keys = HubKeys.load(home)
     except KengeleError as error:
@@ -251,6 +253,14 @@ def _running(home: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def _tls(settings: Settings, running: Mapping[str, Any]) -> Tls | None:
+    """The files that the hub was started with, as a unit gives them, or else those of its settings."""
+    files = (running.get("certificate"), running.get("key"))
+    if all(isinstance(one, str) and one for one in files):
+        return Tls(*(Path(str(one)) for one in files))
+    return Tls(settings.tls_certificate, settings.tls_key) if settings.tls_certificate and settings.tls_key else None
 
 
 def _state(running: Mapping[str, Any]) -> dict[str, Any] | None:

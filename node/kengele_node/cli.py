@@ -110,8 +110,8 @@ def main(words: Sequence[str] | None = None) -> int:
     """Runs one command. Returns its exit code."""
     if words is None:
         _keep_memory()
-        # What it remarks about sockets is for who writes programs.
-        logging.getLogger("asyncio").setLevel(logging.ERROR)
+        # What it remarks about sockets and tasks is for who writes programs, and could hold what was received.
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)
         # Who manages services ends them so; what is under way is brought to its end as with Ctrl-C.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         words = sys.argv[1:]

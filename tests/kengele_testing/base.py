@@ -7,13 +7,13 @@ from importlib.metadata import PackagePath, distribution
 from packaging.requirements import Requirement
 
 
-def base_files() -> dict[str, list[PackagePath]]:
-    """The files of Kengele's base dependencies and of theirs, by distribution."""
+def base_files(extra: str = "") -> dict[str, list[PackagePath]]:
+    """The files of Kengele's base dependencies, those of ``extra`` besides, and of theirs, by distribution."""
     found: dict[str, list[PackagePath]] = {}
     wanted = [*(distribution("kengele").requires or ())]
     while wanted:
         requirement = Requirement(wanted.pop())
-        if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
+        if requirement.marker is not None and not requirement.marker.evaluate({"extra": extra}):
             continue
         name = requirement.name.lower().replace("_", "-")
         if name not in found:

@@ -306,7 +306,7 @@ def test_export_writes_what_a_brokers_operator_needs_and_no_secret(hub: Terminal
     files = sorted(path for path in out.rglob("*") if path.is_file())
     assert sorted(map(Path, told.splitlines())) == files
     accounts = HubKeys.load(hub.home).accounts
-    names = {"kengele.conf", f"{accounts.hub.public}.jwt", f"{accounts.nodes.public}.jwt"}
+    names = {"kengele.conf", "helm-values.yaml", f"{accounts.hub.public}.jwt", f"{accounts.nodes.public}.jwt"}
     assert {path.name for path in files} == names
     document = json.loads((hub.home / "keys.json").read_text())
     text = "".join(path.read_text() for path in files)
