@@ -180,6 +180,7 @@ def publish_permissions(role: Role, hub_account: str) -> list[str]:
         "coordinator": [
             *(trust, letters, audit, f"recalls.{_MEMBER}.status"),
             *(f"publish.{_MEMBER}.metadata", f"board.{_MEMBER}.ask", f"lobby.{_MEMBER}.ask"),
+            f"headers.{_MEMBER}.get",
         ],
         "joiner": [subjects.CREDENTIAL_REQUESTS, subjects.ENTRY_REQUESTS],
     }

@@ -30,6 +30,7 @@ from . import jetstream
 from .audit import Audit
 from .authority import Authority
 from .errors import Conflict, StorageFull, Unavailable
+from .headers import Headers
 from .home import HubKeys
 from .intake import ACCEPTED, Examined, Quota, Standing, examine, recall_leaf
 from .ledger import Entry, Ledger
@@ -76,6 +77,7 @@ class Worker:
         self.audit = Audit(nc, ledger, lambda: authority.standing)
         self.recalls = Recalls(nc, ledger, authority.orders, lambda: authority.standing)
         self.shares = Shares(nc, ledger, self.recalls, lambda: authority.standing)
+        self.headers = Headers(nc, ledger, lambda: authority.standing)
         self.recent = Recent()
         self.counts = Counts({})
 
@@ -96,6 +98,7 @@ class Worker:
             (subjects.CONFIRMATIONS, self.recalls.answer_confirm),
             (subjects.STATUS_REQUESTS, self.recalls.answer_status),
             (subjects.SHARE_REQUESTS, self.shares.answer),
+            (subjects.HEADER_REQUESTS, self.headers.answer),
         ):
             await self._nc.subscribe(subject, queue=_QUEUE, cb=self._service(answer))
 

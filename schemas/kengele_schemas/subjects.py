@@ -36,6 +36,7 @@ COSIGN_REQUESTS: Final = "audit.*.cosign"
 CONFIRMATIONS: Final = "recalls.*.confirm"
 STATUS_REQUESTS: Final = "recalls.*.status"
 SHARE_REQUESTS: Final = "shares.*.ask"
+HEADER_REQUESTS: Final = "headers.*.get"
 LOBBY_REQUESTS: Final = "lobby.*.ask"
 ENTRY_REQUESTS: Final = "join.*.enter"
 LETTER_REQUESTS: Final = "letters.*.ask"
@@ -50,6 +51,7 @@ SERVICES: Final = (
     CONFIRMATIONS,
     STATUS_REQUESTS,
     SHARE_REQUESTS,
+    HEADER_REQUESTS,
     LOBBY_REQUESTS,
     ENTRY_REQUESTS,
     LETTER_REQUESTS,
@@ -135,6 +137,11 @@ def recalls_status(nkey: str) -> str:
 def shares_ask(nkey: str) -> str:
     """Request of a monitor or of the custodian's desk: a share of a report; the answer proves that it is logged."""
     return f"shares.{member(nkey)}.ask"
+
+
+def headers_get(nkey: str) -> str:
+    """Request of a coordinator: what past reports' headers said."""
+    return f"headers.{member(nkey)}.get"
 
 
 def join_credentials(nkey: str) -> str:

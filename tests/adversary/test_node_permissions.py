@@ -147,6 +147,7 @@ FORBIDDEN: dict[str, Name] = {
     "cosign the log as another": lambda me, other, _: subjects.audit_cosign(other),
     "confirm a recall as another": lambda me, other, _: subjects.recalls_confirm(other),
     "share as another": lambda me, other, _: subjects.shares_ask(other),
+    "ask for headers as another": lambda me, other, _: subjects.headers_get(other),
     "ask for another's recalls": lambda me, other, _: subjects.recalls_status(other),
     "publish into the witnessed checkpoints": lambda me, other, _: subjects.audited_checkpoint(1),
     "publish into another's cosignatures": lambda me, other, _: subjects.audited_cosignature(1, "other"),
@@ -253,10 +254,12 @@ NOT_EVEN_ITS_OWN: dict[Role, list[Name]] = {
         lambda me, other, _: f"$JS.ACK.FEED_{me}.{me}.1.1.1.1.0",
         lambda me, other, _: subjects.audit_get(me),
         lambda me, other, _: subjects.audit_cosign(me),
+        lambda me, other, _: subjects.headers_get(me),
     ],
     "office": [
         lambda me, other, _: subjects.publish_metadata(me),
         lambda me, other, _: subjects.join_credentials(me),
+        lambda me, other, _: subjects.headers_get(me),
     ],
     "coordinator": [
         lambda me, other, _: subjects.reports_submit(me),
@@ -268,6 +271,7 @@ NOT_EVEN_ITS_OWN: dict[Role, list[Name]] = {
     "joiner": [
         lambda me, other, _: subjects.audit_get(me),
         lambda me, other, _: subjects.audit_cosign(me),
+        lambda me, other, _: subjects.headers_get(me),
         lambda me, other, _: subjects.reports_submit(me),
         lambda me, other, _: subjects.trust_get(me),
         lambda me, other, _: subjects.publish_metadata(me),
@@ -297,6 +301,29 @@ def test_a_member_does_nothing_but_what_its_role_is_for(tmp_path: Path, role: Ro
     asyncio.run(run())
 
 
+@pytest.mark.parametrize("role", ["monitor", "office"])
+def test_a_monitor_or_an_office_cannot_ask_for_the_headers(tmp_path: Path, role: Role) -> None:
+    """Nor is it told that there are any: a request to nobody ends in the same words."""
+
+    async def run() -> None:
+        async with scene(tmp_path) as setting:
+            me = await intrude(setting.broker.url, member_credentials(setting.keys, role))
+            told = []
+            for room in ("headers", "nothing"):
+                for nkey in (me.member.nkey, setting.other.nkey, "*"):
+                    ear = await me.client.subscribe(me.client.new_inbox())
+                    await me.publish(f"{room}.{nkey}.get", b"{}", reply=ear.subject)
+                    told.append([text.replace(room, "") for text in await me.violations()])
+                    assert ear.pending_msgs == 0
+                    await ear.unsubscribe()
+            assert len(told[0]) == 1
+            assert told[:3] == told[3:]
+            assert await setting.heard() == []
+            await me.client.close()
+
+    asyncio.run(run())
+
+
 def test_each_role_is_heard_with_what_it_is_for(tmp_path: Path) -> None:
     duties: dict[Role, list[Callable[[str], str]]] = {
         "monitor": [subjects.reports_submit, subjects.trust_get, subjects.recalls_status, subjects.shares_ask],
@@ -313,6 +340,7 @@ def test_each_role_is_heard_with_what_it_is_for(tmp_path: Path) -> None:
             subjects.publish_metadata,
             subjects.audit_get,
             subjects.recalls_status,
+            subjects.headers_get,
         ],
         "joiner": [subjects.join_credentials],
     }

@@ -30,7 +30,7 @@ from kengele_schemas.policy_text import Written, policy_from_yaml
 from kengele_schemas.roster import Offices
 from kengele_schemas.trust import Trusted, TrustStore
 
-_HOME: Final = Path("coordinator")
+HOME: Final = Path("coordinator")
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def ground_of(args: argparse.Namespace, texts: Sequence[Written], *, default_hom
     """
     if args.offices is not None:
         return Ground(_offices(args.offices), Areas.world(), None, resolved=True)
-    home = args.home if args.home is not None else _HOME
+    home = args.home if args.home is not None else HOME
     if args.home is not None or (default_home and (home / CARD).is_file()):
         trusted = _in_force(args, home)
         return Ground(trusted.offices, trusted.areas, trusted, resolved=True)
@@ -155,8 +155,11 @@ def given(args: argparse.Namespace) -> tuple[Written, Ground]:
 
 
 def _in_force(args: argparse.Namespace, home: Path) -> Trusted:
-    if args.key_file is not None or args.passphrase_file is not None or "KENGELE_PASSPHRASE" in os.environ:
-        return asyncio.run(rules.in_force(Member.open(home, terminal.lock_of(args), "coordinator")))
+    member: Member | None = getattr(args, "opened", None)
+    if member is None and (args.key_file or args.passphrase_file or "KENGELE_PASSPHRASE" in os.environ):
+        member = args.opened = Member.open(home, terminal.lock_of(args), "coordinator")
+    if member is not None:
+        return asyncio.run(rules.in_force(member))
     try:
         card = read_card((home / CARD).read_bytes(), NetworkCard)
     except OSError:

@@ -1,9 +1,8 @@
-"""Questions about rules as a whole, which change nothing: lint, diff, replay, assert. All work without a line."""
+"""Questions about rules as a whole, which change nothing: lint, diff, replay, assert."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +13,11 @@ from kengele_schemas.diff import diff
 from kengele_schemas.errors import Malformed, Refused
 from kengele_schemas.fields import read
 from kengele_schemas.lint import Finding, lint
-from kengele_schemas.policy import Assertion, PolicyFile, Rule
+from kengele_schemas.policy import Assertion
 from kengele_schemas.policy_text import Written
-from kengele_schemas.release import Compiled
-from kengele_schemas.replay import Moved, records, replay
 
-from . import dates, effect, readers
-from .ground import Ground, day_of, given, ground_of, question, read_rules
+from . import dates, effect, past, readers
+from .ground import day_of, given, ground_of, question, read_rules
 
 
 def add(actions: Any) -> None:
@@ -41,19 +38,7 @@ def add(actions: Any) -> None:
     )
     command.epilog += "\nWith one file it is compared to what is in force. Exit code 0 whether or not anything differs."
     command.add_argument("files", nargs="+", type=Path, metavar="FILE", help="OLD and NEW, or a draft alone")
-    command = question(
-        actions,
-        "replay",
-        "tell which reports of the last 90 days would have gone elsewhere",
-        "replay rules.yaml --records delivered.jsonl",
-        _replay,
-        files=False,
-    )
-    command.add_argument("rules", type=Path, metavar="FILE", help="rules as YAML")
-    command.add_argument(
-        "--records", type=Path, required=True, metavar="FILE", help="headers and decisions, one a line"
-    )
-    command.add_argument("--desk", default="", metavar="ID", help="the records are what this office's desk shows")
+    past.add(actions)
     command = question(
         actions,
         "assert",
@@ -126,37 +111,6 @@ def _diff(args: argparse.Namespace) -> int:
     for line in effect.lines(found):
         terminal.say(line)
     return 0
-
-
-def _replay(args: argparse.Namespace) -> int:
-    text, ground = given(args)
-    draft = _compiled(text.rules, ground)
-    in_force = _compiled(ground.trusted.policy.rules, ground) if ground.trusted is not None else None
-    with args.records.open("rb") as file:
-        past = list(records(file, day_of(args), args.desk))
-    moved = list(replay(past, draft, in_force, only=args.desk))
-    lines = {one.line for one in moved}
-    if args.json:
-        rows = [one.document() for one in moved]
-        terminal.emit({"reports": len(past), "elsewhere": len(lines), "moved": rows, **ground.about()})
-        return 0
-    ground.note()
-    for one in moved:
-        terminal.say(_moved(one))
-    terminal.say(f"Of {len(past)} reports {len(lines)} would have gone elsewhere.")
-    return 0
-
-
-def _compiled(rules: Sequence[Rule], ground: Ground) -> Compiled:
-    regional = ground.trusted.in_force[1:] if ground.trusted is not None else ()
-    return Compiled([PolicyFile(version=1, rules=tuple(rules)), *regional], ground.offices, ground.areas)
-
-
-def _moved(one: Moved) -> str:
-    facts = one.record.header
-    what = [f"{verb} {', '.join(names)}" for verb, names in (("gains", one.gained), ("loses", one.lost)) if names]
-    about = f"{facts.area} ({', '.join(facts.categories)}, severity {facts.severity}, {facts.tlp})"
-    return f"{one.record.at}  {about}: {one.office} {' and '.join(what)}"
 
 
 def _assert(args: argparse.Namespace) -> int:

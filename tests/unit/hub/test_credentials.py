@@ -114,6 +114,7 @@ def test_the_templates_allow_the_names_that_the_subjects_module_spells() -> None
         subjects.lobby_ask,
         subjects.audit_get,
         subjects.letters_ask,
+        subjects.headers_get,
     )
     assert own("coordinator") == {name(NKEY) for name in desk}
     assert own("joiner") == {subjects.CREDENTIAL_REQUESTS, subjects.ENTRY_REQUESTS}

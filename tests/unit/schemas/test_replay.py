@@ -13,7 +13,7 @@ from kengele_schemas.errors import Malformed
 from kengele_schemas.fields import read
 from kengele_schemas.policy import Rule
 from kengele_schemas.release import Compiled
-from kengele_schemas.replay import Moved, records, replay
+from kengele_schemas.replay import Moved, Sum, records, replay, summed
 from oracle.worlds import AREAS, OFFICES, TODAY, policy
 
 
@@ -87,6 +87,48 @@ def test_what_a_desk_shows_is_a_record_of_that_office() -> None:
         list(records([text.encode()], TODAY))
 
 
+def alike(day: str = "2026-11-20", count: int = 3, **facts: object) -> bytes:
+    row = {"day": day, "area": "AA-1", "categories": ["rumour"], "severity": 3, "tlp": "AMBER", "count": count, **facts}
+    return json.dumps(row).encode()
+
+
+def counted(*lines: bytes, draft: list[Rule], held: list[Rule]) -> list[Sum]:
+    sides = [Compiled([policy(*rules)], OFFICES, AREAS) for rules in (draft, held)]
+    return summed(replay(records(lines, TODAY), *sides), *sides)
+
+
+def test_headers_alone_are_compared_with_what_the_rules_in_force_grant() -> None:
+    assert counted(alike(), draft=[rule()], held=[rule()]) == []
+    (gain, loss) = counted(alike(), draft=[rule("c", to=["office:cso"])], held=[rule()])
+    assert (gain.office, gain.compartment, gain.gained, gain.rules, gain.reports) == ("cso", "summary", True, ("c",), 3)
+    assert (loss.office, loss.compartment, loss.gained, loss.rules, loss.reports) == ("hq", "summary", False, ("g",), 3)
+
+
+def test_reports_that_move_by_the_same_rules_are_added_up_with_the_last_as_example() -> None:
+    lines = [alike("2026-11-20", 3), alike("2026-11-22", 4, severity=5), alike("2026-11-21", 1), alike(area="AA")]
+    (one,) = counted(*lines, draft=[rule(), rule("c", to=["office:cso"], areas=["AA-1"])], held=[rule()])
+    assert (one.reports, one.rules, one.example.day.isoformat()) == (8, ("c",), "2026-11-22")
+    assert one.document()["example"] == {
+        "area": "AA-1",
+        "categories": ["rumour"],
+        "severity": 5,
+        "tlp": "AMBER",
+        "day": "2026-11-22",
+    }
+
+
+def test_a_loss_is_told_by_the_forbid_that_takes_it() -> None:
+    forbid = read(Rule, {"id": "never", "forbid": ["summary"], "to": ["office:hq"], "reason": "test"})
+    (one,) = counted(alike(), draft=[rule(), forbid], held=[rule()])
+    assert (one.gained, one.rules) == (False, ("never",))
+
+
+def test_a_loss_that_only_records_tell_is_told_by_the_rules_in_them() -> None:
+    draft = Compiled([policy()], OFFICES, AREAS)
+    (one,) = summed(replay(records([line(had={"hq": ["summary"]})], TODAY), draft), draft)
+    assert (one.reports, one.rules) == (1, ("g",))
+
+
 BAD: list[tuple[str, Callable[[dict[str, Any]], Any]]] = [
     ("no header", lambda value: {name: value[name] for name in ("at", "decisions")}),
     ("a severity of six", lambda value: {**value, "header": {**value["header"], "severity": 6}}),
@@ -97,6 +139,9 @@ BAD: list[tuple[str, Callable[[dict[str, Any]], Any]]] = [
     ("a list", lambda value: [value]),
     ("a leaf that is none", lambda value: {**value, "leaf": 3}),
     ("nothing", lambda _: None),
+    ("a count of none", lambda _: {**json.loads(alike()), "count": 0}),
+    ("a count of a word", lambda _: {**json.loads(alike()), "count": "3"}),
+    ("a count on no day", lambda _: {**json.loads(alike()), "day": "soon"}),
 ]
 
 
