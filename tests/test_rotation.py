@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -62,7 +64,8 @@ def taken(network: Network) -> dict[str, str]:
     """The texts on UNRCCA's desk by report, once its feed is empty."""
     home = network.offices["unrcca"].home
     run(network, "office", "follow", "--once", home=home)
-    return {row["id"]: row["summary"]["text"] for row in lines(network, "office", "show", home=home)}
+    rows = lines(network, "office", "show", home=home)
+    return {row["id"]: row["summary"]["text"] for row in rows if "summary" in row}
 
 
 def test_an_offices_keys_change_and_what_was_sealed_before_opens_until_the_grace_is_over(tmp_path: Path) -> None:
@@ -117,6 +120,55 @@ def destroyed_after_the_grace(network: Network, member: Member, before: str, aft
     seized = Member.open(member.home, network.lock, "office")
     assert not opens(before, seized)
     assert opens(after, seized)
+
+
+def test_a_monitor_begins_under_another_name_and_nothing_that_waits_is_lost(tmp_path: Path) -> None:
+    whole_network(tmp_path, monitor_changes_its_name)
+
+
+def monitor_changes_its_name(network: Network) -> None:
+    home, draft, aigul = network.monitors["osh"].home, network.home / "draft.json", coordinator(network, "aigul")
+    recalled = report(network, "To be taken back.")
+    waiting = report(network, "Sealed under the old name.", "--later")
+    made = asked(network, "node", "rotate", home=home)
+    assert asked(network, "node", "rotate", home=home) == made, "said again, it is the same"
+    old, new = made["monitor"], made["next"]
+    (letter,) = asked(network, "coordinator", "members", "pending", home=aigul)["letters"]
+    assert (letter["member"], letter["says"]) == (old, f"its next key, {new}")
+    run(network, "coordinator", "members", "keys", old, "--draft", str(draft), home=aigul)
+    # A node that runs sends under the old name, and changes as soon as the roster has the new one.
+    with running(network, "node", "run", home=home) as node:
+        assert says(node)["id"] == waiting["id"]
+        assert f"follows {old}, as {old}'s own key has signed" in published(network, draft)
+        wait_until(lambda: asked(network, "node", "status", home=home)["monitor"] == new)
+        assert report(network, "Sealed under the new name.", "--later")["state"] == "waiting"
+        assert says(node)["state"] == "accepted"
+    assert set(taken(network).values()) == {
+        "To be taken back.",
+        "Sealed under the old name.",
+        "Sealed under the new name.",
+    }
+    rows = lines(network, "office", "show", home=network.offices["unrcca"].home)
+    assert {(row["kid"], tuple(row["flags"])) for row in rows} == {(old, ()), (new, ())}
+    problems = asked(network, "office", "show", "--problems", home=network.offices["unrcca"].home)
+    assert (problems["set_aside"], problems["gaps"]) == ([], {})
+    assert asked(network, "node", "recall", recalled["id"], home=home)["state"] == "accepted"
+    assert "To be taken back." not in taken(network).values()
+    (status,) = asked(network, "node", "recalls", home=home)["recalls"]
+    assert status["offices"]["unrcca"] is not None
+    # Out under one name is out under both.
+    run(network, "coordinator", "members", "revoke", old, "--draft", str(draft), home=aigul)
+    published(network, draft)
+    members = asked(network, "coordinator", "members", "list", home=aigul)["members"]
+    assert {row["status"] for row in members if row["role"] == "monitor"} == {"revoked"}
+    late = ("node", "report", *WORDS, "--summary", "Too late.", "--json")
+    assert "not-admitted" in run(network, *late, home=home, fails=3)
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < end
 
 
 def test_keys_travel_as_a_file_and_a_letter_of_garbage_is_refused(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from kengele_schemas.envelope import Envelope, check_whole, parse, verify
 from kengele_schemas.errors import KengeleError
 from kengele_schemas.receipt import MAX_RECEIPT, Leaf
 from kengele_schemas.report import Header, parse_header
-from kengele_schemas.roster import Monitor
+from kengele_schemas.roster import Monitor, earlier
 from kengele_schemas.trust import Trusted, concern
 
 ACCEPTED: Final = "accepted"
@@ -43,6 +43,8 @@ class Standing:
     """Nkeys by office id."""
     concerns: Mapping[str, tuple[str, ...]]
     """By office id, the areas from which it may be sent something."""
+    names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """By a monitor's name, all that it has had, where there is more than one: what waited may come under an old one."""
 
     @classmethod
     def of(cls, trusted: Trusted) -> Standing:
@@ -56,7 +58,13 @@ class Standing:
                 desks.setdefault(member, []).append(nkey)
         policies = (trusted.policy, *trusted.regional.values())
         concerns = {one.id: concern(one, policies, trusted.offices) for one in trusted.offices.document.offices}
-        return cls(trusted, roles, {office: tuple(sorted(nkeys)) for office, nkeys in desks.items()}, concerns)
+        known = {member: earlier(member, trusted.monitors) for role, member in roles.values() if role == "monitor"}
+        names = {member: found for member, found in known.items() if len(found) > 1}
+        return cls(trusted, roles, {office: tuple(sorted(nkeys)) for office, nkeys in desks.items()}, concerns, names)
+
+    def names_of(self, member: str) -> tuple[str, ...]:
+        """The names under which a monitor may send, today's first."""
+        return self.names.get(member, (member,))
 
 
 @dataclass(slots=True)
@@ -107,10 +115,12 @@ def examine(data: bytes, nkey: str, standing: Standing, quota: Quota, now: datet
         envelope = parse(data)
     except KengeleError as error:
         return Examined(error.code if error.code in ("oversized", "unknown-type") else "malformed", whole)
-    if envelope.claims.get("kid") != member:
+    kid = envelope.claims.get("kid")
+    if kid not in standing.names_of(member):
         return Examined("replayed", whole)
-    monitor = standing.trusted.monitors.get(member)
-    if monitor is None:
+    monitor = standing.trusted.monitors.get(str(kid))
+    current = standing.trusted.monitors.get(member)
+    if monitor is None or current is None:
         return Examined("unknown-monitor", whole)
     try:
         verify(envelope, unb64u(monitor.key))
@@ -118,7 +128,8 @@ def examine(data: bytes, nkey: str, standing: Standing, quota: Quota, now: datet
         header = parse_header(envelope.claims)
     except KengeleError as error:
         return Examined(error.code if error.code in ("bad-signature", "not-whole") else "malformed", whole)
-    code = _admissible(header, monitor, standing.trusted, now.date())
+    # A recall may come long after its author's name changed.
+    code = _admissible(header, current if header.kind == "recall" else monitor, standing.trusted, now.date())
     if code != ACCEPTED:
         return Examined(code, whole, envelope, header)
     if header.kind != "report":

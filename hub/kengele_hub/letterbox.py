@@ -17,7 +17,7 @@ from kengele_schemas import subjects
 from kengele_schemas.encoding import dumps, loads
 from kengele_schemas.errors import KengeleError, Malformed, Refused
 from kengele_schemas.invitations import read_signed
-from kengele_schemas.rotation import OfficeKeys
+from kengele_schemas.rotation import Epoch, OfficeKeys
 
 from . import jetstream
 from .intake import Standing
@@ -34,7 +34,10 @@ class Letterbox:
     nc: Client
 
     async def put(self, role: str, member: str, request: bytes, standing: Standing, network: str) -> dict[str, Any]:
-        """Keeps the letter of ``member``, in the place of its last one.
+        """Keeps the letter of ``member``, in the place of its last one; a monitor is told whether it was taken in.
+
+        A monitor is never served the list in which it stands, as others stand there, too; so it goes by the hub's word
+        for when to change its name. A hub that lies could as well refuse its reports.
 
         Args:
             role: of the member.
@@ -50,9 +53,16 @@ class Letterbox:
         if document.get("do") != "put":
             raise Malformed("malformed", "This is no request to the letterbox.")
         office = standing.trusted.offices.get(member) if role == "office" else None
-        if office is None:
+        monitor = standing.trusted.monitors.get(member) if role == "monitor" else None
+        if office is not None:
+            read_signed(document.get("card"), OfficeKeys).check(office, network)
+        elif monitor is not None:
+            epoch = read_signed(document.get("card"), Epoch)
+            if epoch.kid == member and epoch.after in standing.names_of(member):
+                return {"code": "taken"}
+            epoch.check(monitor, network)
+        else:
             raise Refused("not-admitted", "This member leaves no letters.")
-        read_signed(document.get("card"), OfficeKeys).check(office, network)
         body = dumps({"at": datetime.now(UTC).isoformat(timespec="seconds"), "card": document["card"]})
         await jetstream.publish_batch(self.nc, [(subjects.letter_item(role, member), body, {})])
         return {"code": "kept"}

@@ -190,7 +190,9 @@ class Recalls:
                 return await self._status_of(read(_Look, document).order, standing)
             ask = read(_Ask, document)
             recall = await self.stood(ask.recall)
-            if recall is None or recall.header.kind != "recall" or recall.header.kid != member:
+            if recall is None or recall.header.kind != "recall":
+                raise _nothing()
+            if recall.header.kid not in standing.names_of(member):
                 raise _nothing()
             return {"code": "status", "confirmations": await self._confirmations(ask.recall)}
 

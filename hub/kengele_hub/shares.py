@@ -109,7 +109,7 @@ class Shares:
         if role == "office" and member != standing.trusted.network.custodian:
             raise _not_the_custodian()
         share = read_share(request)
-        if share.by != member:
+        if share.by not in standing.names_of(member):
             raise not_admitted()
         _check_standing(role, member, standing.trusted)
         async with self._room:

@@ -40,6 +40,9 @@ _PROFILE: Final = "profile"
 _ROOT: Final = "root"
 OPENING: Final = "open."
 """How the names of an office's opening keys begin."""
+EPOCH: Final = "epoch."
+"""How the names of a monitor's earlier signing keys begin."""
+FIRST: Final = "first"
 _ANSWER: Final = 20.0
 """Seconds for the hub to answer one request of a refresh."""
 _MAX_ANSWER: Final = 8 * 1024 * 1024
@@ -121,6 +124,18 @@ class Member:
         return monitor_id(bytes(self.key.verify_key))
 
     @property
+    def signing_keys(self) -> dict[str, SigningKey]:
+        """A monitor's signing keys by ``kid``, today's and those before: a report is recalled under its own."""
+        secrets = self.vault.secrets
+        names = [name for name in secrets if name.startswith(EPOCH)]
+        return {**{name.removeprefix(EPOCH): SigningKey(secrets[name]) for name in names}, self.kid: self.key}
+
+    @property
+    def first_kid(self) -> str:
+        """The pseudonym under which this monitor began: its numbers go on from one to the next."""
+        return self.vault.secrets.get(FIRST, self.kid.encode("ascii")).decode("ascii")
+
+    @property
     def id(self) -> str:
         """The member's id in the roster."""
         return str(self.profile["id"]) if "id" in self.profile else self.kid
@@ -166,6 +181,11 @@ class Member:
     def trust(self) -> TrustStore:
         """What this member has verified of the network's rules."""
         return TrustStore(self.home / "trust", unb64u(self.card.root))
+
+    def change_key(self, key: SigningKey, secrets: Mapping[str, bytes]) -> None:
+        """Signs with ``key`` from now on; ``secrets`` take the place of all that the vault holds, at once."""
+        self.vault.replace({**secrets, "sign": bytes(key)})
+        self.key = key
 
     def rename(self, member_id: str) -> None:
         """Keeps ``member_id`` as this member's id."""

@@ -19,7 +19,7 @@ import hashlib
 import secrets
 import zlib
 from base64 import b32decode, b32encode
-from typing import Annotated, Any, Final, Literal, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Final, Literal, Self, TypeVar
 
 from nacl.signing import SigningKey
 from pydantic import Field
@@ -62,6 +62,7 @@ def invitation_id(key: str) -> str:
 class Signed(Card):
     """A card with one signature, whose words cannot be taken for another kind's."""
 
+    unsigned: ClassVar[frozenset[str]] = frozenset(("signature",))
     v: Literal[1] = 1
     signature: Signature = ""
 
@@ -71,7 +72,7 @@ class Signed(Card):
         return card.model_copy(update={"signature": b64u(key.sign(card._message()).signature)})
 
     def _message(self) -> bytes:
-        document = self.model_dump(mode="json", exclude_none=True, exclude={"signature"})
+        document = self.model_dump(mode="json", exclude_none=True, exclude=set(self.unsigned))
         return b"kengele-" + type(self).__name__.lower().encode("ascii") + b"-v1\0" + canonical(document)
 
     def verify(self, key: bytes) -> None:

@@ -44,6 +44,7 @@ MODELS: Final[dict[str, type[BaseModel]]] = {
     "join-answer": invitations.Answer,
     "join-reveal": invitations.Reveal,
     "office-keys": rotation.OfficeKeys,
+    "epoch": rotation.Epoch,
 }
 
 

@@ -118,7 +118,11 @@ class OfficesFile(Model):
 
 
 class Monitor(Model):
-    """A monitor under its pseudonym. Its ``kid`` follows from its key; both days are included."""
+    """A monitor under its pseudonym. Its ``kid`` follows from its key; both days are included.
+
+    ``after`` is the pseudonym that the same monitor had before, ``handover`` the old key's signature that it is so;
+    where that is missing the old key was lost, and the coordinators alone say so.
+    """
 
     kid: MonitorId
     key: SigningPublic
@@ -126,6 +130,8 @@ class Monitor(Model):
     not_before: Day
     not_after: Day
     status: Status = "active"
+    after: MonitorId | None = None
+    handover: Signature | None = None
 
     def standing(self, area: str, today: date, areas: Areas) -> None:
         """Returns if this monitor may report from ``area`` today.
@@ -261,8 +267,17 @@ def _under(area: str, named: Iterable[str], areas: Areas) -> None:
             )
 
 
+def earlier(kid: str, monitors: Mapping[str, Monitor]) -> tuple[str, ...]:
+    """``kid`` and, the latest first, the pseudonyms whose keys were handed over to it; no signature is looked at."""
+    found = [kid]
+    while (one := monitors.get(found[-1])) is not None and one.handover is not None and one.after is not None:
+        found.append(one.after)
+    return tuple(found)
+
+
 def check_monitors(document: MonitorsFile, area: str, areas: Areas) -> None:
-    """Checks that a delegated list of monitors keeps to its ``area`` and that each name follows from its key.
+    """Checks that a delegated list of monitors keeps to its ``area``, that each name follows from its key, and that
+    keys follow each other one by one: a monitor has one status under all its names, and a key that was lost is revoked.
 
     Raises:
         Malformed: ``foreign-area`` or ``bad-monitor``.
@@ -273,6 +288,35 @@ def check_monitors(document: MonitorsFile, area: str, areas: Areas) -> None:
         _under(area, monitor.areas, areas)
         if monitor_id(unb64u(monitor.key)) != monitor.kid:
             raise Malformed("bad-monitor", "A monitor's name does not follow from its key.")
+    _check_following({monitor.kid: monitor for monitor in document.monitors})
+
+
+def _check_following(monitors: Mapping[str, Monitor]) -> None:
+    following: dict[str, str] = {}
+    for monitor in monitors.values():
+        if monitor.after is None:
+            if monitor.handover is not None:
+                raise Malformed("bad-monitor", "A monitor's key was handed over by nobody.")
+            continue
+        before = monitors.get(monitor.after)
+        if before is None or monitor.after in following or monitor.kid == monitor.after:
+            raise Malformed("bad-monitor", "A monitor's key does not follow one that is in the same list, and alone.")
+        following[monitor.after] = monitor.kid
+        if before.status != (monitor.status if monitor.handover is not None else "revoked"):
+            raise Malformed(
+                "bad-monitor",
+                "A monitor is not of one status under all its names.",
+                "Suspend, restore or revoke it by any of them: all change. A key that was lost stays revoked.",
+            )
+    # Each has one before it and one behind it at most, so whoever is not behind a first one stands in a ring.
+    reached = 0
+    for monitor in monitors.values():
+        kid: str | None = monitor.kid if monitor.after is None else None
+        while kid is not None:
+            reached += 1
+            kid = following.get(kid)
+    if reached != len(monitors):
+        raise Malformed("bad-monitor", "A monitor's keys follow each other in a ring.")
 
 
 def check_regional_policy(policy: PolicyFile, area: str, areas: Areas) -> None:

@@ -1,17 +1,21 @@
 """Rotation: how a member's keys follow each other, by the member's own word.
 
+A monitor's signing key is its name; a new one begins an epoch under another name, which the old key and the new one
+announce together. Offices that read her see that the two are one; nobody else is shown.
+
 An office's opening keys each have their days, a week by custom, and the last of them has no end, so that an office
 whose coordinators are late goes on with it. A statement names all of the office's keys, is bound to the network and to
 the keys that it follows, and is signed by the office: nobody else can make one, and none counts a second time.
 
     >>> keys = followed(office.keys, [(monday(today) + WEEK, fresh.public)], today)
     >>> OfficeKeys.of(office, keys, network, signing_key).check(office, network)
+    >>> Epoch.of(old_key, new_key, network).check(monitor, network)
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 from typing import Annotated, ClassVar, Final
 
@@ -20,15 +24,17 @@ from pydantic import AfterValidator, Field
 
 from .encoding import b64u, canonical, unb64u
 from .errors import Malformed, Refused, Untrusted
-from .fields import Bytes32, Items, OfficeId
+from .fields import Bytes32, Items, MonitorId, OfficeId
 from .invitations import Signed
-from .keys import OpeningPublic
-from .roster import MAX_KEYS, Office, OfficeKey, is_opening
+from .keys import OpeningPublic, monitor_id, verify_signature
+from .roster import MAX_KEYS, Monitor, Office, OfficeKey, Signature, SigningPublic, earlier, is_opening
 
 WEEK: Final = timedelta(days=7)
 GRACE: Final = timedelta(days=60)
 """For how long what was sealed or signed under an old key may still be on its way: nodes with old rules use a key for
 up to a fortnight more than its office does, an outbox may wait a month for a line, and a fortnight is left over."""
+NEWS: Final = timedelta(days=90)
+"""For how long readers are told that a key follows another without the old one's word."""
 SOON: Final = timedelta(days=14)
 VERY_SOON: Final = timedelta(days=3)
 """Before an office's last key is in use this is told: loudly, and more loudly."""
@@ -81,6 +87,87 @@ class OfficeKeys(Signed):
                 "The office's keys in the roster are not those that these follow.",
                 "The office makes it anew: kengele office keys",
             )
+
+
+class Epoch(Signed):
+    """From a monitor to the coordinators: from now on it is called after another key.
+
+    ``signature`` is the old key's and ``own`` the new one's, over the same words.
+    """
+
+    wanted: ClassVar[str] = "a monitor's next key (epoch.json)"
+    unsigned: ClassVar[frozenset[str]] = frozenset(("signature", "own"))
+    network: Bytes32
+    after: MonitorId
+    key: SigningPublic
+    own: Signature = ""
+
+    @classmethod
+    def of(cls, old: SigningKey, new: SigningKey, network: str) -> Epoch:
+        """The statement by which ``new`` follows ``old``."""
+        after, key = monitor_id(bytes(old.verify_key)), b64u(bytes(new.verify_key))
+        said = cls(network=network, after=after, key=key)
+        message = said._message()
+        signatures = {"signature": b64u(old.sign(message).signature), "own": b64u(new.sign(message).signature)}
+        return said.model_copy(update=signatures)
+
+    @property
+    def kid(self) -> str:
+        """The monitor's name from then on."""
+        return monitor_id(unb64u(self.key))
+
+    def check(self, monitor: Monitor, network: str) -> None:
+        """Checks that it is ``monitor``'s word in this network, and that it has the new key.
+
+        Raises:
+            Untrusted: ``bad-card``.
+        """
+        if (self.after, self.network) != (monitor.kid, network) or self.kid == self.after:
+            raise Untrusted("bad-card", "This key follows another's, or in another network.", "Ask for it again.")
+        self.verify(unb64u(monitor.key))
+        if not verify_signature(unb64u(self.key), self._message(), unb64u(self.own)):
+            raise Untrusted("bad-card", "Whoever hands in this key has not got it.", "Ask for it again.")
+
+
+class Lineage:
+    """Which of the names in one roster are one monitor's, by the word of each key to the next.
+
+    Args:
+        monitors: by ``kid``.
+        network: the digest of the network's first root.
+    """
+
+    def __init__(self, monitors: Mapping[str, Monitor], network: str) -> None:
+        self._monitors, self._network = monitors, network
+        self._first: dict[str, str] = {}
+
+    def first(self, kid: str) -> str:
+        """The name from which keys were handed over, one to the next, until they came to ``kid``."""
+        if kid not in self._first:
+            found = kid
+            for after in earlier(kid, self._monitors)[1:]:
+                if not handed_over(self._monitors[found], self._monitors.get(after), self._network):
+                    break
+                found = after
+            self._first[kid] = found
+        return self._first[kid]
+
+    def vouched_by_coordinators(self, kid: str, today: date) -> bool:
+        """Whether ``kid`` is said to be one who had another name, that one has not said so, and it is still new."""
+        monitor = self._monitors.get(self.first(kid))
+        return monitor is not None and monitor.after is not None and today <= monitor.not_before + NEWS
+
+
+def handed_over(monitor: Monitor, before: Monitor | None, network: str) -> bool:
+    """Whether the key ``before`` says itself that ``monitor`` follows it."""
+    if before is None or monitor.after != before.kid or monitor.handover is None:
+        return False
+    try:
+        said = Epoch(network=network, after=before.kid, key=monitor.key, signature=monitor.handover)
+        said.verify(unb64u(before.key))
+    except (ValueError, Malformed, Untrusted):
+        return False
+    return True
 
 
 def keys_digest(keys: Sequence[OfficeKey]) -> str:

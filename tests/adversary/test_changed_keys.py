@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from kengele_node.coordinator import documents as papers
 from kengele_node.coordinator import letters, rotating
 from kengele_node.coordinator.documents import describe
 from kengele_node.coordinator.drafting import network_of
@@ -18,7 +20,8 @@ from kengele_schemas.errors import KengeleError, Refused, Untrusted
 from kengele_schemas.fields import read
 from kengele_schemas.keys import OpeningKey, new_signing_key
 from kengele_schemas.roster import Office
-from kengele_schemas.rotation import OfficeKeys, coming, followed
+from kengele_schemas.rotation import Epoch, Lineage, OfficeKeys, coming, followed
+from kengele_schemas.trust import assemble
 from kengele_testing.network import small_network
 
 pytestmark = pytest.mark.full
@@ -47,13 +50,14 @@ def statement(documents: dict[str, Any], network: str, key: Any, id: str = "unrc
 class LyingSession:
     """A session with a hub that gives letters of its own making."""
 
-    def __init__(self, network: Network, card: OfficeKeys) -> None:
+    def __init__(self, network: Network, card: letters.Statement) -> None:
         self.member = network.coordinators["aigul"]
         self._card = card
 
     async def ask(self, _: str, document: dict[str, Any]) -> dict[str, Any]:
         if document["do"] == "list":
-            return {"code": "listed", "letters": [{"role": "office", "member": self._card.office, "at": "now"}]}
+            role, member = letters.whose(self._card)
+            return {"code": "listed", "letters": [{"role": role, "member": member, "at": "now"}]}
         return {"code": "found", "card": self._card.model_dump(mode="json", exclude_none=True)}
 
 
@@ -131,5 +135,90 @@ def test_another_member_cannot_change_an_offices_keys(tmp_path: Path) -> None:
             theirs = f"letters.{network.offices['unrcca'].nkey.public}.ask"
             with pytest.raises(KengeleError):
                 await session.link.request(theirs, b"{}", timeout=1)
+
+    staged(tmp_path, play)
+
+
+def with_epoch(said: Epoch, root: str) -> Any:
+    return lambda before: rotating.take_epoch(before, said, root, now().date())
+
+
+def test_the_hub_cannot_give_a_monitor_another_key(tmp_path: Path) -> None:
+    async def play(network: Network) -> None:
+        _, root = await in_force(network)
+        osh, batken = network.monitors["osh"], network.monitors["batken"]
+        files = await network.files("aigul")
+        forged = Epoch.of(osh.key, new_signing_key(), root).model_copy(update={"after": batken.kid})
+        for said in (forged, Epoch.of(osh.key, new_signing_key(), "A" * 43)):
+            (letter,) = await letters.read(LyingSession(network, said), files)  # type: ignore[arg-type]
+            assert letter.card is None
+
+    staged(tmp_path, play)
+
+
+def test_another_member_cannot_rotate_mine(tmp_path: Path) -> None:
+    async def play(network: Network) -> None:
+        documents, root = await in_force(network)
+        osh, batken = network.monitors["osh"], network.monitors["batken"]
+        mine = new_signing_key()
+        stolen = Epoch.of(batken.key, mine, root).model_copy(update={"after": osh.kid})
+        with pytest.raises(Untrusted):
+            rotating.take_epoch(documents, stolen, root, now().date())
+        async with batken.session() as session:
+            for card in (stolen, Epoch.of(osh.key, mine, root)):
+                put = {"do": "put", "card": card.model_dump(mode="json", exclude_none=True)}
+                with pytest.raises(KengeleError):
+                    await session.ask(f"letters.{batken.nkey.public}.ask", put)
+
+    staged(tmp_path, play)
+
+
+def test_a_stolen_old_key_cannot_rotate_a_revoked_monitor_back_in(tmp_path: Path) -> None:
+    async def play(network: Network) -> None:
+        _, root = await in_force(network)
+        osh, following = network.monitors["osh"], new_signing_key()
+        both = ("aigul", "moussa")
+        await network.publish(with_epoch(Epoch.of(osh.key, following, root), root), both)
+        await network.publish(lambda before: papers.remove(before, osh.kid, 7), both)
+        documents, _ = await in_force(network)
+        for stolen in (osh.key, following):
+            with pytest.raises(Refused):
+                rotating.take_epoch(documents, Epoch.of(stolen, new_signing_key(), root), root, now().date())
+        # Nor do two careless coordinators: every member refuses such a list.
+        path, listed = next((path, value) for path, value in documents.items() if path.startswith("monitors/"))
+        said = Epoch.of(following, new_signing_key(), root)
+        row = {**listed["monitors"][-1], "kid": said.kid, "key": said.key, "after": said.after}
+        back = {**row, "handover": said.signature, "status": "active"}
+        with pytest.raises(KengeleError) as caught:
+            await network.publish(lambda _: {path: {**listed, "monitors": [*listed["monitors"], back]}}, both)
+        assert caught.value.code == "bad-monitor"
+
+    staged(tmp_path, play)
+
+
+def test_coordinators_cannot_pass_off_a_replaced_key_as_a_rotated_one(tmp_path: Path) -> None:
+    async def play(network: Network) -> None:
+        _, root = await in_force(network)
+        osh, batken, mine = network.monitors["osh"], network.monitors["batken"], new_signing_key()
+        real = Epoch.of(osh.key, mine, root)
+        # All that they have signed by her: a word in another network, and what another monitor's key says.
+        for made in (Epoch.of(osh.key, mine, "A" * 43), Epoch.of(batken.key, mine, root)):
+
+            def change(before: dict[str, Any], made: Epoch = made) -> dict[str, Any]:
+                after = rotating.take_epoch(before, real, root, now().date())
+                path = next(path for path in after if path.startswith("monitors/"))
+                rows = [
+                    row | ({"handover": made.signature} if row["kid"] == real.kid else {})
+                    for row in after[path]["monitors"]
+                ]
+                return {**after, path: {**after[path], "monitors": rows}}
+
+            documents, _ = await in_force(network)
+            assert "WHICH HAS NOT SIGNED THAT" in "\n".join(describe(documents, change(documents), root))
+            made_of = {path: json.dumps(value).encode() for path, value in {**documents, **change(documents)}.items()}
+            trusted = assemble(made_of, version=1, fresh=True, expires=now())
+            lineage = Lineage(trusted.monitors, root)
+            assert lineage.first(real.kid) == real.kid
+            assert lineage.vouched_by_coordinators(real.kid, now().date())
 
     staged(tmp_path, play)

@@ -57,7 +57,8 @@ async def fetch_all(member: Member, count: int = 1) -> list[Any]:
     inbox = open_inbox(member)
     try:
         async with member.session() as session:
-            desk = Desk(session, inbox, member.id, member.opening_keys, member.nkey.public)
+            network = member.card.root_digest
+            desk = Desk(session, inbox, member.id, member.opening_keys, member.nkey.public, network=network)
             async with asyncio.timeout(30):
                 await desk.follow(until_empty=True)
                 while inbox.count() < count:

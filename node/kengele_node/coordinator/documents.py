@@ -6,7 +6,7 @@ Each function takes the documents by path, as JSON values, and gives those that 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from datetime import date, timedelta
+from datetime import date
 from typing import Any, Final
 
 from kengele_schemas.areas import Areas
@@ -23,10 +23,10 @@ from kengele_schemas.regional import LINES, MONITORS, POLICY, area_of
 from kengele_schemas.roster import Status
 
 from . import rotating
+from .rotating import YEAR
 
 Documents = Mapping[str, Any]
 _SAID: Final = ("id", "grant", "forbid", "to", "reason")
-YEAR: Final = timedelta(days=365)
 _SEE: Final = "See: kengele coordinator members list"
 
 
@@ -190,8 +190,9 @@ def remove(documents: Documents, member: str, now: int) -> dict[str, Any]:
         Refused: ``no-such-member``.
     """
     changed = dict(documents)
+    names = rotating.names_of(documents, member)
     for path, listed in _lines(documents):
-        gone = [row for row in listed["connections"] if row["member"] == member]
+        gone = [row for row in listed["connections"] if row["member"] in names]
         if gone:
             changed[path] = _without(listed, gone, now)
     if changed == documents:
@@ -288,10 +289,11 @@ def _status(row: Mapping[str, Any]) -> str:
 
 
 def _with_status(documents: Documents, member: str, status: Status) -> dict[str, Any]:
-    """Offices and lists of monitors, with this one's status."""
+    """Offices and lists of monitors, with this one's status under all its names."""
+    names = rotating.names_of(documents, member)
 
     def marked(rows: Sequence[dict[str, Any]], key: str) -> list[dict[str, Any]]:
-        return [{**row, "status": status} if row[key] == member else row for row in rows]
+        return [{**row, "status": status} if row[key] in names else row for row in rows]
 
     offices = documents["offices.json"]
     changed = {"offices.json": {**offices, "offices": marked(offices["offices"], "id")}}
@@ -400,6 +402,7 @@ def describe(before: Documents, after: Documents, network: str = "") -> list[str
         elif path.startswith("monitors/"):
             listed = f"Monitor in {document['area']}"
             told += _entries(listed, old.get("monitors", []), document["monitors"], "kid", _is_monitor)
+            told += rotating.monitors_word(before, document, network)
         elif path == "connections.json" or path.startswith("connections/"):
             told += _connections(old.get("connections", []), document["connections"])
             told += _kept_out(old.get("revoked", []), document.get("revoked", []))

@@ -17,18 +17,22 @@ from pathlib import Path
 from typing import Any, Final
 
 from kengele_node import terminal
-from kengele_node.member import Member, Session
+from kengele_node.member import Member, Session, now
 from kengele_schemas import metadata, subjects
-from kengele_schemas.cards import read_card
+from kengele_schemas.cards import MAX_CARD, read_card
+from kengele_schemas.encoding import loads
 from kengele_schemas.errors import KengeleError, Malformed, Refused
 from kengele_schemas.invitations import read_signed
 from kengele_schemas.metadata import Files
-from kengele_schemas.rotation import OfficeKeys
+from kengele_schemas.rotation import Epoch, OfficeKeys
 
 from . import rotating
 from .drafting import action, add_draft, network_of, opened, propose
 
 _GONE: Final = ("overtaken",)
+
+
+Statement = OfficeKeys | Epoch
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +42,15 @@ class Letter:
     role: str
     member: str
     at: str
-    card: OfficeKeys | None
+    card: Statement | None
     code: str = ""
 
     def says(self) -> str:
         """What it asks for."""
         if self.card is None:
-            return "cannot be read"
+            return "what cannot be taken in"
+        if isinstance(self.card, Epoch):
+            return f"its next key, {self.card.kid}"
         coming = [key.not_before.isoformat() for key in reversed(self.card.keys) if key.not_before is not None]
         return f"opening keys from {', '.join(coming)} on"
 
@@ -77,21 +83,36 @@ async def read(session: Session, files: Files) -> list[Letter]:
 def judged(role: str, member: str, at: str, card: Any, documents: Mapping[str, Any], network: str) -> Letter:
     """A letter by what it holds, whatever the hub says of it."""
     try:
-        statement = read_signed(card, OfficeKeys)
-        rotating.take_keys(documents, statement, network)
-        if (role, member) != ("office", statement.office):
+        statement: Statement = read_signed(card, Epoch) if role == "monitor" else read_signed(card, OfficeKeys)
+        take(documents, [statement], network)
+        if (role, member) != whose(statement):
             raise Malformed("bad-card", "The hub gives another member's letter.")
     except KengeleError as error:
         return Letter(role, member, at, None, error.code)
     return Letter(role, member, at, statement)
 
 
-def take(documents: Mapping[str, Any], cards: Sequence[OfficeKeys], network: str) -> dict[str, Any]:
+def take(documents: Mapping[str, Any], cards: Sequence[Statement], network: str) -> dict[str, Any]:
     """The documents that change by ``cards``. Raises what is wrong with the first that does not hold."""
     changed: dict[str, Any] = {}
     for card in cards:
-        changed |= rotating.take_keys({**documents, **changed}, card, network)
+        before = {**documents, **changed}
+        if isinstance(card, Epoch):
+            changed |= rotating.take_epoch(before, card, network, now().date())
+        else:
+            changed |= rotating.take_keys(before, card, network)
     return changed
+
+
+def whose(card: Statement) -> tuple[str, str]:
+    """Role and id of the member whose word ``card`` is."""
+    return ("monitor", card.after) if isinstance(card, Epoch) else ("office", card.office)
+
+
+def _read_file(path: Path) -> Statement:
+    data = path.read_bytes()
+    found = loads(data, max_bytes=MAX_CARD)
+    return read_card(data, Epoch) if isinstance(found, dict) and "own" in found else read_card(data, OfficeKeys)
 
 
 def add(rooms: Any) -> None:
@@ -110,7 +131,7 @@ def add(rooms: Any) -> None:
 def _keys(args: argparse.Namespace) -> int:
     member = opened(args)
     named = [Path(name) for name in args.letters if Path(name).is_file()]
-    cards = [read_card(path.read_bytes(), OfficeKeys) for path in named]
+    cards = [_read_file(path) for path in named]
     wanted = {name for name in args.letters if not Path(name).is_file()}
     if wanted or not args.letters:
         waiting = [letter for letter in asyncio.run(_waiting(member)) if not wanted or letter.member in wanted]
@@ -149,7 +170,11 @@ def renewed(before: Mapping[str, Any], found: Sequence[Letter], network: str) ->
     changed: dict[str, Any] = {}
     for letter in found:
         try:
-            changed |= take({**before, **changed}, [letter.card] if letter.card else [], network)
+            taken = take({**before, **changed}, [letter.card] if letter.card else [], network)
+            if any(path.startswith("connections/") for path in taken):
+                terminal.note(f"The letter of {letter.member} is for its region's coordinators: members keys")
+                continue
+            changed |= taken
         except KengeleError as error:
             terminal.note(f"The letter of {letter.member} is left out ({error.code}).")
     return changed

@@ -1,4 +1,4 @@
-"""``kengele node``: init, join, report, outbox, categories, recall, recalls, share, run, status, rules."""
+"""``kengele node``: init, join, report, outbox, categories, recall, recalls, share, run, rotate, status, rules."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from kengele_node import joining, rules, terminal
 from kengele_node.link import State
-from kengele_node.member import Member, now
+from kengele_node.member import Member, Session, now
 from kengele_node.vault import occupied
 from kengele_schemas import subjects, taxonomy
 from kengele_schemas.cards import JoinRequest, NetworkCard, read_card
@@ -24,6 +24,7 @@ from kengele_schemas.receipt import CODES
 from kengele_schemas.report import parse_draft
 from kengele_schemas.trust import Trusted
 
+from . import rotating
 from .compose import Plan, new_report_id, plan_report, seal_report
 from .outbox import Entry, Outbox
 from .questions import ask_draft, categories, draft_of, find_area
@@ -38,6 +39,7 @@ _WRITING: Final = (
 )
 """Options that write a report."""
 _MAX_DRAFT: Final = 256 * 1024
+_CATEGORIES: Final = "list the codes of what a report can be about"
 _QUICK: Final = 5.0
 """Seconds that a single command waits for a line; what it could not send stays in the outbox."""
 _action = partial(terminal.action, home="node")
@@ -99,9 +101,12 @@ def build(parser: argparse.ArgumentParser) -> None:
     outbox.add_argument("--receipt", metavar="N", help="number or id: write its receipt, for: kengele verify")
     outbox.add_argument("--draft", metavar="N", help="number or id: write its draft as JSON, to correct it")
     outbox.add_argument("--limit", type=terminal.number, default=100, help="entries, newest first (default: 100)")
-    what = "list the codes of what a report can be about"
-    listed = actions.add_parser("categories", help=what, description=f"{what.capitalize()}.")
-    listed.epilog = "Example:  kengele node categories"
+    listed = actions.add_parser(
+        "categories",
+        help=_CATEGORIES,
+        description=f"{_CATEGORIES.capitalize()}.",
+        epilog="Example:  kengele node categories",
+    )
     listed.add_argument("--json", action="store_true", help="one JSON object on stdout")
     listed.set_defaults(run=_categories)
     recall = _action(
@@ -126,6 +131,7 @@ def build(parser: argparse.ArgumentParser) -> None:
     recalls.add_argument("--limit", type=int, default=100, help="of the outbox's newest entries (default: 100)")
     add_share(actions, _open, open_outbox)
     _action(actions, "run", "keep the line up and send what is in the outbox", "kengele node run --home node", _run)
+    rotating.add(actions, _open)
     _action(actions, "status", "say how this node is", "kengele node status --json", _status)
     shown = _action(
         actions,
@@ -151,7 +157,7 @@ def _open(args: argparse.Namespace) -> Member:
 
 def open_outbox(member: Member) -> Outbox:
     """The outbox of the monitor at home in ``member``."""
-    return Outbox(member.home / _STORE, member.vault.rows("outbox"), member.kid)
+    return Outbox(member.home / _STORE, member.vault.rows("outbox"), member.first_kid)
 
 
 def _init(args: argparse.Namespace) -> int:
@@ -281,11 +287,12 @@ async def _take_back(args: argparse.Namespace, member: Member) -> int:
             shared=shared_with(member, reported.report_id),
         )
         readers, recall_id = intent.readers(trusted, moment.date()), new_report_id()
+        key = member.signing_keys[str(intent.header["kid"])]
         entry = outbox.add(
             recall_id,
             intent._asdict(),
             intent.numbered(readers),
-            lambda counters: intent.seal(recall_id, readers, trusted, member.key, counters),
+            lambda counters: intent.seal(recall_id, readers, trusted, key, counters),
             now=moment.timestamp(),
         )
         if not args.later:
@@ -347,7 +354,7 @@ async def _confirmed(args: argparse.Namespace, member: Member) -> int:
 async def _send_now(member: Member, outbox: Outbox, entry: Entry) -> None:
     try:
         async with member.session(_QUICK) as session:
-            sender = Sender(session, outbox, member.key, member.nkey.public)
+            sender = _sender(session, outbox)
             async with asyncio.timeout(4 * _QUICK):
                 await sender.send(entry)
     except (Unreachable, TimeoutError):
@@ -440,17 +447,22 @@ async def _serve(args: argparse.Namespace, member: Member) -> int:
         while True:
             try:
                 async with member.session(0 if "jwt" in member.vault.secrets else 15) as session:
-                    sender = Sender(session, outbox, member.key, member.nkey.public)
+                    sender = _sender(session, outbox)
                     sender.told = lambda entry: _told(args, entry)
                     terminal.note("The node runs; Ctrl-C ends it.")
                     session.link.told = partial(_line, sender)
-                    async with session.kept_current(sender.take_over):
+                    async with rotating.kept_current(session, sender):
                         await sender.run()
             except KengeleError as error:
                 terminal.note(f"{error.sentence} Trying again in 15 s.")
                 await asyncio.sleep(15)
     finally:
         outbox.close()
+
+
+def _sender(session: Session, outbox: Outbox) -> Sender:
+    member = session.member
+    return Sender(session, outbox, member.key, member.nkey.public, earlier=member.signing_keys)
 
 
 def _line(sender: Sender, state: State) -> None:

@@ -13,7 +13,7 @@ import asyncio
 import hashlib
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
@@ -68,6 +68,7 @@ class Sender:
         session: the line, and how the network's rules are fetched anew over it.
         key: the monitor's signing key, to seal anew.
         nkey: the monitor's, under which it submits.
+        earlier: the keys that it had before, by ``kid``: what was reported under one is recalled under it.
         trusted: the rules as last verified; fetched when first needed if None.
         clock: Unix seconds.
         jitter: a random number between its two arguments.
@@ -87,6 +88,7 @@ class Sender:
         key: SigningKey,
         nkey: str,
         *,
+        earlier: Mapping[str, SigningKey] | None = None,
         trusted: Trusted | None = None,
         clock: Callable[[], float] = time.time,
         jitter: Callable[[float, float], float] = random.uniform,
@@ -97,8 +99,8 @@ class Sender:
         self.trusted = trusted
         self._session = session
         self._outbox = outbox
-        self._key = key
-        self._kid = monitor_id(bytes(key.verify_key))
+        self._keys: dict[str, SigningKey] = dict(earlier or {})
+        self.change_key(key)
         self._subject = subjects.reports_submit(nkey)
         self._refreshing = asyncio.Lock()
         self._clock = clock
@@ -115,6 +117,11 @@ class Sender:
     def take_over(self, trusted: Trusted) -> None:
         """Seals and reads receipts by ``trusted`` from now on."""
         self.trusted = trusted
+
+    def change_key(self, key: SigningKey) -> None:
+        """Seals anew under ``key`` from now on. What was sealed before goes out as it is."""
+        self._key, self._kid = key, monitor_id(bytes(key.verify_key))
+        self._keys[self._kid] = key
 
     def wake(self) -> None:
         """Something was added, or the line is back: does not wait out the waits."""
@@ -161,7 +168,7 @@ class Sender:
             Unreachable: no answer; it goes on waiting. Likewise NotAdmitted, and Untrusted for an answer that is none.
         """
         receipt = await self._submit(entry)
-        if receipt is not None and receipt.code in _POLICY_CODES:
+        if receipt is not None and (receipt.code in _POLICY_CODES or self._outlived(entry, receipt.code)):
             renewed = await self._seal_anew(entry)
             if renewed is None:
                 return
@@ -190,9 +197,13 @@ class Sender:
         receipt = await self._read(answer, hashlib.sha256(entry.envelope).digest())
         if receipt.accepted:
             self._outbox.accepted(entry.name, answer, parse(entry.envelope).claims)
-        elif not _temporary(receipt.code):
+        elif not _temporary(receipt.code) and not self._outlived(entry, receipt.code):
             self._outbox.refused(entry.name, receipt.code, answer)
         return receipt
+
+    def _outlived(self, entry: Entry, code: str) -> bool:
+        """Whether ``entry`` was refused for its key's age, and another follows here: it is sealed anew under that."""
+        return code == "key-expired" and not is_recall(entry.draft) and _author(entry) != self._kid
 
     def _out_of_turn(self, at: float) -> set[str]:
         return set(self._under_way) | {name for name, (_, until) in self._held.items() if until > at}
@@ -244,17 +255,17 @@ class Sender:
         known = self.trusted
         if known is None or known.rules_version == sealed_under:
             known = await self._renewed(known)
-        if known.rules_version == sealed_under:
+        if known.rules_version == sealed_under and (is_recall(entry.draft) or _author(entry) == self._kid):
             return entry
         now = datetime.fromtimestamp(self._clock(), UTC)
         try:
             if is_recall(entry.draft):
                 intent = read_intent(entry.draft)
-                readers, id_ = intent.readers(known, now.date()), entry.report_id
+                readers, id_, key = intent.readers(known, now.date()), entry.report_id, self._keys[_author(entry)]
                 return self._outbox.reseal(
                     entry.name,
                     intent.numbered(readers),
-                    lambda counters: intent.seal(id_, readers, known, self._key, counters),
+                    lambda counters: intent.seal(id_, readers, known, key, counters),
                 )
             plan = plan_report(parse_draft(entry.draft), known, kid=self._kid, report_id=entry.report_id, now=now)
             spare: dict[str, Any] | None = None if entry.spare is None else {}
@@ -295,6 +306,10 @@ class Sender:
 
 def _read_by(trusted: Trusted, answer: bytes, digest: bytes) -> Receipt:
     return read_receipt(answer, unb64u(trusted.network.hub_key), trusted.network.log, digest)
+
+
+def _author(entry: Entry) -> str:
+    return str(parse(entry.envelope or b"").claims.get("kid"))
 
 
 def _temporary(code: str) -> bool:

@@ -149,7 +149,8 @@ def _obey(member: Member, trusted: Trusted) -> None:
 def open_desk(session: Session, inbox: Inbox) -> Desk:
     """The desk of the office whose line ``session`` is, which confirms what it obeys."""
     member = session.member
-    desk = Desk(session, inbox, member.id, member.opening_keys, member.nkey.public)
+    network = member.card.root_digest
+    desk = Desk(session, inbox, member.id, member.opening_keys, member.nkey.public, network=network)
     confirmer = Confirmer(session, inbox, member.id, member.key, member.nkey.public)
     confirmer.told = lambda error: terminal.note(
         f"A recall could not be confirmed ({error.code}). {error.sentence} {error.mend}"

@@ -26,6 +26,7 @@ from kengele_schemas.keys import OpeningKey
 from kengele_schemas.marker import read_marker
 from kengele_schemas.orders import is_notice, mark_of, read_notice
 from kengele_schemas.report import parse_compartment, parse_header
+from kengele_schemas.rotation import Lineage
 from kengele_schemas.sealing import open_envelope
 from kengele_schemas.sharing import is_shared, split, verified
 from kengele_schemas.trust import Trusted
@@ -43,6 +44,8 @@ _LONGEST_WAIT: Final = 60.0
 _ENVELOPE: Final = b'{"protected":'
 _MAY_HOLD_NOW: Final = frozenset({"unknown-monitor", "out-of-scope", "not-the-sharer", "not-recalled"})
 """By the newest roster these may turn out well. The hub lets none through that any author could send on purpose."""
+NEW_KEY: Final = "new-key"
+"""The flag of a report under a key that took a lost one's place: coordinators vouch for it, and nobody else."""
 _MAY_HOLD_LATER: Final = frozenset({*_MAY_HOLD_NOW, "cannot-open"})
 """By a newer roster, or with a key brought back, these may turn out well."""
 
@@ -57,7 +60,13 @@ class Session(Protocol):
 
 
 def receive(
-    data: bytes, trusted: Trusted, *, office: str, keys: Sequence[OpeningKey], today: date
+    data: bytes,
+    trusted: Trusted,
+    *,
+    office: str,
+    keys: Sequence[OpeningKey],
+    today: date,
+    lineage: Lineage | None = None,
 ) -> Arrival | Marker | Notice:
     """What ``office`` was sent in ``data``, verified and opened.
 
@@ -71,15 +80,18 @@ def receive(
         Refused: ``out-of-scope``: its author does not report from that area.
         CannotOpen: not with these keys.
     """
+    lineage = lineage or Lineage(trusted.monitors, "")
     # Each has one spelling only, so its first bytes tell an envelope from a share, a marker and a notice.
     if is_notice(data):
         said = read_notice(data, unb64u(trusted.network.hub_key))
         order = trusted.orders.get(mark_of(said.report))
         if order is None:
             raise Untrusted("not-recalled", "The hub says that a report was recalled which was not.")
-        return Notice(data, said.report, said.kid, order.keep, said.numbered)
+        first = _other(lineage.first(said.kid), said.kid)
+        return Notice(data, said.report, said.kid, order.keep, said.numbered, first)
     if not data.startswith(_ENVELOPE) and not is_shared(data):
-        return Marker(data, read_marker(data, office, unb64u(trusted.network.hub_key)).kid)
+        kid = read_marker(data, office, unb64u(trusted.network.hub_key)).kid
+        return Marker(data, kid, _other(lineage.first(kid), kid))
     shares, whole = split(data) if is_shared(data) else ([], data)
     envelope = parse(whole)
     header = parse_header(envelope.claims)
@@ -88,9 +100,10 @@ def receive(
     monitor = trusted.monitors.get(header.kid)
     if monitor is None:
         raise Untrusted("unknown-monitor", "The roster does not know the report's author.")
+    first = _other(lineage.first(header.kid), header.kid)
     if header.recalls is not None and not envelope.wraps:
         verify(envelope, unb64u(monitor.key))
-        return Arrival(data, envelope.digest, header, {}, bare=True)
+        return Arrival(data, envelope.digest, header, {}, bare=True, first=first)
     wraps, flags = _later(shares, envelope, office, trusted)
     opened = open_envelope(envelope, office, keys, unb64u(monitor.key), wraps)
     if (opened.counter or 0) > MAX_COUNTER:
@@ -101,18 +114,16 @@ def receive(
         if error.code == "out-of-scope" and header.kind == "report":
             raise
         flags = (*flags, error.code)
+    if lineage.vouched_by_coordinators(header.kid, today):
+        flags = (*flags, NEW_KEY)
     contents = {name: parse_compartment(name, value) for name, value in opened.contents.items()}
-    return Arrival(
-        data,
-        envelope.digest,
-        header,
-        contents,
-        opened.counter,
-        opened.withheld,
-        flags,
-        opened.disclosures,
-        keys={name: b64u(key) for name, key in opened.keys.items()},
-    )
+    rest = (opened.counter, opened.withheld, flags, opened.disclosures)
+    spare = {name: b64u(key) for name, key in opened.keys.items()}
+    return Arrival(data, envelope.digest, header, contents, *rest, keys=spare, first=first)
+
+
+def _other(first: str, kid: str) -> str:
+    return first if first != kid else ""
 
 
 def _later(
@@ -133,6 +144,7 @@ class Desk:
         office: the office's id.
         keys: its private opening keys, newest first.
         nkey: the office's, whose feed it is.
+        network: the digest of the network's first root, by which monitors' word for their new keys is checked.
         clock: Unix seconds.
         jitter: a random number between its two arguments.
     """
@@ -158,6 +170,7 @@ class Desk:
         keys: Sequence[OpeningKey],
         nkey: str,
         *,
+        network: str = "",
         clock: Callable[[], float] = time.time,
         jitter: Callable[[float, float], float] = random.uniform,
         batch: int = BATCH,
@@ -172,6 +185,8 @@ class Desk:
         self._office = office
         self.keys = tuple(keys)
         self._stream, self._consumer = subjects.feed_stream(nkey), subjects.feed_consumer(nkey)
+        self._network = network
+        self._lineage: tuple[Trusted, Lineage] | None = None
         self._clock = clock
         self._jitter = jitter
         self._batch = batch
@@ -245,12 +260,18 @@ class Desk:
     def _judge(self, data: bytes, known: Trusted) -> Received:
         today = datetime.fromtimestamp(self._clock(), UTC).date()
         try:
-            item = receive(data, known, office=self._office, keys=self.keys, today=today)
+            lineage = self._lineage_in(known)
+            item = receive(data, known, office=self._office, keys=self.keys, today=today, lineage=lineage)
         except KengeleError as error:
             return Aside(data, error.code)
         if isinstance(item, Arrival) and item.header.recalls and self._foreign(item.header.recalls, item.header.kid):
             return Aside(data, "not-the-author")
         return item
+
+    def _lineage_in(self, known: Trusted) -> Lineage:
+        if self._lineage is None or self._lineage[0] is not known:
+            self._lineage = known, Lineage(known.monitors, self._network)
+        return self._lineage[1]
 
     def _foreign(self, report_id: str, kid: str) -> bool:
         """Whether all that is here under this id is another author's."""

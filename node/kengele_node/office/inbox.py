@@ -83,13 +83,15 @@ class Arrival:
     """Compartments that the author gave this office and the hub, by a newer policy, held back."""
     flags: tuple[str, ...] = ()
     """What a reader has to be told: ``monitor-suspended``, ``monitor-revoked``, ``key-expired``,
-    ``shared-later-by-author``, ``shared-later-by-custodian``."""
+    ``shared-later-by-author``, ``shared-later-by-custodian``, ``new-key``."""
     disclosures: Mapping[str, str] = field(default_factory=dict, repr=False)
     """What proves the contents to others, by compartment: the keys that opened them will be destroyed one day."""
     bare: bool = False
     """Of a recall: its author has no wrap in it for this office. It takes what came by a share, and nothing else."""
     keys: Mapping[str, str] = field(default_factory=dict, repr=False)
     """The keys of the contents, by compartment: the custodian may share them when its own are destroyed."""
+    first: str = ""
+    """The author's first name, where her keys followed each other since: her numbers go on under all of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,7 @@ class Marker:
 
     data: bytes
     kid: str
+    first: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +113,7 @@ class Notice:
     keep: tuple[str, ...] | None = None
     numbered: bool = True
     """Whether the report had a number of its author's for this office."""
+    first: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,7 +249,7 @@ class Inbox:
             return int(connection.execute("SELECT count(*) FROM reports").fetchone()[0])
 
     def authors(self) -> list[str]:
-        """The ``kid`` of everyone who reported to this office, sorted; one whose row is damaged is left out."""
+        """The first ``kid`` of everyone who reported to this office, sorted; one whose row is damaged is left out."""
         with self._store.reading() as connection:
             rows = connection.execute("SELECT name, body FROM authors").fetchall()
         found = []
@@ -315,7 +319,15 @@ class Inbox:
             about = self._marked(connection, self._mark(item.report)) or {(item.kid, item.report)}
             orders = self._orders(connection, item.report)
             obeyed = [
-                self._obey_order(connection, *one, order, numbered=item.numbered) for one in about for order in orders
+                self._obey_order(
+                    connection,
+                    *one,
+                    order,
+                    numbered=item.numbered,
+                    first=item.first if one[0] == item.kid else "",
+                )
+                for one in about
+                for order in orders
             ]
             return any(obeyed)
         if isinstance(item, Aside) and self._is_ordered(connection, item.data):
@@ -324,7 +336,7 @@ class Inbox:
         if isinstance(item, Marker):
             new = _insert(connection, "INSERT OR IGNORE INTO markers VALUES (?)", name)
             if new:
-                author = self._author(connection, item.kid)
+                author = self._author(connection, item.first or item.kid)
                 connection.execute("UPDATE authors SET withheld = withheld + 1 WHERE name = ?", (author,))
             return new
         sealed = self._seal(_sealed_under("aside", name), {"data": b64u(item.data), "code": item.code, "at": now})
@@ -344,7 +356,7 @@ class Inbox:
         flags = list(arrival.flags)
         if connection.execute("SELECT 1 FROM reports WHERE id = ?", (id_,)).fetchone():
             flags.append("id-twice")
-        author = self._author(connection, header.kid)
+        author = self._author(connection, arrival.first or header.kid)
         recalls = self._recalls(connection, header.kid, header.id, bare=is_shared(arrival.data))
         counted = arrival.counter is not None and _count(connection, author, arrival.counter)
         if arrival.counter is not None and not counted:
@@ -392,7 +404,7 @@ class Inbox:
         if not more.keys() - body["contents"].keys() and not numbered:
             return False
         if numbered and arrival.counter is not None:
-            _count(connection, self._author(connection, header.kid), arrival.counter)
+            _count(connection, self._author(connection, arrival.first or header.kid), arrival.counter)
             body["counter"] = arrival.counter
         dumped = {part: value.model_dump(mode="json", exclude_none=True) for part, value in more.items()}
         contents = {**dumped, **body["contents"]}
@@ -418,7 +430,7 @@ class Inbox:
             # Its author did not address it here: whoever brings it may mean to destroy what she has left.
             self._keep(connection, Aside(recall.data, CannotOpen().code), now)
             return False
-        author = self._author(connection, kid)
+        author = self._author(connection, recall.first or kid)
         if recall.counter is not None:
             _count(connection, author, recall.counter)
         wishes = getattr(recall.contents.get("handling"), "wishes", None)
@@ -431,32 +443,40 @@ class Inbox:
             "reason": wishes.text if wishes else None,
             **({"bare": True} if recall.bare else {}),
         }
-        return self._take_back(connection, name, body, numbered=recall.counter is not None)
+        return self._take_back(connection, name, body, author if recall.counter is not None else None)
 
     def _obey_order(
-        self, connection: sqlite3.Connection, kid: str, report_id: str, order: Mapping[str, Any], *, numbered: bool
+        self,
+        connection: sqlite3.Connection,
+        kid: str,
+        report_id: str,
+        order: Mapping[str, Any],
+        *,
+        numbered: bool,
+        first: str = "",
     ) -> bool:
-        """Obeys an order about this report; False if that was done before. ``numbered`` as of :meth:`_take_back`."""
+        """Obeys an order about this report; False if that was done before. ``numbered`` as a notice has it."""
         name = self._rows.blind(f"ordered/{order['digest']}/{kid}/{report_id}")
         if connection.execute("SELECT 1 FROM recalls WHERE name = ?", (name,)).fetchone():
             return False
-        self._author(connection, kid)
+        author = self._author(connection, first or kid) if numbered else None
         body = {**order, "kid": kid, "recalls": report_id, "by": COORDINATORS}
-        return self._take_back(connection, name, body, numbered=numbered)
+        return self._take_back(connection, name, body, author)
 
-    def _take_back(self, connection: sqlite3.Connection, name: bytes, body: dict[str, Any], *, numbered: bool) -> bool:
+    def _take_back(
+        self, connection: sqlite3.Connection, name: bytes, body: dict[str, Any], author: bytes | None
+    ) -> bool:
         """Obeys the recall that ``body`` says, and keeps it under ``name`` to be confirmed.
 
         Args:
-            numbered: where the report is not here, its number is missing and this explains it.
+            author: whose number is missing where the report is not here, and explained by this; None if it had none.
         """
         kid, recalled, bare = body["kid"], body["recalls"], body.get("bare", False)
         before = self._recalls(connection, kid, recalled, bare=bare)
         there = self._obey(connection, kid, recalled, [*before, body])
-        if not there and not before and numbered:
+        if not there and not before and author is not None:
             # A number that never came is explained by the recall, unless what it recalls comes all the same.
             body["absent"] = True
-            author = self._rows.blind(f"author/{kid}")
             connection.execute("UPDATE authors SET withheld = withheld + 1 WHERE name = ?", (author,))
         if not there and not bare and not left(one["keep"] for one in (*before, body)):
             grave = self._rows.blind(f"gone/{kid}/{recalled}")

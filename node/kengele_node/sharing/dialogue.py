@@ -48,7 +48,12 @@ def share(args: argparse.Namespace, member: Member, sources: Sources) -> int:
         if agreed:
             today = now().date()
             for source, reading in plan:
-                data = made(source, reading, trusted, today, by=member.id, key=member.key)
+                # A monitor shares under the name under which she reported.
+                own = source.header.kid in member.signing_keys
+                by, key = (
+                    (source.header.kid, member.signing_keys[source.header.kid]) if own else (member.id, member.key)
+                )
+                data = made(source, reading, trusted, today, by=by, key=key)
                 journal.add(source.header.id, reading.office, reading.bits, source.digest, data)
             _, after = asyncio.run(_sent(member, journal))
     if args.json:

@@ -20,6 +20,7 @@ from kengele_schemas.keys import monitor_id, new_signing_key
 from kengele_schemas.nkeys import KeyPair
 from kengele_schemas.receipt import CODES, MAX_RECEIPT, accepted, read_leaf, refused
 from kengele_schemas.report import parse_header
+from kengele_schemas.rotation import Epoch
 from kengele_testing.hub import Roster
 
 ROSTER = Roster()
@@ -515,3 +516,55 @@ def test_without_a_list_of_connections_nobody_speaks() -> None:
     standing = Standing.of(replace(STANDING.trusted, connections=None))
     assert (standing.roles, standing.desks) == ({}, {})
     assert examined(GOOD, standing).code == "unknown-monitor"
+
+
+class TestEpochs:
+    """Osh has another name since; its connection is the same."""
+
+    NEXT = new_signing_key()
+    NAME = monitor_id(bytes(NEXT.verify_key))
+
+    def standing(self, *, ended: str = "2199-12-31", status: str = "active") -> Standing:
+        made = ROSTER.documents()
+        rows = [
+            row | ({"not_after": ended, "status": status} if row["kid"] == ROSTER.kid("osh") else {})
+            for row in made["monitors/KG.json"]["monitors"]
+        ]
+        said = Epoch.of(ROSTER.authors["osh"], self.NEXT, "A" * 43)
+        old = rows[0] | {"not_after": "2199-12-31"}
+        rows.append(old | {"kid": self.NAME, "key": said.key, "after": said.after, "handover": said.signature})
+        lines = [
+            row | ({"member": self.NAME} if row["member"] == ROSTER.kid("osh") else {})
+            for row in made["connections.json"]["connections"]
+        ]
+        changed = ROSTER.changed("monitors/KG.json", monitors=rows) | ROSTER.changed(
+            "connections.json", connections=lines
+        )
+        return ROSTER.standing(changed)
+
+    def code(self, data: bytes, sender: str = "osh", **how: Any) -> str:
+        return examine(data, ROSTER.nkeys[sender], self.standing(**how), Quota(600), NOW).code
+
+    def next(self, **claims: Any) -> bytes:
+        return report(kid=self.NAME, key=self.NEXT, **claims)
+
+    def test_what_waited_comes_under_the_old_name_and_the_rest_under_the_new(self) -> None:
+        assert self.code(GOOD) == ACCEPTED
+        assert self.code(self.next()) == ACCEPTED
+
+    def test_nobody_else_sends_under_either(self) -> None:
+        assert self.code(GOOD, "batken") == "replayed"
+        assert self.code(self.next(), "batken") == "replayed"
+        assert self.code(report("batken")) == "replayed"
+        assert self.code(report(key=self.NEXT)) == "bad-signature"
+        assert self.code(report(kid=self.NAME)) == "bad-signature"
+        assert self.code(resigned(lambda payload: dumps(json.loads(payload) | {"kid": [self.NAME]}))) == "replayed"
+
+    def test_the_old_name_ends_with_its_days_but_what_it_reported_is_recalled_under_it(self) -> None:
+        assert self.code(GOOD, ended=days(-1)) == "key-expired"
+        assert self.code(self.next(), ended=days(-1)) == ACCEPTED
+        assert self.code(recall(), ended=days(-1)) == ACCEPTED
+
+    def test_who_is_revoked_is_so_under_both(self) -> None:
+        for data in (GOOD, recall(), self.next(), self.next(kind="recall", recalls="A" * 22)):
+            assert self.code(data, status="revoked") == "monitor-revoked"

@@ -12,13 +12,14 @@ import pytest
 from nacl.signing import SigningKey
 
 from kengele_hub import jetstream
+from kengele_node.coordinator import rotating
 from kengele_schemas import subjects
 from kengele_schemas.encoding import b64u, dumps
 from kengele_schemas.errors import KengeleError
 from kengele_schemas.fields import read
 from kengele_schemas.keys import X25519, OpeningKey
 from kengele_schemas.roster import Office
-from kengele_schemas.rotation import OfficeKeys, coming, followed
+from kengele_schemas.rotation import Epoch, OfficeKeys, coming, followed
 from kengele_testing.hub import Hub, running_hub
 
 pytestmark = pytest.mark.full
@@ -82,7 +83,7 @@ def test_nothing_is_kept_but_what_the_member_itself_has_signed(tmp_path: Path) -
         for member, document, code in (
             ("unrcca", letter(hub, key=SigningKey.generate()), "bad-card"),
             ("council", own, "bad-card"),
-            ("osh", own, "not-admitted"),
+            ("osh", own, "bad-card"),
             ("unrcca", {"do": "put"}, "bad-card"),
             ("unrcca", {"do": "put", "card": {"v": 1}}, "bad-card"),
             ("unrcca", {"do": "list"}, "malformed"),
@@ -101,6 +102,28 @@ def test_nothing_is_kept_but_what_the_member_itself_has_signed(tmp_path: Path) -
         assert (await ask(hub, "aigul", {"do": "list"}))["letters"] == []
         with pytest.raises(KengeleError):
             await hub.authority.answer_letters("UA" + "A" * 54, b"{}")
+
+    played(tmp_path, play)
+
+
+def test_a_monitors_next_key_waits_and_she_is_told_when_the_roster_has_it(tmp_path: Path) -> None:
+    async def play(hub: Hub) -> None:
+        old, new = hub.roster.authors["osh"], SigningKey.generate()
+        said = Epoch.of(old, new, network(hub))
+        put = {"do": "put", "card": said.model_dump(mode="json", exclude_none=True)}
+        for _ in range(2):
+            assert await ask(hub, "osh", put) == {"code": "kept"}
+        (row,) = (await ask(hub, "aigul", {"do": "list"}))["letters"]
+        assert (row["role"], row["member"]) == ("monitor", said.after)
+        for other in (Epoch.of(new, old, network(hub)), Epoch.of(old, new, "A" * 43)):
+            card = {"do": "put", "card": other.model_dump(mode="json", exclude_none=True)}
+            await refused(hub, "osh", card, "bad-card")
+        await refused(hub, "batken", put, "bad-card")
+        made = hub.roster.documents()
+        await hub.publish(rotating.take_epoch(made, said, network(hub), datetime.now(UTC).date()))
+        assert await ask(hub, "osh", put) == {"code": "taken"}
+        await refused(hub, "batken", put, "bad-card")
+        assert (await ask(hub, "aigul", {"do": "list"}))["letters"] == []
 
     played(tmp_path, play)
 

@@ -32,6 +32,7 @@ from kengele_schemas.marker import sign_marker
 from kengele_schemas.nkeys import KeyPair
 from kengele_schemas.orders import Order, mark_of, sign_notice
 from kengele_schemas.report import parse_draft
+from kengele_schemas.rotation import Epoch, Lineage
 from kengele_schemas.sealing import Reader, reassemble, seal
 from kengele_schemas.sharing import join, make_share, open_held, split
 from kengele_schemas.trust import Trusted
@@ -716,3 +717,63 @@ def test_a_notice_of_what_nobody_recalled_is_set_aside_and_takes_nothing(inbox: 
     follow(Feed(SENT, data), inbox)
     assert kept(inbox) == [SENT]
     assert codes(inbox) == [code]
+
+
+class TestNames:
+    """A monitor's keys follow each other."""
+
+    ROOT = "A" * 43
+    OTHER = monitor_id(bytes(NEWCOMER.verify_key))
+
+    def known(self, **changes: Any) -> Trusted:
+        said = Epoch.of(MONITOR, NEWCOMER, self.ROOT)
+        following = {"after": KID, "handover": said.signature, "not_before": TODAY.isoformat(), **changes}
+        old = {"status": "active" if following["handover"] else "revoked"}
+        rows = [monitor(**old), monitor(NEWCOMER, **{name: value for name, value in following.items() if value})]
+        return network(grant(grant=list(EVERYTHING)), monitors=rows)
+
+    def arrival(self, known: Trusted, root: str = ROOT, number: int = 1) -> Arrival:
+        found = received(sent(number, key=NEWCOMER), known, lineage=Lineage(known.monitors, root))
+        assert isinstance(found, Arrival)
+        return found
+
+    def test_a_key_that_the_old_one_vouches_for_raises_no_alarm(self) -> None:
+        found = self.arrival(self.known())
+        assert (found.flags, found.first) == ((), KID)
+        marker = received(
+            sign_marker("unrcca", self.OTHER, at=1, key=HUB),
+            self.known(),
+            lineage=Lineage(self.known().monitors, self.ROOT),
+        )
+        assert isinstance(marker, Marker)
+        assert (marker.kid, marker.first) == (self.OTHER, KID)
+
+    def test_one_that_coordinators_alone_vouch_for_is_told_with_each_report(self) -> None:
+        found = self.arrival(self.known(handover=None))
+        assert (found.flags, found.first) == (("new-key",), "")
+        assert self.arrival(self.known(handover=None, not_before="2026-01-01")).flags == ()
+
+    @pytest.mark.parametrize("root", ["", "B" * 42 + "A"])
+    def test_a_word_in_another_network_counts_for_nothing(self, root: str) -> None:
+        assert self.arrival(self.known(), root).flags == ("new-key",)
+
+    def test_coordinators_cannot_pass_off_a_replaced_key_as_a_rotated_one(self) -> None:
+        forged = Epoch.of(FORGER, NEWCOMER, self.ROOT).signature
+        assert self.arrival(self.known(handover=forged)).flags == ("new-key",)
+
+    def test_numbers_go_on_from_one_name_to_the_next_and_a_last_one_that_was_dropped_shows(self, inbox: Inbox) -> None:
+        first = received(sent(1), self.known())
+        assert isinstance(first, Arrival)
+        inbox.keep([first, self.arrival(self.known(), number=3)], now=1)
+        assert inbox.authors() == [KID]
+        assert inbox.gaps(KID).missing == ((2, 2),)
+        inbox.keep([received(sent(2), self.known())], now=2)  # it waited under the old name
+        assert inbox.gaps(KID).missing == ()
+        marker = Marker(b"m", self.OTHER, KID)
+        inbox.keep([self.arrival(self.known(), number=5), marker], now=3)
+        assert inbox.gaps(KID).unexplained == 0
+
+    def test_a_desk_that_was_not_told_its_network_is_loud(self) -> None:
+        found = received(sent(1, key=NEWCOMER), self.known())
+        assert isinstance(found, Arrival)
+        assert found.flags == ("new-key",)

@@ -8,13 +8,16 @@ import pytest
 from nacl.signing import SigningKey
 
 from kengele_node.coordinator import letters, rotating
-from kengele_node.coordinator.documents import describe
+from kengele_node.coordinator.documents import describe, remove, restore, suspend
+from kengele_schemas.areas import Areas, AreasFile
 from kengele_schemas.encoding import b64u
 from kengele_schemas.errors import KengeleError
 from kengele_schemas.fields import read
-from kengele_schemas.roster import Office
-from kengele_schemas.rotation import OfficeKeys, followed
-from kengele_testing.values import HUB, TODAY, documents, grant
+from kengele_schemas.keys import monitor_id
+from kengele_schemas.nkeys import KeyPair
+from kengele_schemas.roster import Monitor, MonitorsFile, Office, check_monitors
+from kengele_schemas.rotation import GRACE, Epoch, Lineage, OfficeKeys, followed
+from kengele_testing.values import AREAS, HUB, KID, MONITOR, TODAY, documents, grant, monitor
 from unit.schemas.test_rotation import NETWORK, PUBLIC, weeks
 
 BEFORE = documents(grant())
@@ -85,6 +88,98 @@ def test_who_signs_is_told_loudly_where_the_office_does_not_say_so() -> None:
         assert "Office unrcca: ITS KEYS CHANGE, AND IT HAS NOT SIGNED THAT." in told(made)
     assert "NOT SIGNED" in told(after, b64u(b"x" * 32)), "another network's statement"
     assert "NOT SIGNED" in told(after, "")
+
+
+NEW, THIRD = SigningKey(b"w" * 32), SigningKey(b"t" * 32)
+NKEY, OTHER = (KeyPair.generate("user").public for _ in range(2))
+
+
+def with_line(made: dict[str, Any]) -> dict[str, Any]:
+    rows = [{"nkey": NKEY, "role": "monitor", "member": KID}, {"nkey": OTHER, "role": "office", "member": "unrcca"}]
+    return {**made, "connections.json": {"v": 1, "connections": rows, "revoked": []}}
+
+
+LINED = with_line(BEFORE)
+
+
+def rotated(before: dict[str, Any], old: SigningKey = MONITOR, new: SigningKey = NEW) -> dict[str, Any]:
+    return {**before, **rotating.take_epoch(before, Epoch.of(old, new, NETWORK), NETWORK, TODAY)}
+
+
+def monitors(made: dict[str, Any]) -> dict[str, Monitor]:
+    check_monitors(read(MonitorsFile, made["monitors/KG.json"]), "KG", Areas(read(AreasFile, AREAS)))
+    return {row["kid"]: read(Monitor, row) for row in made["monitors/KG.json"]["monitors"]}
+
+
+def kid(key: SigningKey) -> str:
+    return monitor_id(bytes(key.verify_key))
+
+
+class TestEpochs:
+    def test_the_next_name_takes_over_the_line_and_the_old_one_ends_with_the_grace(self) -> None:
+        after = rotated(LINED)
+        found = monitors(after)
+        assert found[KID].not_after == TODAY + GRACE
+        assert (found[kid(NEW)].not_before, found[kid(NEW)].not_after) == (TODAY, TODAY + rotating.YEAR)
+        assert found[kid(NEW)].areas == found[KID].areas
+        assert Lineage(found, NETWORK).first(kid(NEW)) == KID
+        lines = {row["nkey"]: row["member"] for row in after["connections.json"]["connections"]}
+        assert lines == {NKEY: kid(NEW), OTHER: "unrcca"}
+        both = monitors(rotated(after, NEW, THIRD))
+        assert Lineage(both, NETWORK).first(kid(THIRD)) == KID
+
+    def test_the_same_word_does_nothing_again_and_no_second_key_follows(self) -> None:
+        after = rotated(LINED)
+        for new in (NEW, THIRD):
+            with pytest.raises(KengeleError) as caught:
+                rotated(after, MONITOR, new)
+            assert caught.value.code == "overtaken"
+
+    def test_nobody_elses_word_gives_a_monitor_another_key(self) -> None:
+        said = Epoch.of(FORGER, NEW, NETWORK)
+        for forged in (said, said.model_copy(update={"after": KID})):
+            with pytest.raises(KengeleError) as caught:
+                rotating.take_epoch(LINED, forged, NETWORK, TODAY)
+            assert caught.value.code in ("bad-card", "no-such-member")
+
+    @pytest.mark.parametrize("status", ["revoked", "suspended"])
+    def test_a_monitor_that_is_out_gets_no_other_key(self, status: str) -> None:
+        out = with_line(documents(grant(), monitors=[monitor(status=status)]))
+        with pytest.raises(KengeleError) as caught:
+            rotated(out)
+        assert caught.value.code == "not-active"
+
+    @pytest.mark.parametrize("named", [0, 1, 2])
+    def test_whoever_is_named_by_any_of_its_names_is_out_under_all(self, named: int) -> None:
+        whole = rotated(rotated(LINED), NEW, THIRD)
+        name = [KID, kid(NEW), kid(THIRD)][named]
+        gone = {**whole, **remove(whole, name, 7)}
+        assert {one.status for one in monitors(gone).values()} == {"revoked"}
+        assert [row["member"] for row in gone["connections.json"]["connections"]] == ["unrcca"]
+        assert [row["nkey"] for row in gone["connections.json"]["revoked"]] == [NKEY]
+        held = {**whole, **suspend(whole, name)}
+        assert {one.status for one in monitors(held).values()} == {"suspended"}
+        assert monitors({**held, **restore(held, name)}) == monitors(whole)
+
+    def test_who_signs_is_told_who_follows_whom_and_whether_that_one_says_so(self) -> None:
+        after = rotated(LINED)
+        said = "\n".join(describe(LINED, after, NETWORK))
+        assert f"Monitor {kid(NEW)}: follows {KID}, as {KID}'s own key has signed." in said
+        assert "NOT SIGNED" not in said
+        # Nor is it told again of what was so before.
+        assert "follows" not in "\n".join(describe(after, suspend(after, KID), NETWORK))
+        rows = after["monitors/KG.json"]["monitors"]
+        for forged in ({"handover": "A" * 86}, {"handover": None}, {"handover": 7}):
+            made = {"monitors/KG.json": {"v": 1, "area": "KG", "monitors": [rows[0], {**rows[1], **forged}]}}
+            assert f"TAKES THE PLACE OF {KID}, WHICH HAS NOT SIGNED" in "\n".join(describe(LINED, made, NETWORK))
+        assert "NOT SIGNED" in "\n".join(describe(LINED, after, b64u(b"x" * 32)))
+
+    def test_a_letter_of_a_monitor_is_its_next_key(self) -> None:
+        card = Epoch.of(MONITOR, NEW, NETWORK).model_dump(mode="json", exclude_none=True)
+        found = letters.judged("monitor", KID, "now", card, LINED, NETWORK)
+        assert (found.code, found.says()) == ("", f"its next key, {kid(NEW)}")
+        assert letters.judged("monitor", kid(THIRD), "now", card, LINED, NETWORK).code == "bad-card"
+        assert letters.judged("office", KID, "now", card, LINED, NETWORK).code == "bad-card"
 
 
 class TestLetters:

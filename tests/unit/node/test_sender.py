@@ -19,14 +19,16 @@ from kengele_node.errors import NotAdmitted
 from kengele_node.monitor import sender as sender_module
 from kengele_node.monitor.compose import seal_report
 from kengele_node.monitor.outbox import Entry, Outbox
+from kengele_node.monitor.recalling import Intent
 from kengele_node.monitor.sender import LONGEST_ASKED, LONGEST_WAIT, Sender
 from kengele_node.rows import RowCipher
 from kengele_schemas import subjects
 from kengele_schemas.areas import Areas
 from kengele_schemas.checkpoint import sign_checkpoint, write_proof
 from kengele_schemas.encoding import b64u, canonical, dumps, loads
-from kengele_schemas.envelope import parse
+from kengele_schemas.envelope import parse, verify
 from kengele_schemas.errors import Damaged, Refused, Unreachable, Untrusted
+from kengele_schemas.keys import monitor_id
 from kengele_schemas.merkle import leaf_hash
 from kengele_schemas.nkeys import KeyPair
 from kengele_schemas.receipt import CODES, Leaf, accepted, refused
@@ -44,6 +46,7 @@ from kengele_testing.values import (
     canaried,
     draft,
     grant,
+    monitor,
     network,
     office,
     planned,
@@ -829,3 +832,60 @@ def test_nothing_of_a_report_shows_in_what_is_told_or_raised(outbox: Outbox, clo
         shown.append(repr(one) + repr(one.__dict__))
     assert len(shown) > 5
     assert CANARY not in " ".join(shown)
+
+
+class TestNextKey:
+    """The monitor has another name since what waits was sealed."""
+
+    NEXT = SigningKey(b"w" * 32)
+    NAME = monitor_id(bytes(NEXT.verify_key))
+    RULES = network(grant(to=["office:unrcca", "office:unoca"]), monitors=[monitor(), monitor(NEXT)])
+
+    def changed(self, hub: Hub, outbox: Outbox, clock: Clock) -> Sender:
+        one = sender(hub, outbox, clock, self.RULES)
+        one.change_key(self.NEXT)
+        return one
+
+    def test_what_waits_goes_out_under_the_old_name(self, outbox: Outbox, clock: Clock) -> None:
+        entry, hub = add(outbox), Hub()
+        run(self.changed(hub, outbox, clock).send(entry))
+        assert [parse(data).claims["kid"] for data in hub.sent] == [KID]
+        assert now(outbox, entry).state == "accepted"
+
+    def test_what_the_old_name_is_too_old_for_is_sealed_anew_with_its_id_and_numbers(
+        self, outbox: Outbox, clock: Clock
+    ) -> None:
+        entry = add(outbox)
+        hub = Hub(in_turn(lambda data: refusal(data, "key-expired")), self.RULES)
+        run(self.changed(hub, outbox, clock).send(entry))
+        first, second = (parse(data).claims for data in hub.sent)
+        assert (first["kid"], second["kid"]) == (KID, self.NAME)
+        assert first["id"] == second["id"]
+        opened = open_envelope(parse(hub.sent[1]), "unrcca", [KEYS["unrcca"]], bytes(self.NEXT.verify_key))
+        assert opened.counter == entry.counters["unrcca"]
+        assert now(outbox, entry).state == "accepted"
+
+    def test_a_key_of_todays_that_is_too_old_is_told_to_the_author(self, outbox: Outbox, clock: Clock) -> None:
+        entry, hub = add(outbox), Hub(lambda data: refusal(data, "key-expired"), self.RULES)
+        run(self.changed(hub, outbox, clock).send(entry))
+        assert len(hub.sent) == 2
+        assert (now(outbox, entry).state, now(outbox, entry).code) == ("refused", "key-expired")
+
+    def test_a_recall_is_sealed_anew_under_the_name_of_what_it_recalls(self, outbox: Outbox, clock: Clock) -> None:
+        header = {**planned(parse_draft(draft()), RULES).header.claims(), "kid": KID}
+        intent = Intent("A" * 22, header, ("unrcca",), (), "")
+        readers = intent.readers(RULES, NOW.date())
+        entry = outbox.add(
+            "B" * 21 + "A",
+            intent._asdict(),
+            readers,
+            lambda counters: intent.seal("B" * 21 + "A", readers, RULES, MONITOR, counters),
+            now=START,
+        )
+        hub = Hub(in_turn(lambda data: refusal(data, "stale-policy")), NEWER)
+        run(self.changed(hub, outbox, clock).send(entry))
+        for data in hub.sent:
+            assert parse(data).claims["kid"] == KID
+            verify(parse(data), bytes(MONITOR.verify_key))
+        assert len(hub.sent) == 2
+        assert now(outbox, entry).state == "accepted"

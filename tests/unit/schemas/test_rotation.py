@@ -14,10 +14,13 @@ from kengele_schemas.cards import read_card
 from kengele_schemas.encoding import b64u
 from kengele_schemas.errors import KengeleError, Malformed
 from kengele_schemas.fields import read
-from kengele_schemas.keys import X25519, OpeningKey
-from kengele_schemas.roster import Office, OfficeKey, Offices, OfficesFile
+from kengele_schemas.keys import X25519, OpeningKey, monitor_id
+from kengele_schemas.roster import Monitor, MonitorsFile, Office, OfficeKey, Offices, OfficesFile, check_monitors
 from kengele_schemas.rotation import (
+    NEWS,
     WEEK,
+    Epoch,
+    Lineage,
     OfficeKeys,
     ahead,
     coming,
@@ -28,6 +31,7 @@ from kengele_schemas.rotation import (
     vouched,
     warning,
 )
+from oracle.worlds import AREAS, TODAY
 
 SIGN = SigningKey(b"s" * 32)
 NETWORK = b64u(b"n" * 32)
@@ -158,6 +162,105 @@ class TestVouched:
         other = OfficeKey(**PUBLIC[9].document())
         assert not vouched(new.model_copy(update={"keys": (other, *new.keys)}), was, NETWORK)
         assert not vouched(new.model_copy(update={"sign": b64u(bytes(SigningKey(b"x" * 32).verify_key))}), was, NETWORK)
+
+
+OLD, NEW, THIRD = (SigningKey(letter * 32) for letter in (b"o", b"w", b"t"))
+KIDS = [monitor_id(bytes(key.verify_key)) for key in (OLD, NEW, THIRD)]
+
+
+def epoch(old: SigningKey = OLD, new: SigningKey = NEW, network: str = NETWORK) -> Epoch:
+    return Epoch.of(old, new, network)
+
+
+def row(key: SigningKey, **changes: Any) -> dict[str, Any]:
+    public = bytes(key.verify_key)
+    days = {"not_before": "2026-01-01", "not_after": "2027-12-31"}
+    return {"kid": monitor_id(public), "key": b64u(public), "areas": ["NORTH"], **days, **changes}
+
+
+def follows(old: SigningKey, new: SigningKey, **changes: Any) -> dict[str, Any]:
+    said = epoch(old, new)
+    return row(new, after=said.after, handover=said.signature, **changes)
+
+
+def listed(*rows: dict[str, Any]) -> dict[str, Monitor]:
+    document = read(MonitorsFile, {"area": "NORTH", "monitors": list(rows)})
+    check_monitors(document, "NORTH", AREAS)
+    return {monitor.kid: monitor for monitor in document.monitors}
+
+
+class TestEpoch:
+    def test_it_holds_for_this_monitor_in_this_network(self) -> None:
+        epoch().check(read(Monitor, row(OLD)), NETWORK)
+        assert (epoch().after, epoch().kid) == (KIDS[0], KIDS[1])
+        assert read_card(epoch().encode(), Epoch) == epoch()
+
+    @pytest.mark.parametrize(
+        ("what", "said"),
+        [
+            ("of another network", epoch(network=b64u(b"x" * 32))),
+            ("of another monitor", epoch(THIRD)),
+            ("to the same key", epoch(OLD, OLD)),
+            ("changed", epoch().model_copy(update={"key": b64u(bytes(THIRD.verify_key))})),
+            ("not by the old key", epoch().model_copy(update={"signature": epoch(THIRD).signature})),
+            ("not by the new key", epoch().model_copy(update={"own": epoch(OLD, THIRD).own})),
+            ("by nobody", epoch().model_copy(update={"own": "", "signature": ""})),
+        ],
+    )
+    def test_it_counts_for_nothing_if_it_is(self, what: str, said: Epoch) -> None:
+        with pytest.raises(KengeleError) as caught:
+            said.check(read(Monitor, row(OLD)), NETWORK)
+        assert caught.value.code in ("bad-card", "malformed"), what
+
+
+class TestLineage:
+    def test_a_monitor_is_known_by_her_first_name_as_long_as_each_key_handed_over_to_the_next(self) -> None:
+        lineage = Lineage(listed(row(OLD), follows(OLD, NEW), follows(NEW, THIRD)), NETWORK)
+        assert [lineage.first(kid) for kid in KIDS] == [KIDS[0]] * 3
+        assert not any(lineage.vouched_by_coordinators(kid, TODAY) for kid in KIDS)
+        assert lineage.first("m-unknown") == "m-unknown"
+
+    def test_a_key_that_was_lost_begins_anew_and_readers_are_told_for_a_while(self) -> None:
+        monitors = listed(row(OLD, status="revoked"), row(NEW, after=KIDS[0]), follows(NEW, THIRD))
+        lineage = Lineage(monitors, NETWORK)
+        assert [lineage.first(kid) for kid in KIDS] == [KIDS[0], KIDS[1], KIDS[1]]
+        begun = monitors[KIDS[1]].not_before
+        for day, told in ((begun, True), (begun + NEWS, True), (begun + NEWS + timedelta(days=1), False)):
+            # Another epoch does not hide it.
+            assert [lineage.vouched_by_coordinators(kid, day) for kid in KIDS] == [False, told, told]
+
+    @pytest.mark.parametrize("network", [b64u(b"x" * 32), ""])
+    def test_a_handover_in_another_network_is_none(self, network: str) -> None:
+        lineage = Lineage(listed(row(OLD), follows(OLD, NEW)), network)
+        assert lineage.first(KIDS[1]) == KIDS[1]
+        assert lineage.vouched_by_coordinators(KIDS[1], date(2026, 1, 2))
+
+    def test_coordinators_cannot_make_one_up(self) -> None:
+        for made in (epoch(THIRD, NEW).signature, epoch(OLD, THIRD).signature, "A" * 86):
+            lineage = Lineage(listed(row(OLD), row(NEW, after=KIDS[0], handover=made)), NETWORK)
+            assert lineage.first(KIDS[1]) == KIDS[1]
+            assert lineage.vouched_by_coordinators(KIDS[1], date(2026, 1, 2))
+
+
+class TestList:
+    @pytest.mark.parametrize(
+        ("what", "rows"),
+        [
+            ("names nobody", [row(NEW, after=KIDS[0])]),
+            ("is followed by two", [row(OLD), follows(OLD, NEW), follows(OLD, THIRD)]),
+            ("follows itself", [row(OLD, after=KIDS[0])]),
+            ("stands in a ring", [follows(OLD, NEW), follows(NEW, OLD)]),
+            ("stands in a ring beside others", [row(THIRD), follows(OLD, NEW), follows(NEW, OLD)]),
+            ("was handed over by nobody", [row(NEW, handover=epoch().signature)]),
+            ("goes on though the old name is revoked", [row(OLD, status="revoked"), follows(OLD, NEW)]),
+            ("is revoked though the old name goes on", [row(OLD), follows(OLD, NEW, status="revoked")]),
+            ("was lost and is not revoked", [row(OLD), row(NEW, after=KIDS[0])]),
+        ],
+    )
+    def test_a_list_is_refused_in_which_a_monitor(self, what: str, rows: list[dict[str, Any]]) -> None:
+        with pytest.raises(Malformed) as caught:
+            listed(*rows)
+        assert caught.value.code == "bad-monitor", what
 
 
 class TestWarning:
