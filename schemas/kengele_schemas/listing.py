@@ -12,7 +12,14 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, Field
 
 from .fields import Audience, Items, Model, OfficeId, read
+from .plain_yaml import BadText
 from .roster import Office, Offices, OfficesFile, Status
+
+
+class BadOffices(BadText):
+    """What was written is no list of offices and groups."""
+
+    named = "bad-offices"
 
 
 class _Entry(Model):

@@ -2,8 +2,7 @@
 
 Among them may stand sentences that must stay true: ``- always: no group:government may open source``.
 
-Only the plain part of YAML is read: no anchors, aliases, tags, merges or second document. Nothing is guessed from how
-a word looks: in YAML 1.1 the country code NO is a truth value and 011 the number nine, here they are what is written.
+Only the plain part of YAML is read (:mod:`kengele_schemas.plain_yaml`).
 
     >>> from_yaml("- {id: a, forbid: [sumary], to: [office:unrcca], reason: example}")
     Traceback (most recent call last):
@@ -18,19 +17,15 @@ from typing import Any, Final, NamedTuple, cast
 
 import yaml
 
-from . import taxonomy
+from . import plain_yaml, taxonomy
 from .areas import Areas
 from .assertions import BadAssertion, check_assertion
 from .compartments import GRANTABLE
-from .errors import Malformed
 from .fields import BadField, read
 from .policy import MAX_RULES, Assertion, Rule
 from .release import BadRule, check_rule
 from .roster import Offices
 from .tlp import LEVELS
-
-MAX_TEXT: Final = 2_000_000
-"""Characters of a policy that are looked at."""
 
 _MAX_DEPTH: Final = 4
 _LISTS: Final = ("grant", "forbid", "to", "areas", "categories")
@@ -45,13 +40,10 @@ _WORDS: Final[dict[str, Sequence[str]]] = {
 }
 
 
-class BadText(Malformed):
-    """What was written is no policy; ``line`` and ``column``, from 1, say where."""
+class BadText(plain_yaml.BadText):
+    """What was written is no policy."""
 
-    def __init__(self, mark: yaml.Mark, problem: str, mend: str) -> None:
-        self.line = mark.line + 1
-        self.column = mark.column + 1
-        super().__init__("bad-rule", f"Line {self.line}, column {self.column}: {problem}.", mend)
+    named = "bad-rule"
 
 
 class Written(NamedTuple):
@@ -69,7 +61,7 @@ def from_yaml(text: str, offices: Offices | None = None, areas: Areas | None = N
     """The rules in ``text``, which has no assertions. As :func:`policy_from_yaml` in all else."""
     written = policy_from_yaml(text, offices, areas)
     if written.assertions:
-        raise BadText(_mark(0, 0), "there are assertions, and here only rules are read", "Take out 'always'.")
+        raise BadText(plain_yaml.mark(), "there are assertions, and here only rules are read", "Take out 'always'.")
     return written.rules
 
 
@@ -80,9 +72,7 @@ def policy_from_yaml(text: str, offices: Offices | None = None, areas: Areas | N
         Malformed: ``oversized``.
         BadText: ``bad-rule``: not the plain part of YAML, not a rule, or an id twice; with the nearest name that fits.
     """
-    if len(text) > MAX_TEXT:
-        raise Malformed("oversized", f"The policy is longer than {MAX_TEXT} characters.", "Split it by area.")
-    node = _compose(text)
+    node = plain_yaml.compose(text, BadText, depth=_MAX_DEPTH)
     if not isinstance(node, yaml.SequenceNode):
         raise BadText(node.start_mark, "a policy is a list of rules", "Begin each rule with '- id:'.")
     if len(node.value) > MAX_RULES:
@@ -145,46 +135,6 @@ def _plain(entry: Rule | Assertion) -> dict[str, Any]:
         if value != field.default or (grants and name in ("areas", "categories")):
             written[name] = _Flow(value) if isinstance(value, tuple) else value
     return written
-
-
-class _Loader(yaml.BaseLoader):
-    """YAML's nodes without what can make a text mean more than it shows, or take more room than it has."""
-
-    depth = 0
-
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        event = self.peek_event()  # type: ignore[no-untyped-call]
-        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
-            raise BadText(event.start_mark, "anchors and aliases are not read", "Write the values out.")
-        if getattr(event, "tag", None) is not None:
-            raise BadText(event.start_mark, "tags are not read", "Write the value without its '!'.")
-        if self.depth == _MAX_DEPTH:
-            raise BadText(event.start_mark, "lists nest too deep", "Look for a bracket or an indent too many.")
-        self.depth += 1
-        node = super().compose_node(parent, index)
-        self.depth -= 1
-        return node
-
-
-def _compose(text: str) -> yaml.Node:
-    try:
-        node = _Loader(text).get_single_node()
-    except yaml.reader.ReaderError as error:
-        line = text.count("\n", 0, error.position)
-        column = error.position - (text.rfind("\n", 0, error.position) + 1)
-        raise BadText(_mark(line, column), "there is a character that YAML does not have", "Remove it.") from None
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark or _mark(0, 0)
-        raise BadText(
-            mark, "this is not YAML", "Look at quotes, brackets, colons and indents, here and above."
-        ) from None
-    if node is None:
-        raise BadText(_mark(0, 0), "there is nothing", "An empty policy is written: [].")
-    return node
-
-
-def _mark(line: int, column: int) -> yaml.Mark:
-    return yaml.Mark("", 0, line, column, None, 0)
 
 
 def _entry(entry: yaml.Node) -> tuple[Rule | Assertion, dict[str, yaml.Mark]]:

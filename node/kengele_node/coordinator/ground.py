@@ -15,16 +15,15 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, Final
 
-import yaml
-
 from kengele_node import rules, terminal
 from kengele_node.member import CARD, Member, now
+from kengele_schemas import plain_yaml
 from kengele_schemas.areas import Areas
 from kengele_schemas.cards import NetworkCard, read_card
 from kengele_schemas.domain import Side
 from kengele_schemas.encoding import unb64u
 from kengele_schemas.errors import Damaged, Malformed
-from kengele_schemas.listing import listed, named
+from kengele_schemas.listing import BadOffices, listed, named
 from kengele_schemas.policy import PolicyFile, Rule
 from kengele_schemas.policy_text import Written, policy_from_yaml
 from kengele_schemas.roster import Offices
@@ -124,7 +123,8 @@ def ground_of(args: argparse.Namespace, texts: Sequence[Written], *, default_hom
     """The network of --home, or of the home that is here; with --offices these; else what the rules themselves name.
 
     Raises:
-        Malformed: ``bad-offices``.
+        BadOffices: the file of offices is no plain YAML.
+        BadField: nor a list of offices.
         Untrusted, Damaged: what the home has verified cannot be used.
     """
     if args.offices is not None:
@@ -170,10 +170,4 @@ def _in_force(args: argparse.Namespace, home: Path) -> Trusted:
 
 
 def _offices(path: Path) -> Offices:
-    try:
-        found: Any = yaml.safe_load(path.read_bytes())
-    except (yaml.YAMLError, UnicodeDecodeError):
-        raise Malformed(
-            "bad-offices", "This is not a file of offices.", "Write {offices: [{id: unrcca}], groups: {}}"
-        ) from None
-    return listed(found)
+    return listed(plain_yaml.load(path.read_text("utf-8"), BadOffices))

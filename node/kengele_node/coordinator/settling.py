@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from kengele_schemas import plain_yaml
 from kengele_schemas.errors import Malformed
+from kengele_schemas.listing import BadOffices
 from kengele_schemas.policy_text import policy_from_yaml
 
 from . import documents as papers
@@ -45,11 +45,18 @@ def settled(args: argparse.Namespace, made: Mapping[str, Any]) -> dict[str, Any]
 
 
 def read_groups(data: bytes) -> dict[str, list[str]]:
-    """The groups in a YAML file. Raises Malformed, ``bad-offices``."""
-    try:
-        found = yaml.safe_load(data)["groups"]
-        return {str(name): [str(member) for member in members] for name, members in found.items()}
-    except (yaml.YAMLError, KeyError, TypeError, AttributeError, UnicodeDecodeError):
-        raise Malformed(
-            "bad-offices", "This is not a file of groups.", "Write {groups: {un: [office:unrcca]}}"
-        ) from None
+    """The groups in a YAML file.
+
+    Raises:
+        Malformed: ``bad-offices``.
+        BadText: likewise, with line and column: not the plain part of YAML.
+    """
+    found = plain_yaml.load(data.decode("utf-8"), BadOffices)
+    groups = found.get("groups") if isinstance(found, dict) else None
+    if not isinstance(groups, dict) or not all(map(_names, groups.values())):
+        raise Malformed("bad-offices", "This is not a file of groups.", "Write {groups: {un: [office:unrcca]}}")
+    return groups
+
+
+def _names(members: object) -> bool:
+    return isinstance(members, list) and all(isinstance(member, str) for member in members)

@@ -43,7 +43,8 @@ def kengele(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     """Runs ``kengele coordinator policy``; gives stdout, or where it fails as expected, stderr."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("KENGELE_PASSPHRASE", raising=False)
-    for name, text in (("old.yaml", OLD), ("new.yaml", NEW)):
+    bomb = "offices: &a [{id: unrcca}]\ngroups: {un: *a}\n"
+    for name, text in (("old.yaml", OLD), ("new.yaml", NEW), ("bomb.yaml", bomb)):
         (tmp_path / name).write_text(text)
     for name in ("offices.yaml", "policy.yaml"):
         (tmp_path / name).write_text(story.data(name).read_text("utf-8"))
@@ -251,6 +252,7 @@ ERRORS: list[tuple[str, tuple[str, ...], str, int]] = [
     ("three files", ("diff", "old.yaml", "new.yaml", "new.yaml"), "malformed", 2),
     ("a home that is none", ("lint", "old.yaml", "--home", "nowhere"), "no-network", 7),
     ("no list of offices", ("lint", "old.yaml", "--offices", "old.yaml"), "bad-field", 2),
+    ("offices with an alias", ("lint", "old.yaml", "--offices", "bomb.yaml"), "bad-offices", 2),
     ("no such area", ("who", "old.yaml", "--area", "KGX"), "unknown-area", 2),
     ("no such category", ("who", "old.yaml", "--category", "rumor"), "bad-field", 2),
     ("a group of categories", ("who", "old.yaml", "--category", "peace"), "bad-field", 2),

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from kengele_schemas.errors import Malformed
 from kengele_schemas.fields import read
+from kengele_schemas.plain_yaml import MAX_TEXT
 from kengele_schemas.policy import Assertion, Rule
-from kengele_schemas.policy_text import MAX_TEXT, BadText, from_yaml, policy_from_yaml, to_yaml
+from kengele_schemas.policy_text import BadText, from_yaml, policy_from_yaml, to_yaml
 from oracle.worlds import AREAS, OFFICES, random_rule
 
 GOOD = """\
