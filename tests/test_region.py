@@ -80,5 +80,7 @@ def test_a_region_grants_admits_and_removes_by_its_own_signatures(shell: Shell) 
     rows = shell.json("coordinator", "members", "list", "--home", "emil")["members"]
     assert [row["status"] for row in rows if row["id"] == second["monitor"]] == ["revoked"]
     shell.run("audit", "verify", "--home", "alice", "--witnesses", "0")
+    everything = shell.run("audit", "search", "--home", "alice", "--json")
+    assert '"region", "id": "kg-o", "how": "added"' in everything.replace('{"what": ', "")
     told = shell.run("audit", "search", "--home", "alice", "--rule", "osh-calm", "--json").splitlines()
     assert {json.loads(line)["kind"] for line in told} == {"trust", "report"}

@@ -367,7 +367,7 @@ def _entries(version: int, before: Files, files: Files) -> list[Entry]:
 
 
 def _documents(files: Files) -> dict[str, Any]:
-    return {path: metadata.document_of(files, path) for path in metadata.document_paths(files)} if files else {}
+    return metadata.told(files) if files else {}
 
 
 def _held_until(files: Files) -> datetime:

@@ -23,6 +23,7 @@ _HINDRANCES: Final = {
 }
 _SOON: Final = (
     ("signatures_hold_until", 3, "The coordinators' signatures run out", "kengele coordinator renew"),
+    ("areas_hold_until", 3, "The signatures for an area run out", "Its coordinators run: kengele coordinator renew"),
     ("root_holds_until", 30, "The root runs out", "kengele coordinator renew"),
     ("certificate_holds_until", 14, "The TLS certificate runs out", "Renew it, then restart the hub."),
     ("next_rule_ends", 14, "A grant ends", "See kengele coordinator policy lint."),

@@ -31,13 +31,15 @@ _FURTHER: Final = 500
 _PARTS: Final = 400
 
 Version = Annotated[int, Field(ge=1, le=2**53)]
-What = Literal["office", "monitor", "coordinator", "group", "rule"]
+What = Literal["office", "monitor", "coordinator", "region", "group", "rule"]
 How = Literal["added", "removed", "changed", "active", "suspended", "revoked"]
 Change = Annotated[
     tuple[What, Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")], How],
     Items,
 ]
 """Whom or what, by its id, and what became of it; a status says that it was another before."""
+REGIONS: Final = "regions"
+"""Stands among the documents for what is no document: which areas sign for themselves, by whom."""
 _Path = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_./-]{0,127}$")]
 
 
@@ -194,6 +196,7 @@ def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[tuple[W
         *_changed("office", _offices(before), _offices(after)),
         *_changed("monitor", _monitors(before), _monitors(after)),
         *_changed("coordinator", _coordinators(before), _coordinators(after)),
+        *_changed("region", _regions(before), _regions(after)),
         *_changed("group", _groups(before), _groups(after)),
         *_changed("rule", _rules(before), _rules(after)),
     ]
@@ -206,6 +209,7 @@ def members(documents: Mapping[str, Any]) -> dict[tuple[What, str], str]:
         ("office", _offices(documents)),
         ("monitor", _monitors(documents)),
         ("coordinator", _coordinators(documents)),
+        ("region", _regions(documents)),
         ("group", _groups(documents)),
         ("rule", _rules(documents)),
     ):
@@ -267,6 +271,11 @@ def _monitors(documents: Mapping[str, Any]) -> dict[str, Any]:
 def _coordinators(documents: Mapping[str, Any]) -> dict[str, Any]:
     rows = documents.get("connections.json", {}).get("connections", ())
     return {row["member"]: row["nkey"] for row in rows if row["role"] == "coordinator"}
+
+
+def _regions(documents: Mapping[str, Any]) -> dict[str, Any]:
+    """The areas that have coordinators of their own: who, and how many of them have to sign."""
+    return {area.lower(): signing for area, signing in documents.get(REGIONS, {}).items()}
 
 
 def _rules(documents: Mapping[str, Any]) -> dict[str, Any]:

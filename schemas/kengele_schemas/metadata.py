@@ -24,6 +24,7 @@ from .areas import Areas
 from .cards import coordinator_id
 from .encoding import canonical, loads
 from .errors import Malformed, Refused
+from .leaves import REGIONS
 from .orders import RECALLS
 from .regional import LINES, MONITORS, area_of, delegated, delegated_paths, path_of, revision, role_of
 from .trust import CONNECTIONS, METADATA, TARGETS, Trusted, assemble, metadata_version, overlap
@@ -127,6 +128,13 @@ def regions(files: Files) -> dict[str, tuple[list[str], int]]:
         ids = sorted(coordinator_of(targets.delegations.keys[keyid]) for keyid in role.keyids)
         found[area_of(path_of(name))[1]] = (ids, role.threshold)
     return found
+
+
+def told(files: Files) -> dict[str, Any]:
+    """All that the log tells the changes of: the documents by path, and who signs for areas in the network's stead."""
+    own = seated(files)
+    areas = {area: {"by": ids, "of": needed} for area, (ids, needed) in regions(files).items() if ids != own}
+    return {path: document_of(files, path) for path in document_paths(files)} | {REGIONS: areas}
 
 
 def seated(files: Files) -> list[str]:

@@ -176,8 +176,7 @@ def _roster(examined: Examination, known: Known, *, online: bool) -> str:
             raise Untrusted("not-logged", f"Version {version} is in force and not in the log.", _MEND)
         return f"the changes of {examined.last} versions (this home holds a newer one, {version}, than this log)"
     documents = {path: b64u(digest) for path, digest in metadata.document_digests(files).items()}
-    paths = metadata.document_paths(files)
-    standing = members({path: metadata.document_of(files, path) for path in paths})
+    standing = members(metadata.told(files))
     if examined.issues[version].documents != documents or examined.standing != standing:
         raise Untrusted(
             "another-version",

@@ -40,6 +40,8 @@ STATE: dict[str, Any] = {
     "roster_version": 3,
     "policy_version": 2,
     "signatures_hold_until": "2026-12-09T00:00:00+00:00",
+    "areas_hold_until": "2027-11-01T00:00:00+00:00",
+    "areas_past_their_date": [],
     "root_holds_until": "2027-12-09T00:00:00+00:00",
     "vouched_until": "2026-12-01T00:00:00+00:00",
     "next_rule_ends": None,

@@ -18,6 +18,8 @@ WELL: dict[str, Any] = {
     "roster_version": 3,
     "policy_version": 2,
     "signatures_hold_until": "2026-12-13T00:00:00+00:00",
+    "areas_hold_until": "2027-11-01T00:00:00+00:00",
+    "areas_past_their_date": [],
     "root_holds_until": "2027-11-01T00:00:00+00:00",
     "next_rule_ends": "2027-03-31T00:00:00+00:00",
     "certificate_holds_until": None,
@@ -70,6 +72,7 @@ def test_what_hinders_it_is_told_with_what_to_do(code: str) -> None:
     ("member", "days"),
     [
         ("signatures_hold_until", 3),
+        ("areas_hold_until", 3),
         ("root_holds_until", 30),
         ("certificate_holds_until", 14),
         ("next_rule_ends", 14),

@@ -14,6 +14,7 @@ from kengele_schemas.cards import CoordinatorCard, coordinator_id
 from kengele_schemas.compartments import names
 from kengele_schemas.errors import Malformed, Refused
 from kengele_schemas.keys import monitor_id, new_signing_key
+from kengele_schemas.leaves import changes, members
 from kengele_schemas.nkeys import KeyPair
 from kengele_schemas.regional import LAPSED, area_of, path_of, paths, revision, role_of
 from kengele_schemas.trust import Trusted, TrustStore
@@ -114,6 +115,19 @@ def test_who_takes_over_an_area_has_to_sign_and_is_told_of(region: Region) -> No
     lacking = {"policy-KG": 2, "monitors-KG": 2, "connections-KG": 2}
     assert signatures.missing(region.paper.signed(draft)) == lacking
     assert signatures.missing(region.signed(draft)) == {"targets": 2}
+
+
+def test_the_log_tells_who_signs_for_an_area_from_when_on(region: Region, files: Files) -> None:
+    first = region.founded()
+    told = [change for change in changes(metadata.told(first), metadata.told(files)) if change[0] == "region"]
+    assert told == [("region", "kg", "added")]
+    assert members(metadata.told(files))["region", "kg"] == "active"
+    back = drafts.hand_over(files, {}, "KG", {}, 0, NOW)
+    after = region.paper.accept(region.paper.signed(back), files)
+    assert ("region", "kg", "removed") in changes(metadata.told(files), metadata.told(after))
+    fewer = region.handing(files, region.keys, threshold=1)
+    after = region.paper.accept(region.signed(region.paper.signed(fewer)), files)
+    assert ("region", "kg", "changed") in changes(metadata.told(files), metadata.told(after))
 
 
 def test_an_area_can_be_taken_back(region: Region, files: Files, tmp_path: Path) -> None:
