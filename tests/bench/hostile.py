@@ -1,4 +1,4 @@
-"""One member that sends all it can, as a process of its own: ``python -m bench.hostile URL SEED JWT``; ends on SIGTERM."""
+"""One member that sends all it can, a process of its own: ``python -m bench.hostile URL SEED JWT``; ends on SIGTERM."""
 
 from __future__ import annotations
 
