@@ -384,9 +384,16 @@ class TrustStore:
         except (ValueError, KeyError, TypeError, RecursionError):
             raise Untrusted("bad-signature", "A file of the network's rules is not one.", _MEND) from None
         expires = _aware(held.targets.expires)
-        # Where the coordinators' own signatures have run out, what they said last holds, and all that held then.
+        # Where the coordinators' own signatures have run out, what they said last holds, and all that held then; their
+        # lists of members with it, which were signed a little before and widen nothing.
         judged = min(until, expires - _MOMENT)
-        lapsed = frozenset(path for path, end in ends.items() if end <= judged)
+        own = set(held.root.roles[held.targets.type].keyids) if judged < until else set()
+        spared = {
+            path
+            for path in ends
+            if area_of(path)[0] != POLICY and set(delegated(held.targets)[role_of(path)].keyids) == own
+        }
+        lapsed = frozenset(path for path, end in ends.items() if end <= judged and path not in spared)
         return _assembled(
             tuple(sorted(documents.items())), version, fresh, expires, tuple(sorted(ends.items())), lapsed
         )

@@ -595,7 +595,9 @@ def test_after_a_long_stop_the_last_word_holds_until_the_coordinators_sign_anew(
     tmp_path: Path, clock: type[Clock], lost: bool
 ) -> None:
     async def claim(hub: Hub) -> None:
-        await hub.publish(hub.roster.with_rules(without="to-council"))
+        clock.ahead = timedelta(days=2)
+        anew = hub.roster.next(hub.authority.files, hub.roster.with_rules(without="to-council"), now=clock.now(UTC))
+        await hub.authority.publish(anew)
         clock.ahead = timedelta(days=40)
         if lost:
             shutil.rmtree(hub.keys.home / "trust")
