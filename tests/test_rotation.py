@@ -194,3 +194,35 @@ def by_file(network: Network) -> None:
     assert (len(listed["listed"]), listed["handed_in"]) == (5, [])
     assert "overtaken" in run(network, *keys, str(file), home=aigul, fails=3)
     assert "nothing-changed" in run(network, *keys, home=aigul, fails=3)
+
+
+def test_lost_keys_are_replaced_and_everybody_is_told(tmp_path: Path) -> None:
+    whole_network(tmp_path, keys_are_lost)
+
+
+def keys_are_lost(network: Network) -> None:
+    members, aigul, draft = ("coordinator", "members"), coordinator(network, "aigul"), network.home / "draft.json"
+    old, home, desk = network.monitors["osh"].kid, network.home / "again", network.home / "new-desk"
+    for replaced, kind, where in ((old, "node", home), ("unrcca", "office", desk)):
+        invited = asked(network, *members, "invite", "--replaces", replaced, home=aigul)
+        with running(network, kind, "join", invited["link"], home=where) as newcomer:
+            assert says(newcomer)["state"] == "waiting"
+            (row,) = asked(network, *members, "pending", home=aigul)["pending"]
+            assert row["replaces"] == replaced
+            digits = says(newcomer)["digits"]
+            approve = (*members, "approve", invited["invitation"], "--digits", digits, "--draft", str(draft))
+            run(network, *approve, home=aigul)
+            assert says(newcomer)["state"] == "approved"
+            assert "HAS NOT SIGNED THAT" in published(network, draft)
+            member = says(newcomer)["member"]
+    assert member == "unrcca"
+    shown = run(network, "node", "report", *WORDS, "--summary", "Back.", home=home)
+    assert "ATTENTION: " in shown
+    assert "has new keys since" in shown
+    assert list(asked(network, "node", "rules", home=home)["new_keys"]) == ["unrcca"]
+    (told,) = lines(network, "office", "follow", "--once", home=desk)
+    assert (told["summary"]["text"], told["flags"]) == ("Back.", ["new-key"])
+    assert "ATTENTION: this monitor lost her key" in run(network, "office", "show", home=desk)
+    late = ("node", "report", *WORDS, "--summary", "By whoever found it.", "--json")
+    assert "not-admitted" in run(network, *late, home=network.monitors["osh"].home, fails=3)
+    assert "overtaken" in run(network, *members, "invite", "--replaces", old, home=aigul, fails=3)

@@ -15,6 +15,7 @@ from typing import Final
 from kengele_schemas import metadata, subjects
 from kengele_schemas.errors import Refused, Unreachable
 from kengele_schemas.policy import Rule
+from kengele_schemas.rotation import unvouched
 from kengele_schemas.trust import Fetch, Trusted, concern
 
 from . import terminal
@@ -87,6 +88,11 @@ def _show(args: argparse.Namespace, member: Member, took: Callable[[Member, Trus
         took(member, trusted)
     else:
         trusted = asyncio.run(in_force(member))
+    renewed = {
+        office.id: since.isoformat()
+        for office in trusted.offices.document.offices
+        if office.status == "active" and (since := unvouched(office, now().date()))
+    }
     found = {
         "network": trusted.network.name,
         "version": trusted.version,
@@ -97,6 +103,7 @@ def _show(args: argparse.Namespace, member: Member, took: Callable[[Member, Trus
         "areas_hold_until": {path: end.isoformat(timespec="seconds") for path, end in sorted(trusted.ends.items())},
         "past_their_date": sorted(trusted.lapsed),
         "fresh": trusted.fresh,
+        "new_keys": renewed,
     }
     if args.json:
         terminal.emit(found)
@@ -110,6 +117,8 @@ def _show(args: argparse.Namespace, member: Member, took: Callable[[Member, Trus
         past = ": past their date" if path in trusted.lapsed else ""
         terminal.say(f"  {path} until {end.date()}{past}")
     terminal.say(f"Seen:        {'at the hub, just now' if trusted.fresh else 'here, without asking the hub'}")
+    for office, day in renewed.items():
+        terminal.say(f"ATTENTION:   {office} has new keys since {day}, and its old key has not vouched for them")
     for policy in trusted.in_force:
         for rule in policy.rules:
             terminal.say(f"\n{_told(rule)}")

@@ -89,12 +89,16 @@ class OfficeName(Model):
 
 
 class Terms(Signed):
-    """What an invitation lets in, signed by who invites; ``expires`` and ``at`` in Unix seconds."""
+    """What an invitation lets in, signed by who invites; ``expires`` and ``at`` in Unix seconds.
+
+    ``replaces`` is the member whose keys are lost, in whose place the newcomer comes.
+    """
 
     key: SigningPublic
     role: Literal["monitor", "office"]
     areas: Areas
     office: OfficeName | None = None
+    replaces: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{1,40}$")] | None = None
     inviter: CoordinatorId
     root_digest: Bytes32
     at: Annotated[int, Field(ge=0, le=2**53)]
@@ -116,6 +120,8 @@ class Terms(Signed):
             raise _untrusted()
         self.verify(key)
         if (self.office is None) != (self.role == "monitor") or not 0 < self.expires - self.at <= LONGEST:
+            raise _bad()
+        if self.office is not None and self.replaces not in (None, self.office.id):
             raise _bad()
 
     def fits(self, request: JoinRequest) -> None:

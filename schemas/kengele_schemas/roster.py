@@ -93,7 +93,8 @@ def is_opening(key: OfficeKey) -> OfficeKey:
 class Office(Model):
     """An office: ``keys`` are its opening keys, newest first; ``sign`` verifies what it signs.
 
-    ``vouched`` is the office's own signature under its keys, once they have followed others.
+    ``vouched`` is the office's own signature under its keys, once they have followed others; ``replaced`` the day on
+    which all of its keys took the place of lost ones, by the coordinators' word alone.
     """
 
     id: OfficeId
@@ -105,6 +106,7 @@ class Office(Model):
     sign: SigningPublic
     status: Status = "active"
     vouched: Signature | None = None
+    replaced: Day | None = None
 
 
 class OfficesFile(Model):

@@ -170,6 +170,11 @@ def handed_over(monitor: Monitor, before: Monitor | None, network: str) -> bool:
     return True
 
 
+def unvouched(office: Office, today: date) -> date | None:
+    """The day on which an office's keys were replaced without its own word, as long as people are to be told."""
+    return office.replaced if office.replaced is not None and today <= office.replaced + NEWS else None
+
+
 def keys_digest(keys: Sequence[OfficeKey]) -> str:
     """The digest of an office's keys as they stand in the roster."""
     return b64u(hashlib.sha256(_KEYS + canonical(_listed(keys))).digest())

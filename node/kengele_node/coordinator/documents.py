@@ -83,7 +83,7 @@ def admit(
         Malformed: a group is given for who is not let in.
     """
     changed = dict(documents)
-    taken = _taken(documents)
+    known = taken(documents)
     connections = [*documents["connections.json"]["connections"]]
     offices = [*documents["offices.json"]["offices"]]
     joined = {name: [*members] for name, members in documents["offices.json"].get("groups", {}).items()}
@@ -95,13 +95,13 @@ def admit(
             "Look for a typing error; all groups at once are set by --groups.",
         )
     for request in requests:
-        if taken & {request.nkey, request.member}:
+        if known & {request.nkey, request.member}:
             raise Refused(
                 "already-admitted",
                 "This member, or its key, is in the network already or was removed from it.",
                 "Who comes back makes a new home with new keys; an office takes another id as well.",
             )
-        taken |= {request.nkey, request.member}
+        known |= {request.nkey, request.member}
         for area in request.areas:
             if not areas.known(area):
                 near = f"Perhaps: {', '.join(found)}. " if (found := areas.suggest(area)) else ""
@@ -128,7 +128,7 @@ def admit(
     return _differing(documents, changed)
 
 
-def _taken(documents: Documents) -> set[str]:
+def taken(documents: Documents) -> set[str]:
     """Keys and names of all who are in the network, or were: a key that was removed is kept out for good."""
     lines = [listed for _, listed in _lines(documents)]
     return {

@@ -21,8 +21,7 @@ from kengele_schemas.fields import read
 from kengele_schemas.invitations import LONGEST, Commitment, OfficeName, Reveal
 from kengele_schemas.trust import Trusted, assemble
 
-from . import documents as papers
-from . import letters, lobby
+from . import letters, lobby, replacing
 from .drafting import action, add_draft, opened, propose
 from .letters import Letter
 from .lobby import Guest
@@ -42,8 +41,11 @@ def add(rooms: Any) -> None:
         "kengele coordinator members invite --role monitor --area KG-O --qr",
         _invite,
     )
-    invite.add_argument("--role", choices=("monitor", "office"), required=True)
-    invite.add_argument("--area", action="append", required=True, help="where it reports from, or follows; repeat")
+    invite.add_argument("--role", choices=("monitor", "office"))
+    invite.add_argument("--area", action="append", default=[], help="where it reports from, or follows; repeat")
+    invite.add_argument(
+        "--replaces", metavar="MEMBER", help="whose keys are lost: the newcomer takes its place, and readers are told"
+    )
     invite.add_argument("--office-id", metavar="ID", help="an office's id: small letters, digits, hyphens")
     invite.add_argument("--name", help="an office's name (default: its id)")
     invite.add_argument(
@@ -102,6 +104,10 @@ def seconds(text: str) -> int:
 
 
 def _invite(args: argparse.Namespace) -> int:
+    if args.replaces and (args.role or args.area or args.office_id or args.name):
+        raise Malformed("malformed", "Who replaces a member has its role and areas.", "Give --replaces alone.")
+    if not args.replaces and not (args.role and args.area):
+        raise Malformed("malformed", "An invitation names a role and an area.", "Give --role and --area.")
     if (args.role == "office") != (args.office_id is not None):
         raise Malformed(
             "malformed", "An office, and nobody else, is invited by its id.", "Give --office-id, or leave it."
@@ -113,6 +119,10 @@ def _invite(args: argparse.Namespace) -> int:
     async def make() -> Any:
         async with member.session() as session:
             trusted = await session.refresh()
+            if args.replaces:
+                role, areas, named = replacing.offered(trusted, args.replaces)
+                how = {"office": named, "at": at, "expires": at + span, "replaces": args.replaces}
+                return await lobby.invite(session, role, list(areas), **how)
             for area in args.area:
                 if not trusted.areas.known(area):
                     near = ", ".join(trusted.areas.suggest(area))
@@ -135,7 +145,8 @@ def _invite(args: argparse.Namespace) -> int:
         terminal.say(qr.drawn(link))
     terminal.say(link)
     terminal.note(f"Whoever has this can ask to be let in, once, until {_moment(invitation.terms.expires)}.")
-    terminal.note(f"The newcomer runs:  kengele {'office' if office else 'node'} join LINK-OR-FILE")
+    program = "office" if invitation.terms.office else "node"
+    terminal.note(f"The newcomer runs, in a new home:  kengele {program} join LINK-OR-FILE")
     terminal.note(f"When it waits:  kengele coordinator members approve {invitation.terms.id[:8]}")
     return 0
 
@@ -167,6 +178,10 @@ def _pending(args: argparse.Namespace) -> int:
     if not rows:
         terminal.say("Nobody is invited.")
     for row in rows:
+        if row["replaces"]:
+            terminal.say(
+                f"In the place of {row['replaces']}, WHOSE KEYS ARE LOST: be sure that it is the same who comes."
+            )
         until = f", until {row['expires']}" if row["state"] == "open" else ""
         terminal.say(f"{row['invitation'][:12]}  {row['state']:9}  {row['role']:8}  {row['member'] or '-'}{until}")
         terminal.say(f"    {' '.join(row['areas'])}; invited {row['age_hours']} h ago by {row['inviter']}")
@@ -190,6 +205,7 @@ def _row(guest: Guest, trusted: Trusted, trouble: str) -> dict[str, Any]:
         "role": terms.role,
         "member": guest.member or None,
         "areas": list(terms.areas),
+        "replaces": terms.replaces,
         "inviter": terms.inviter,
         "answered_by": guest.answer.coordinator if guest.answer else None,
         "age_hours": int((time.time() - terms.at) // 3600),
@@ -235,7 +251,8 @@ def _approve(args: argparse.Namespace) -> int:
 
     def change(before: dict[str, Any]) -> dict[str, Any]:
         areas = Areas(read(AreasFile, before["areas.json"]))
-        changed = papers.admit(before, [request], areas, now().date(), groups=groups_of(args))
+        groups = groups_of(args)
+        changed = replacing.let_in(before, guest.terms, request, areas, now().date(), int(time.time()), groups=groups)
         changed |= settled(args, {**before, **changed})
         if not args.json:
             documents = {path: json.dumps(value).encode() for path, value in {**before, **changed}.items()}

@@ -84,7 +84,14 @@ def own_id(member: Member) -> str:
 
 
 async def invite(
-    session: Session, role: str, areas: Sequence[str], *, office: OfficeName | None, at: int, expires: int
+    session: Session,
+    role: str,
+    areas: Sequence[str],
+    *,
+    office: OfficeName | None,
+    at: int,
+    expires: int,
+    replaces: str = "",
 ) -> Invitation:
     """Opens an invitation at the hub. Raises Refused, Unreachable."""
     member, token = session.member, invitations.new_token()
@@ -97,6 +104,7 @@ async def invite(
         "root_digest": member.card.root_digest,
         "at": at,
         "expires": expires,
+        **({"replaces": replaces} if replaces else {}),
     }
     terms = Terms.sign(said, member.key)
     await _ask(session, {"do": "invite", "card": _document(terms)})

@@ -47,11 +47,11 @@ def take_epoch(documents: Documents, statement: Epoch, network: str, today: date
         Refused: ``no-such-member``; ``overtaken``: its key was followed by one before; ``not-active``.
         Untrusted: ``bad-card``: it is not the monitor's.
     """
-    path, listed, row = _listed(documents, statement.after)
+    path, held, row = listed(documents, statement.after)
     monitor = read(Monitor, row)
     statement.check(monitor, network)
     names = {one["kid"] for _, one in _monitors(documents)}
-    if statement.kid in names or any(one.get("after") == monitor.kid for one in listed["monitors"]):
+    if statement.kid in names or any(one.get("after") == monitor.kid for one in held["monitors"]):
         raise Refused(
             "overtaken", "Another key follows this monitor's already.", "See: kengele coordinator members list"
         )
@@ -64,9 +64,9 @@ def take_epoch(documents: Documents, statement: Epoch, network: str, today: date
     days = {"not_before": today.isoformat(), "not_after": (today + YEAR).isoformat()}
     following = {**row, **days, "kid": statement.kid, "key": statement.key, "after": monitor.kid}
     ending = {**row, "not_after": min(monitor.not_after, today + GRACE).isoformat()}
-    rows = [ending if one is row else one for one in listed["monitors"]]
+    rows = [ending if one is row else one for one in held["monitors"]]
     return {
-        path: {**listed, "monitors": [*rows, {**following, "handover": statement.signature}]},
+        path: {**held, "monitors": [*rows, {**following, "handover": statement.signature}]},
         **_renamed_lines(documents, monitor.kid, statement.kid),
     }
 
@@ -127,7 +127,7 @@ def _monitors(documents: Documents) -> list[tuple[str, dict[str, Any]]]:
     ]
 
 
-def _listed(documents: Documents, kid: str) -> tuple[str, dict[str, Any], dict[str, Any]]:
+def listed(documents: Documents, kid: str) -> tuple[str, dict[str, Any], dict[str, Any]]:
     """A monitor's entry, the list in which it stands, and that one's path."""
     for path, row in _monitors(documents):
         if row["kid"] == kid:

@@ -209,7 +209,8 @@ def _report(args: argparse.Namespace) -> int:
         return 1
     if args.preview:
         if args.json:
-            terminal.emit({"readers": _readers(agreed), "without": agreed.without, "mode": agreed.mode})
+            told = {"readers": _readers(agreed), "without": agreed.without, "mode": agreed.mode}
+            terminal.emit({**told, "new_keys": {name: day.isoformat() for name, day in agreed.renewed}})
         return 0
     return _put(args, member, agreed)
 

@@ -25,6 +25,7 @@ from kengele_schemas.errors import Refused
 from kengele_schemas.keys import OpeningPublic
 from kengele_schemas.release import Decision, narrow
 from kengele_schemas.report import Header, Place, Report
+from kengele_schemas.rotation import unvouched
 from kengele_schemas.sealing import Reader, seal
 from kengele_schemas.trust import Trusted
 
@@ -66,6 +67,8 @@ class Plan:
     """Names of the active offices that will read nothing."""
     keyless: tuple[str, ...]
     """Names of those among them that would read, had they a valid opening key."""
+    renewed: tuple[tuple[str, date], ...] = ()
+    """Names of those that read by keys for which only coordinators vouch, and since when."""
 
     @property
     def offices(self) -> tuple[str, ...]:
@@ -78,6 +81,11 @@ class Plan:
             told.append("Nobody will read this report.")
         if self.without:
             told.append(f"Will not read any of it: {', '.join(self.without)}")
+        told += [
+            f"ATTENTION: {name} has new keys since {day.isoformat()}, and its old key has not vouched for them. If that"
+            " surprises you, ask before you send."
+            for name, day in self.renewed
+        ]
         told += [f"{name} has no valid key, so nothing can be sealed for it." for name in self.keyless]
         if self.mode == "custodian-only":
             told.append(
@@ -119,6 +127,7 @@ def plan_report(report: Report, trusted: Trusted, *, kid: str, report_id: str, n
         released = narrow(released, report.handling.caveats, trusted.offices)
     written = bitmap(report.contents())
     readers, keyless = [], []
+    renewed: list[tuple[str, date]] = []
     for office_id, (bits, rules) in sorted(released.items()):
         office = trusted.offices.get(office_id)
         if office is None or not bits & written & ~HANDLING_BIT:
@@ -127,6 +136,8 @@ def plan_report(report: Report, trusted: Trusted, *, kid: str, report_id: str, n
         if key is None:
             keyless.append(office.name)
         else:
+            if since := unvouched(office, today):
+                renewed.append((office.name, since))
             readers.append(Reading(office_id, office.name, key, (bits | HANDLING_BIT) & written, tuple(rules)))
     reading = {reader.office for reader in readers}
     without = [office for office in map(trusted.offices.get, trusted.offices.active) if office is not None]
@@ -138,6 +149,7 @@ def plan_report(report: Report, trusted: Trusted, *, kid: str, report_id: str, n
         tuple(readers),
         tuple(office.name for office in without if office.id not in reading),
         tuple(keyless),
+        tuple(renewed),
     )
 
 

@@ -29,7 +29,7 @@ from kengele_schemas.sharing import open_held, split
 from kengele_schemas.trust import Trusted
 
 from .confirmer import Confirmer
-from .desk import Desk, Received
+from .desk import NEW_KEY, Desk, Received
 from .inbox import COORDINATORS, Arrival, Aside, Inbox, Item, Lost, Marker, Notice, Tombstone
 from .keyring import WEEKS, Keyring
 from .rotation import Rotation, hand_in
@@ -48,6 +48,9 @@ _WHY: Final = {
     "safety": "It endangers someone.",
 }
 """What the coordinators' reasons say."""
+_NEW_KEY: Final = (
+    "ATTENTION: this monitor lost her key. Coordinators vouch for the new one; she herself could not sign."
+)
 _MOST_WEEKS: Final = 12
 _OFFICE: Final = re.compile(r"[a-z][a-z0-9-]{1,31}", re.ASCII)
 _action = partial(terminal.action, home="desk")
@@ -374,7 +377,8 @@ def _line(arrival: Arrival) -> str:
     flags = f"  [{', '.join(arrival.flags)}]" if arrival.flags else ""
     first = f"{header.day}  {header.area:8}  {', '.join(header.categories)}  severity {header.severity}"
     opened = ", ".join(name for name in arrival.contents if name != "handling")
-    return f"{first}  {tlp.label(header.tlp)}{flags}\n  {header.id}  ({opened})\n  {summary}"
+    loud = f"\n  {_NEW_KEY}" if NEW_KEY in arrival.flags else ""
+    return f"{first}  {tlp.label(header.tlp)}{flags}\n  {header.id}  ({opened}){loud}\n  {summary}"
 
 
 def _recall(arrival: Arrival) -> str:

@@ -11,8 +11,7 @@ from aiohttp import web
 from multidict import MultiMapping
 
 from kengele_node import qr
-from kengele_node.coordinator import documents as papers
-from kengele_node.coordinator import lobby
+from kengele_node.coordinator import lobby, replacing
 from kengele_node.coordinator.lobby import Guest
 from kengele_node.member import now
 from kengele_schemas.errors import KengeleError, Malformed, Refused
@@ -93,7 +92,10 @@ async def _change(request: web.Request) -> web.StreamResponse:
     joining = lobby.compare(view.member, guest, str(form.get("digits", "")))
     chosen = [str(name) for name in form.getall("group", [])]
     groups = {joining.office.id: chosen} if joining.office is not None and chosen else {}
-    name = await view.propose(papers.admit(held.documents, [joining], held.trusted.areas, now().date(), groups=groups))
+    moment = now()
+    when = moment.date(), int(moment.timestamp())
+    changed = replacing.let_in(held.documents, guest.terms, joining, held.trusted.areas, *when, groups=groups)
+    name = await view.propose(changed)
     await lobby.decide(view.session, guest, "approved")
     raise web.HTTPSeeOther(f"/approvals?made={name}")
 
