@@ -17,15 +17,14 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-import zlib
-from base64 import b32decode, b32encode
 from typing import Annotated, Any, ClassVar, Final, Literal, Self, TypeVar
 
 from nacl.signing import SigningKey
 from pydantic import Field
 
+from . import links
 from .cards import Areas, Card, CoordinatorId, Joiner, JoinRequest, NetworkCard, Urls, coordinator_id, read_card
-from .encoding import b64u, canonical, length_prefixed, loads, unb64u
+from .encoding import b64u, canonical, length_prefixed, unb64u
 from .errors import KengeleError, Malformed, Refused, Untrusted
 from .fields import Bytes32, Line, Model, OfficeId, read
 from .keys import fingerprint, verify_signature
@@ -33,9 +32,7 @@ from .roster import Nkey, Signature, SigningPublic
 
 LONGEST: Final = 14 * 24 * 3600
 """Seconds that an invitation may stand open."""
-LINK: Final = "kengele:"
-_MAX_LINK: Final = 16 * 1024
-_MAX_OPENED: Final = 64 * 1024
+LINK: Final = links.LINK
 _SEED: Final = b"kengele-invitation-v1\0"
 _COMMIT: Final = b"kengele-commit-v1\0"
 _DIGITS: Final = b"kengele-join-digits-v1\0"
@@ -151,23 +148,20 @@ class Invitation(Card):
             raise _untrusted()
 
     def link(self) -> str:
-        """The invitation as a text: what must not come from the hub; all else does. Capitals keep a QR code small."""
+        """The invitation as a text: what must not come from the hub; all else does."""
         network = self.network
-        document = {
-            "v": 1,
+        said = {
             "urls": list(network.urls),
             "join": network.join.model_dump(mode="json"),
             "token": self.token,
             "root": network.root_digest,
-            **({"ca": network.ca} if network.ca else {}),
         }
-        return (LINK + b32encode(zlib.compress(canonical(document), 9)).decode("ascii").rstrip("=")).upper()
+        return links.pack({**said, **({"ca": network.ca} if network.ca else {})})
 
 
 class Link(Model):
     """An invitation's link, read."""
 
-    v: Literal[1]
     urls: Urls
     join: Joiner
     token: _Token = Field(repr=False)
@@ -177,18 +171,10 @@ class Link(Model):
     @classmethod
     def parse(cls, text: str) -> Link:
         """The link in ``text``. Raises Malformed, ``bad-invitation``."""
-        body = "".join(text.split())
-        if len(body) > _MAX_LINK or not body.lower().startswith(LINK):
-            raise _bad_link()
-        body = body[len(LINK) :].upper()
         try:
-            inflating = zlib.decompressobj()
-            opened = inflating.decompress(b32decode(body + "=" * (-len(body) % 8)), _MAX_OPENED)
-            if not inflating.eof or inflating.unused_data:
-                raise _bad_link()
-            return read(cls, loads(opened, max_bytes=_MAX_OPENED))
-        except (ValueError, zlib.error, KengeleError):
-            raise _bad_link() from None
+            return read(cls, links.unpack(text))
+        except KengeleError:
+            raise links.bad_link() from None
 
     def invitation(self, name: str, root: str, terms: Any) -> Invitation:
         """The whole of it, with the hub's part. Raises Malformed, Untrusted if that is not what was meant."""
@@ -315,7 +301,3 @@ def _untrusted() -> Untrusted:
 
 def _bad() -> Malformed:
     return Malformed("bad-card", "This invitation does not say whom it lets in.", "Make it anew.")
-
-
-def _bad_link() -> Malformed:
-    return Malformed("bad-invitation", "This is not an invitation's link.", "Copy all of it, from 'kengele:' on.")

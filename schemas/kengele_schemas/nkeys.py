@@ -102,6 +102,16 @@ class KeyPair:
         seed = _encode(bytes((_SEED | prefix >> 5, (prefix & 31) << 3)) + bytes(key))
         return cls(seed, encode_public(kind, bytes(key.verify_key)))
 
+    @classmethod
+    def from_key(cls, kind: Kind, key: bytes) -> KeyPair:
+        """The pair of a 32-byte secret ``key``. Raises ValueError if it has another length."""
+        return cls._from_signing_key(kind, SigningKey(key))
+
+    @property
+    def key(self) -> bytes:
+        """The 32-byte secret key."""
+        return _decode(self.seed, _SEED_TEXT)[2:]
+
     def sign(self, message: bytes) -> bytes:
         """The 64-byte Ed25519 signature over ``message``."""
-        return SigningKey(_decode(self.seed, _SEED_TEXT)[2:]).sign(message).signature
+        return SigningKey(self.key).sign(message).signature
