@@ -59,7 +59,7 @@ def words(state: dict[str, Any], now: datetime) -> Iterator[str]:
         "Signatures hold until": _day(state["signatures_hold_until"], now),
         "Root holds until": _day(state["root_holds_until"], now),
         "Certificate holds until": _day(state["certificate_holds_until"], now),
-        "Log": f"{state['log_size']:,} entries, last cosigned {_day(state['last_cosigned'], now)}",
+        "Log": f"{state['log_size']:,} entries, {_cosigned(state['last_cosigned'], now)}",
         "Receipts since start": ", ".join(f"{code} {count:,}" for code, count in state["receipts"].items()) or "none",
         "Deliveries since start": f"{state['delivered']:,}" + _waiting(state["undelivered"]),
         "Streams": _size(state["storage_bytes"]) + _of(state["storage_limit_bytes"]),
@@ -76,6 +76,10 @@ def _read(text: str | None) -> datetime | None:
 def _day(text: str | None, now: datetime) -> str:
     moment = _read(text)
     return f"{moment:%Y-%m-%d %H:%M} UTC ({_far(moment, now)})" if moment else "-"
+
+
+def _cosigned(text: str | None, now: datetime) -> str:
+    return f"last cosigned {_day(text, now)}" if text else "never cosigned"
 
 
 def _far(moment: datetime, now: datetime) -> str:
