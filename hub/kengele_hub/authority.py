@@ -2,6 +2,9 @@
 
 The hub can hold roster and policy back or show them late; it cannot make any: every version is verified here as a
 client would verify it, and by each client again. A version is in force once its files are stored, all in one batch.
+
+A hub that was restored from a copy cannot know what was signed after the copy was made: who was revoked since would be
+back. It takes and gives nothing until enough coordinators have signed a version anew.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from typing import Any, Final
 import nats.errors
 import structlog
 from nats.aio.client import Client
+from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Metadata
 
 from kengele_schemas import metadata, publication, subjects
@@ -48,12 +52,14 @@ MAX_JOIN: Final = 1024
 _RENEW: Final = timedelta(hours=12)
 _LOOK: Final = 3600.0
 """Seconds between two looks at what is about to expire."""
+_TIMESTAMP: Final = subjects.trust_file("metadata/timestamp.json")
 _log = structlog.get_logger(__name__)
 
 
 @dataclass
 class Authority:
-    """Trust files and what follows from them. ``standing`` is None until the network was founded.
+    """Trust files and what follows from them. ``standing`` is None until the network was founded, and while the hub is
+    held: ``held`` is since when it waits for the coordinators, as it was restored from a copy.
 
     ``token`` is the hash of the founding token; who has it may publish the first version, once.
     """
@@ -69,7 +75,10 @@ class Authority:
         self.files: dict[str, bytes] = {}
         self.standing: Standing | None = None
         self._changing = asyncio.Lock()
+        self.held: datetime | None = None
+        self._stamp = 0
         self._feeds: set[str] = set()
+        self._removed: set[str] = set()
         self.board = Board(self.nc)
         self.lobby = Lobby(self.nc)
         self.orders = Orders(self.nc, self.ledger, self.keys.hub_key)
@@ -82,11 +91,7 @@ class Authority:
     async def load(self) -> None:
         """Reads the files from the broker and brings members and feeds in line. Raises Unavailable, Untrusted."""
         async with self._changing:
-            self.files = await self._stored()
-            if self.files:
-                await self._renew()
-                await self._apply()
-                await self._make_up()
+            await self._bring_up()
 
     async def keep_fresh(self) -> None:
         """Signs the timestamp anew in time, and notices when an area's signatures run out, for ever."""
@@ -94,10 +99,7 @@ class Authority:
             await asyncio.sleep(self._pause())
             try:
                 async with self._changing:
-                    if self.files:
-                        await self._renew()
-                        await self._apply()
-                        await self._make_up()
+                    await self._bring_up()
             except KengeleError as error:
                 _log.warning("trust-not-renewed", code=error.code)
                 with suppress(KengeleError):
@@ -115,6 +117,14 @@ class Authority:
             if self.standing is not None and root is not None:
                 store = TrustStore(self._store, root)
                 self.standing = Standing.of(await asyncio.to_thread(store.offline, "hub", datetime.now(UTC)))
+
+    async def _bring_up(self) -> None:
+        await self._read_stored()
+        if self.files and self.held is None:
+            await self._renew()
+        if self.files:
+            await self._apply()
+            await self._make_up()
 
     async def found(self, token: str, incoming: Files) -> int:
         """Stores the first version. Gives its number.
@@ -140,11 +150,13 @@ class Authority:
         async with self._changing:
             if not self.files:
                 raise not_admitted()
+            if self.held is not None:
+                return await self._reinstate(incoming, self.held)
             if incoming and incoming.items() <= self.files.items():
                 return await self._hold()
             return await self._publish(self.files, incoming)
 
-    async def _publish(self, current: Files | None, incoming: Files) -> int:
+    async def _publish(self, current: Files | None, incoming: Files, *, again: bool = False) -> int:
         now = datetime.now(UTC)
         # In a thread, as one coordinator alone may send what takes long to be refused, again and again.
         accepted = await asyncio.to_thread(
@@ -154,7 +166,31 @@ class Authority:
             network = metadata.document_of(accepted, "network.json")
             if network["hub_key"] != b64u(bytes(self.keys.hub_key.verify_key)):
                 raise Refused("another-hub", "These files name another hub.", "Found the network with this hub's card.")
-        await self._save(accepted)
+        try:
+            await self._save(accepted)
+        except Conflict:
+            # Another worker has stored something, or this was stored before and nobody was told.
+            await self._read_stored()
+            if not incoming.items() <= self.files.items():
+                if again:
+                    raise
+                return await self._publish(self.files, incoming, again=True)
+        return await self._hold()
+
+    async def _reinstate(self, incoming: Files, since: datetime) -> int:
+        if not any(path.startswith(METADATA) for path in incoming):
+            raise Refused(
+                "hub-restored",
+                "This hub was restored from a copy and may lack what was signed since: it waits for the coordinators.",
+                "Two of you sign anew: kengele coordinator renew, sign, publish.",
+            )
+        now = datetime.now(UTC)
+        accepted = await asyncio.to_thread(
+            publication.reinstate, self.files, incoming, since, self.keys.snapshot_key, self.keys.timestamp_key, now
+        )
+        await self._save(accepted, (subjects.TRUST_HELD, b"", {}))
+        self.held = None
+        _log.info("hub-reinstated")
         return await self._hold()
 
     async def _hold(self) -> int:
@@ -176,28 +212,53 @@ class Authority:
             known = self.standing.trusted.version if self.standing else 0
             if loads(news, max_bytes=32) == known:
                 return
-            self.files = await self._stored()
-            if self.files:
-                await self._apply()
-                if self.standing is not None:
-                    await self.orders.enter(self.standing.trusted)
+            await self._take_over()
 
-    async def _save(self, files: Files) -> None:
+    async def look_again(self) -> None:
+        """Takes over what another worker has signed anew: were one to show an older timestamp, members would take the
+        hub for one that goes back. Raises as :meth:`load`."""
+        async with self._changing:
+            if not await self._unchanged():
+                await self._take_over()
+
+    async def _take_over(self) -> None:
+        await self._read_stored()
+        if self.files:
+            await self._apply()
+        if self.standing is not None:
+            await self.orders.enter(self.standing.trusted)
+
+    async def _unchanged(self) -> bool:
+        stored = await jetstream.last(self.nc, subjects.TRUST, _TIMESTAMP)
+        return (stored.sequence if stored else 0) == self._stamp
+
+    async def _save(self, files: Files, *more: jetstream.Message) -> None:
+        """Stores ``files``. Raises Conflict if another worker has stored some since these were read."""
         changed: list[jetstream.Message] = [
             (subjects.trust_file(path), pack(data), {}) for path, data in files.items() if self.files.get(path) != data
         ]
         # The timestamp last: who reads while this is stored sees the old version or the new one.
-        changed.sort(key=lambda message: message[0] == subjects.trust_file("metadata/timestamp.json"))
-        if changed:
-            await jetstream.publish_batch(self.nc, changed)
+        changed.sort(key=lambda message: message[0] == _TIMESTAMP)
+        if not changed:
+            return
+        if changed[-1][0] == _TIMESTAMP:
+            fence = {"Nats-Expected-Last-Subject-Sequence": str(self._stamp)}
+            changed[-1] = (*changed[-1][:2], fence)
+        last = await jetstream.publish_batch(self.nc, [*more, *changed])
+        self._stamp = last if changed[-1][0] == _TIMESTAMP else self._stamp
         self.files = dict(files)
+        with suppress(nats.errors.Error):
+            await self.nc.publish(subjects.TRUST_STORED, b"")
 
     async def _renew(self) -> None:
         now = datetime.now(UTC)
         renewed = publication.refresh_timestamp(
             self.files, self.keys.snapshot_key, self.keys.timestamp_key, now, before=now + _RENEW
         )
-        await self._save(renewed)
+        try:
+            await self._save(renewed)
+        except Conflict:
+            await self._read_stored()  # another worker was faster
 
     def _read(self, files: Mapping[str, bytes]) -> Trusted:
         root = files.get("metadata/1.root.json")
@@ -213,6 +274,10 @@ class Authority:
             return store.refresh(files.get, "hub", _held_until(files))
 
     async def _apply(self) -> None:
+        if self.held is not None:
+            self.standing = None
+            _log.warning("hub-waits-for-coordinators")
+            return
         try:
             trusted = await asyncio.to_thread(self._read, dict(self.files))
         except KengeleError:
@@ -233,9 +298,11 @@ class Authority:
         revoked = {row.nkey for row in trusted.connections.revoked} if trusted.connections else set()
         if revoked:
             await self.access.revoke(revoked)
-        for nkey in revoked & self._feeds:
+        # Of those revoked before the start, too: a hub may have died before it had removed a feed.
+        for nkey in sorted(revoked - self._removed):
             await jetstream.remove_feed(self.nc, nkey)
             self._feeds.discard(nkey)
+            self._removed.add(nkey)
 
     async def _make_up(self) -> None:
         """Writes into the log what is in force, if a crash or a full disk came in between when it was published."""
@@ -243,8 +310,14 @@ class Authority:
             if self.standing is not None:
                 await self._log(self.standing.trusted.version)
                 await self.orders.enter(self.standing.trusted)
+                await self._forget()
         except KengeleError as error:
             _log.warning("trust-version-not-logged", code=error.code)
+
+    async def _forget(self) -> None:
+        """Deletes the files of earlier versions, once what follows upon them is in the log."""
+        for path in (await self._stored()).keys() - self.files.keys():
+            await jetstream.purge(self.nc, subjects.TRUST, subjects.trust_file(path))
 
     async def _log(self, version: int) -> None:
         if await self._logged(version):
@@ -270,8 +343,15 @@ class Authority:
         """All files that the broker has, those of earlier versions besides."""
         return {
             subjects.trust_path(stored.subject): unpack(stored.data, max_bytes=MAX_UNPACKED)
-            async for stored in jetstream.read_all(self.nc, subjects.TRUST)
+            async for stored in jetstream.read_all(self.nc, subjects.TRUST, only=subjects.TRUST_FILES)
         }
+
+    async def _read_stored(self) -> None:
+        held = await jetstream.last(self.nc, subjects.TRUST, subjects.TRUST_HELD)
+        stamp = await jetstream.last(self.nc, subjects.TRUST, _TIMESTAMP)
+        self.files = _needed(await self._stored())
+        self.held = datetime.fromisoformat(held.data.decode("ascii")) if held and held.data else None
+        self._stamp = stamp.sequence if stamp else 0
 
     def serve(self, nkey: str, request: bytes) -> bytes:
         """The trust file that ``nkey`` asks for, empty if there is none or it is not for this member."""
@@ -291,7 +371,9 @@ class Authority:
 
     async def answer_publish(self, nkey: str, request: bytes) -> dict[str, Any]:
         """The answer to a coordinator's new version."""
-        if self.standing is None or self.standing.roles.get(nkey, ("", ""))[0] != "coordinator":
+        role = self.standing.roles.get(nkey, ("", ""))[0] if self.standing else ""
+        # Only a coordinator's credentials reach here; while the hub is held, who is one is for the signatures to say.
+        if role != "coordinator" and self.held is None:
             raise not_admitted()
         document = loads(unpack(request, max_bytes=MAX_UNPACKED), max_bytes=MAX_UNPACKED)
         return {"code": "published", "version": await self.publish(_files(document))}
@@ -375,6 +457,14 @@ def _held_until(files: Files) -> datetime:
     signed = (Metadata[Any].from_bytes(data).signed for path, data in files.items() if path.startswith(METADATA))
     end: datetime = min(one.expires for one in signed)
     return end.replace(tzinfo=UTC) - timedelta(seconds=1)
+
+
+def _needed(files: dict[str, bytes]) -> dict[str, bytes]:
+    """``files`` without those of earlier versions; all of them if damaged, as whoever reads them says so."""
+    try:
+        return publication.current_of(files) if files else {}
+    except (KengeleError, RepositoryError, KeyError, ValueError, TypeError, AttributeError):
+        return files
 
 
 def _files(document: Any) -> dict[str, bytes]:

@@ -27,6 +27,8 @@ from kengele_schemas.roster import Monitor, earlier
 from kengele_schemas.trust import Trusted, concern
 
 ACCEPTED: Final = "accepted"
+ONE_REPORT: Final = 32 * 1024
+"""Bytes that count as one report of a sender's quota; a report for eight offices has 20 kB."""
 _SALT: Final = 16
 _MAX_LEAF: Final = MAX_RECEIPT - 8 * 1024
 """Bytes of a leaf as it stands in a receipt, a proof beside it; a larger one neither node nor delivery would read."""
@@ -69,20 +71,25 @@ class Standing:
 
 @dataclass(slots=True)
 class Quota:
-    """Reports an hour and sender: a bucket that refills evenly, so that no hostile node crowds out the others."""
+    """Reports an hour and sender: a bucket that refills evenly, so that no hostile node crowds out the others.
+
+    The ledger never forgets, so it counts what a report takes there: a long one is several.
+    """
 
     per_hour: int
     _left: dict[str, tuple[float, float]] = field(default_factory=dict)
 
-    def take(self, sender: str, now: float) -> int:
-        """0 if ``sender`` may send one more at ``now`` (seconds), else the seconds until it may."""
+    def take(self, sender: str, now: float, size: int = 0) -> int:
+        """0 if ``sender`` may send one more of ``size`` bytes at ``now`` (seconds), else the seconds until it may."""
         rate = self.per_hour / 3600
+        # However small the quota is, a full bucket holds the longest report.
+        cost = min(1 + size // ONE_REPORT, self.per_hour)
         left, seen = self._left.get(sender, (float(self.per_hour), now))
         # A clock that was set back gives nothing, and takes nothing away.
         left = min(float(self.per_hour), left + max(0.0, now - seen) * rate)
-        taken = left >= 1
-        self._left[sender] = (left - taken, now)
-        return 0 if taken else int((1 - left) / rate) + 1
+        taken = left >= cost
+        self._left[sender] = (left - cost * taken, now)
+        return 0 if taken else int((cost - left) / rate) + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +115,7 @@ def examine(data: bytes, nkey: str, standing: Standing, quota: Quota, now: datet
     role, member = standing.roles.get(nkey, ("", ""))
     if role != "monitor":
         return Examined("unknown-monitor", whole)
-    wait = quota.take(nkey, now.timestamp())
+    wait = quota.take(nkey, now.timestamp(), len(data))
     if wait:
         return Examined("over-quota", whole, retry_after=wait)
     try:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import base64
 import secrets
+import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
@@ -22,6 +23,7 @@ from typing import Any, Final, NamedTuple
 import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
 
 from kengele_schemas import subjects
 from kengele_schemas.encoding import dumps, loads
@@ -41,6 +43,8 @@ MAX_PENDING: Final = 1000
 """Deliveries that one office may leave unacknowledged before it gets no more; it bounds a fetch, too."""
 
 _NANOSECONDS: Final = 1_000_000_000
+_LOOK: Final = 1.0
+"""Seconds between two looks at whether the line still stands over which something was asked."""
 _MAX_REPLY: Final = 4 * 1024 * 1024
 _NAME_IN_USE: Final = 10058
 _NOT_FOUND: Final = (10037, 10059, 10014)
@@ -82,7 +86,9 @@ async def ensure_streams(nc: Client, *, replicas: int = 1, ledger_max_bytes: int
         replicas,
         {"discard": "new", "max_bytes": ledger_max_bytes, "deny_delete": True, "deny_purge": True},
     )
-    await _ensure_stream(nc, subjects.TRUST, [subjects.TRUST_FILES], replicas, {"max_msgs_per_subject": 1})
+    await _ensure_stream(
+        nc, subjects.TRUST, [subjects.TRUST_FILES, subjects.TRUST_HELD], replicas, {"max_msgs_per_subject": 1}
+    )
     await _ensure_stream(
         nc,
         subjects.BOARD,
@@ -336,7 +342,7 @@ async def read_all(
             batch = min(pending, 500)
             await nc.publish(subjects.consumer_next(stream, name), dumps({"batch": batch}), reply=inbox)
             for _ in range(batch):
-                message = await subscription.next_msg(timeout)
+                message = await _next(nc, subscription, timeout)
                 if _ends(message):
                     raise _unavailable()
                 pending -= 1
@@ -361,12 +367,12 @@ async def pull(nc: Client, stream: str, consumer: str, batch: int, timeout: floa
         subscription = await nc.subscribe(inbox)
         await nc.publish(subject, dumps({"batch": batch, "no_wait": True}), reply=inbox)
         found: list[Msg] = []
-        while len(found) < batch and not _ends(message := await subscription.next_msg(10)):
+        while len(found) < batch and not _ends(message := await _next(nc, subscription, 10)):
             found.append(message)
         if found or timeout <= 0:
             return found
         await nc.publish(subject, dumps({"batch": 1, "expires": int(timeout * _NANOSECONDS)}), reply=inbox)
-        message = await subscription.next_msg(timeout + 10)
+        message = await _next(nc, subscription, timeout + 10)
         return [] if _ends(message) else [message]
     except (TimeoutError, OSError, nats.errors.Error):
         raise _unavailable() from None
@@ -374,6 +380,18 @@ async def pull(nc: Client, stream: str, consumer: str, batch: int, timeout: floa
         if subscription is not None:
             with suppress(nats.errors.Error):
                 await subscription.unsubscribe()
+
+
+async def _next(nc: Client, subscription: Subscription, timeout: float) -> Msg:
+    """The next message; no longer waited for once the line broke, as the broker has forgotten the request then."""
+    lines = nc.stats["reconnects"]
+    end = time.monotonic() + timeout
+    while True:
+        try:
+            return await subscription.next_msg(min(_LOOK, max(end - time.monotonic(), 0.001)))
+        except TimeoutError:
+            if time.monotonic() >= end or not nc.is_connected or nc.stats["reconnects"] != lines:
+                raise
 
 
 def _ends(message: Msg) -> bool:

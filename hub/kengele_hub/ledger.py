@@ -4,6 +4,9 @@ A leaf is stored in the same atomic batch as what it speaks of, so neither exist
 last sequence that its writer saw: a second writer is refused by the broker, reads on and tries again, and two never
 number the same place.
 
+Who has written tells the others what, so that a refused writer is at the new end at once; and who was refused tells so,
+and the others let it go first. What was not heard is read from the stream (docs/adr/0022-several-workers.md).
+
 The tree is kept in memory. A file beside the hub's keys remembers identifiers and leaf hashes, so that a start reads
 only what came since; it is a cache and nothing else, and where it does not fit the stream it is made anew.
 """
@@ -11,7 +14,9 @@ only what came since; it is a cache and nothing else, and where it does not fit 
 from __future__ import annotations
 
 import asyncio
+import secrets
 import struct
+import time
 import zlib
 from collections.abc import Callable, Sequence
 from contextlib import aclosing, suppress
@@ -19,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
 
+import nats.errors
 from nacl.signing import SigningKey
 from nats.aio.client import Client
 
@@ -32,8 +38,19 @@ from . import jetstream
 from .errors import Conflict, Unavailable
 
 _RECORD: Final = struct.Struct(">16s16s32sI")
+_ROW: Final = struct.Struct(">16s16s32s")
+_HEAD: Final = struct.Struct(">8sQ")
+"""Who says it, and from which place on."""
 _LENGTH: Final = 4
-_ATTEMPTS: Final = 5
+_ATTEMPTS: Final = 10
+_HEARSAY: Final = 0.25
+"""Seconds in which a refused writer hopes to hear what was written before it reads the stream."""
+_TURN: Final = 0.25
+"""Seconds for which a writer lets those go first who were refused before it."""
+_PATIENCE: Final = 1.0
+"""Seconds after which nobody waits any more for a writer that was refused and then not heard of: it may have died."""
+_MAX_HEARD: Final = 1000
+"""Batches told of that may wait for what lies before them; then they are read from the stream."""
 _REPORT: Final = "ledger.report."
 _NONE: Final = bytes(16)
 
@@ -44,6 +61,14 @@ class Entry(NamedTuple):
     subject: str
     leaf: bytes
     body: bytes = b""
+
+
+class _Row(NamedTuple):
+    """What is remembered of an entry: what it recalls, its id (zeros for none), the hash of its leaf."""
+
+    recalled: bytes
+    id: bytes
+    leaf: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +93,14 @@ def split(data: bytes) -> tuple[bytes, bytes]:
     return data[_LENGTH:end], data[end:]
 
 
+def _not_said() -> Malformed:
+    return Malformed("malformed", "What another worker says of the ledger cannot be read.")
+
+
+def _row(subject: str, leaf: bytes) -> _Row:
+    return _Row(*_named(subject), merkle.leaf_hash(leaf))
+
+
 def _named(subject: str) -> tuple[bytes, bytes]:
     """Of a recall's subject the ids of what it recalls and its own, of a report's its own; zeros for what is none."""
     if subject.startswith(_REPORT):
@@ -85,6 +118,11 @@ class Ledger:
         self._reports: dict[bytes, int] = {}
         self._recalls: dict[bytes, list[int]] = {}
         self._writing = asyncio.Lock()
+        self._reading = False
+        self._heard: dict[int, list[_Row]] = {}
+        self._grown = asyncio.Event()
+        self._id = secrets.token_bytes(8)
+        self._refused: dict[bytes, tuple[int, float]] = {}
 
     @property
     def size(self) -> int:
@@ -113,8 +151,11 @@ class Ledger:
             Unavailable: it may have been written or may yet be, or others always came first; the next attempt finds
                 out.
         """
+        rows = [_row(entry.subject, entry.leaf) for entry in entries]
         async with self._writing:
+            turn: tuple[int, bytes] | None = None
             for _ in range(_ATTEMPTS):
+                await self._give_way(turn)
                 if not still():
                     raise Conflict("conflict", "Something else was written meanwhile.")
                 first = self._tree.size
@@ -123,16 +164,42 @@ class Ledger:
                     (entry.subject, join(entry), {**jetstream.ONCE, **(fence if not number else {})})
                     for number, entry in enumerate(entries)
                 ]
+                self._grown.clear()
                 try:
                     await jetstream.publish_batch(self._nc, batch)
                 except Conflict:
-                    await self._catch_up()
+                    await self._learn(first)
                     if self._tree.size == first or self._taken(entries):
                         raise
+                    turn = turn or (first, self._id)
+                    await self._tell(subjects.LEDGER_WAITED, _HEAD.pack(self._id, turn[0]))
                     continue
-                self._remember([(entry.subject, merkle.leaf_hash(entry.leaf)) for entry in entries])
-                return list(range(first, self._tree.size))
+                self._remember(rows)
+                self._absorb()
+                told = _HEAD.pack(self._id, first) + b"".join(_ROW.pack(*row) for row in rows)
+                await self._tell(subjects.LEDGER_GROWN, told)
+                return list(range(first, first + len(rows)))
             raise Unavailable("ledger-busy", "Others write to the ledger all the time.", "Try again.")
+
+    def heard(self, told: bytes) -> None:
+        """Takes in what another process says it has written. Raises Malformed."""
+        if len(told) < _HEAD.size or (len(told) - _HEAD.size) % _ROW.size:
+            raise _not_said()
+        writer, first = _HEAD.unpack_from(told)
+        if writer == self._id:
+            return
+        self._refused.pop(writer, None)
+        if len(self._heard) < _MAX_HEARD:
+            self._heard[first] = [_Row(*found) for found in _ROW.iter_unpack(told[_HEAD.size :])]
+        self._absorb()
+
+    def heard_waiting(self, told: bytes) -> None:
+        """Takes note of another process that came too late and waits for its turn. Raises Malformed."""
+        if len(told) != _HEAD.size:
+            raise _not_said()
+        writer, first = _HEAD.unpack(told)
+        if writer != self._id:
+            self._refused[writer] = (first, time.monotonic() + _PATIENCE)
 
     async def refresh(self) -> None:
         """Reads what others have written meanwhile. Raises Unavailable, Damaged."""
@@ -197,12 +264,45 @@ class Ledger:
     def _taken(self, entries: Sequence[Entry]) -> bool:
         return any(id_ in self._reports for _, id_ in (_named(entry.subject) for entry in entries))
 
-    def _remember(self, rows: Sequence[tuple[str, bytes]]) -> None:
+    async def _learn(self, first: int) -> None:
+        """Goes beyond ``first`` by what others tell, or by reading the stream."""
+        if self._tree.size == first:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_HEARSAY):
+                    await self._grown.wait()
+        if self._tree.size == first:
+            await self._catch_up()
+
+    async def _give_way(self, turn: tuple[int, bytes] | None) -> None:
+        """Waits while others were refused before; ``turn`` is since where this one waits itself."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_TURN):
+                while self._before(turn):
+                    self._grown.clear()
+                    await self._grown.wait()
+
+    def _before(self, turn: tuple[int, bytes] | None) -> bool:
+        now = time.monotonic()
+        self._refused = {writer: found for writer, found in self._refused.items() if found[1] > now}
+        return any(turn is None or (first, writer) < turn for writer, (first, _) in self._refused.items())
+
+    async def _tell(self, subject: str, told: bytes) -> None:
+        with suppress(nats.errors.Error):
+            await self._nc.publish(subject, told)
+
+    def _absorb(self) -> None:
+        """Remembers what was told of and follows upon what is known."""
+        while not self._reading and (rows := self._heard.pop(self._tree.size, None)):
+            self._remember(rows)
+            self._grown.set()
+        if self._heard:
+            self._heard = {first: rows for first, rows in self._heard.items() if first > self._tree.size}
+
+    def _remember(self, rows: Sequence[_Row]) -> None:
         records = bytearray()
-        for subject, leaf in rows:
-            recalled, id_ = _named(subject)
-            self._place(recalled, id_, leaf)
-            records += _RECORD.pack(recalled, id_, leaf, zlib.crc32(recalled + id_ + leaf))
+        for row in rows:
+            self._place(*row)
+            records += _RECORD.pack(*row, zlib.crc32(b"".join(row)))
         # Entries without a row in the cache are missed at the next start, because its last row then stands elsewhere.
         with suppress(OSError), self._cache.open("ab") as file:
             file.write(records)
@@ -215,15 +315,20 @@ class Ledger:
         self._tree.append(leaf)
 
     async def _catch_up(self) -> None:
-        rows: list[tuple[str, bytes]] = []
-        async for stored in jetstream.read_all(self._nc, subjects.LEDGER, self._tree.size + 1):
-            if stored.sequence != self._tree.size + len(rows) + 1:
-                raise Damaged("damaged", "The ledger has a gap.", "Restore the broker's store.")
-            rows.append((stored.subject, merkle.leaf_hash(split(stored.data)[0])))
-            if len(rows) == 1000:
-                self._remember(rows)
-                rows = []
-        self._remember(rows)
+        rows: list[_Row] = []
+        self._reading = True
+        try:
+            async for stored in jetstream.read_all(self._nc, subjects.LEDGER, self._tree.size + 1):
+                if stored.sequence != self._tree.size + len(rows) + 1:
+                    raise Damaged("damaged", "The ledger has a gap.", "Restore the broker's store.")
+                rows.append(_row(stored.subject, split(stored.data)[0]))
+                if len(rows) == 1000:
+                    self._remember(rows)
+                    rows = []
+            self._remember(rows)
+        finally:
+            self._reading = False
+        self._absorb()
 
     async def _load_cache(self) -> bool:
         """Whether the cache fits the stream: its last row must be what stands there."""

@@ -195,7 +195,8 @@ def _state(
     root = watch.signed.root
     hindrances = {
         "broker-away": not connected,
-        "not-founded": trusted is None,
+        "hub-restored": authority.held is not None,
+        "not-founded": trusted is None and authority.held is None,
         "signatures-expired": trusted is not None and (trusted.targets_expire <= now or (root or now) < now),
         "storage-full": watch.room.full(receipts) or watch.cramped,
     }

@@ -11,6 +11,10 @@ _HINDRANCES: Final = {
         "the broker is away",
         "See that nats-server runs and is reached; kengele doctor looks for the cause.",
     ),
+    "hub-restored": (
+        "the hub was restored from a copy and waits for the coordinators",
+        "Two of them sign anew: kengele coordinator renew, sign, publish.",
+    ),
     "not-founded": ("nobody has founded the network", "Give hub-card.json to the coordinators: they found it, once."),
     "signatures-expired": (
         "the coordinators' signatures are past their date",

@@ -86,6 +86,9 @@ class Worker:
         await self._nc.subscribe(subjects.SUBMISSIONS, queue=_QUEUE, cb=self._submitted)
         await self._nc.subscribe(subjects.TRUST_REQUESTS, queue=_QUEUE, cb=self._trust_asked)
         await self._nc.subscribe(subjects.NEWS, cb=self._heard)
+        await self._nc.subscribe(subjects.LEDGER_GROWN, cb=self._grown)
+        await self._nc.subscribe(subjects.LEDGER_WAITED, cb=self._waited)
+        await self._nc.subscribe(subjects.TRUST_STORED, cb=self._stored)
         for subject, answer in (
             (subjects.METADATA_REQUESTS, self._authority.answer_publish),
             (subjects.BOARD_REQUESTS, self._authority.answer_board),
@@ -284,6 +287,20 @@ class Worker:
             await self._authority.heard(message.data)
         except KengeleError as error:
             _log.warning("trust-not-taken-over", code=error.code)
+
+    async def _stored(self, _: Msg) -> None:
+        try:
+            await self._authority.look_again()
+        except KengeleError as error:
+            _log.warning("trust-not-taken-over", code=error.code)
+
+    async def _grown(self, message: Msg) -> None:
+        with suppress(KengeleError):
+            self._ledger.heard(message.data)
+
+    async def _waited(self, message: Msg) -> None:
+        with suppress(KengeleError):
+            self._ledger.heard_waiting(message.data)
 
     async def _trust_asked(self, message: Msg) -> None:
         try:

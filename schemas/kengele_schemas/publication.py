@@ -18,6 +18,7 @@ from tuf.api.exceptions import RepositoryError, UnsignedMetadataError
 from tuf.api.metadata import Metadata
 
 from . import assertions, widening
+from .drafts import TARGETS_LIFE
 from .errors import Malformed, Refused, Untrusted
 from .metadata import (
     LIST,
@@ -69,7 +70,7 @@ def accept(
         else:
             check_next(current, incoming)
             root = current["metadata/1.root.json"]
-        files = _current(files)
+        files = current_of(files)
         if not set(incoming) <= set(files):
             raise Refused("not-needed", "Files were sent that are not of this version.", "Make the draft anew.")
         if current is not None:
@@ -78,7 +79,7 @@ def accept(
             raise Refused("old-version", "A network's first version is number 1.", "Found it anew.")
         last = metadata_version(current[newest(current, SNAPSHOT)]) if current else 0
         stamp = metadata_version(current["metadata/timestamp.json"]) if current else 0
-        made = _current(vouched(files, snapshot_key, timestamp_key, now, last + 1, stamp + 1))
+        made = current_of(vouched(files, snapshot_key, timestamp_key, now, last + 1, stamp + 1))
     except UnsignedMetadataError:
         raise Untrusted("too-few-signatures", "Too few coordinators have signed.", "Get one more signature.") from None
     except (RepositoryError, ValueError, TypeError, AttributeError):
@@ -87,6 +88,61 @@ def accept(
         ) from None
     except KeyError:
         raise Malformed("bad-draft", "A file is missing from this version.", "Make the draft anew.") from None
+    _check_made(current, made, root, now)
+    return made
+
+
+def reinstate(
+    held: Files, incoming: Files, since: datetime, snapshot_key: SigningKey, timestamp_key: SigningKey, now: datetime
+) -> dict[str, bytes]:
+    """All files of a version that coordinators signed for a hub that was restored from a copy and knows only ``held``.
+
+    What was signed before ``since`` does not count, though enough have signed it: something newer may have revoked
+    whom it admits. The hub's own part is numbered by the clock, beyond all that it signed after the copy was made.
+
+    Args:
+        incoming: a whole set, every list in it that the network's coordinators sign signed since.
+        since: when the hub was restored.
+
+    Raises:
+        Refused: ``old-version``, ``assertion-broken``, ``too-few-signatures``, as :func:`accept`.
+        Untrusted, Malformed: as :func:`accept`.
+    """
+    try:
+        files = current_of({**held, **incoming})
+        _check_delegations(held, files)
+        signed = min(signed_part(files[path], Targets).expires for path in _coordinators_lists(files)) - TARGETS_LIFE
+        number, last = (metadata_version(one[newest(one, LIST)]) for one in (files, held))
+        if number <= last or signed < since:
+            raise Refused(
+                "old-version",
+                "This was signed before the hub was restored from a copy.",
+                "Sign the newest version anew: kengele coordinator renew. Clocks must be right.",
+            )
+        marks = (metadata_version(held[newest(held, SNAPSHOT)]), metadata_version(held["metadata/timestamp.json"]))
+        beyond = (max(mark + 1, int(now.timestamp())) for mark in marks)
+        made = current_of(vouched(files, snapshot_key, timestamp_key, now, *beyond))
+    except (RepositoryError, ValueError, TypeError, AttributeError):
+        raise Untrusted("bad-signature", "These files are not signed as they must be.", "Make it anew.") from None
+    except KeyError:
+        raise Malformed("bad-draft", "A file is missing from this version.", "Send the whole set.") from None
+    _check_made(held, made, held["metadata/1.root.json"], now)
+    return made
+
+
+def _coordinators_lists(files: Files) -> list[str]:
+    """The lists that the network's coordinators sign; a region's own are signed by others, in their own time."""
+    root = signed_part(files[newest(files, ROOT)], Root)
+    targets = signed_part(files[newest(files, LIST)], Targets)
+    own = {*root.roles[LIST].keyids}
+    return [
+        newest(files, LIST),
+        *(newest(files, name) for name, role in delegated(targets).items() if own == {*role.keyids}),
+    ]
+
+
+def _check_made(current: Files | None, made: Files, root: bytes, now: datetime) -> None:
+    """Reads ``made`` as any client would, and holds it against what must stay true and against ``current``."""
     with tempfile.TemporaryDirectory() as directory:
         trusted = TrustStore(Path(directory), root).refresh(made.get, "hub", now)
     assertions.require([trusted.policy, *trusted.regional.values()], trusted.offices, trusted.areas, now.date())
@@ -97,7 +153,6 @@ def accept(
         ruled = path == "policy.json" or path.startswith(f"{POLICY}/")
         if ruled and before is not None and before != after and after["version"] <= before["version"]:
             raise Refused("old-version", "The policy changed and its version did not go up.", "Raise it by one.")
-    return made
 
 
 def _check_delegations(current: Files, files: Files) -> None:
@@ -116,7 +171,7 @@ def refresh_timestamp(
     if min(snapshot.expires, timestamp.expires) >= before:
         return dict(current)
     stale = snapshot.expires < before + SNAPSHOT_LIFE / 2
-    return _current(
+    return current_of(
         vouched(dict(current), snapshot_key, timestamp_key, now, snapshot.version + stale, timestamp.version + 1)
     )
 
@@ -160,7 +215,7 @@ def _signers(current: Files, made: Files) -> list[set[str]]:
     return found
 
 
-def _current(files: Files) -> dict[str, bytes]:
+def current_of(files: Files) -> dict[str, bytes]:
     """What of ``files`` is needed by who comes now: every root, the newest of the other roles, the documents listed."""
     targets = signed_part(files[newest(files, LIST)], Targets)
     wanted = {newest(files, LIST)} | {path for path in files if path.endswith(f".{ROOT}.json")}

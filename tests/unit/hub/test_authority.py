@@ -492,6 +492,150 @@ def test_what_was_revoked_is_kept_out_again_after_a_restart_on_a_broker_that_for
     run(tmp_path, claim)
 
 
+def test_a_feed_that_a_dying_hub_left_to_who_was_revoked_is_gone_after_the_next_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def claim(hub: Hub) -> None:
+        nkey = hub.roster.nkeys["unrcca"]
+        with monkeypatch.context() as patched:
+            patched.setattr(jetstream, "remove_feed", died)
+            with pytest.raises(Unavailable):
+                await hub.publish(hub.roster.changed("connections.json", revoked=[{"nkey": nkey, "at": 1}]))
+        assert await hub.feed("unrcca") == []
+        async with hub.another():
+            with pytest.raises(Refused):
+                await hub.feed("unrcca")
+
+    run(tmp_path, claim)
+
+
+async def died(*_: Any) -> None:
+    raise Unavailable("broker-unavailable", "The broker does not answer.")
+
+
+def test_files_of_earlier_versions_are_forgotten_once_they_are_in_the_log(tmp_path: Path) -> None:
+    async def claim(hub: Hub) -> None:
+        for number in (2, 3):
+            await hub.publish(hub.roster.with_rules(number))
+        assert "metadata/1.targets.json" in await kept(hub)
+        async with hub.another() as again:
+            assert await kept(hub) == hub.authority.files == again.authority.files
+            assert again.authority.standing is not None
+        assert [entry.subject for entry in await hub.stored(subjects.LEDGER)] == [
+            *(f"ledger.trust.{number}" for number in (1, 2, 3))
+        ]
+
+    run(tmp_path, claim)
+
+
+def test_a_timestamp_that_one_worker_signed_is_served_by_all_and_signed_once(
+    tmp_path: Path, clock: type[Clock]
+) -> None:
+    async def claim(hub: Hub) -> None:
+        async with hub.another() as other:
+            await other.worker.listen()
+            await other.nc.flush()
+            clock.ahead = timedelta(hours=13)
+            await hub.authority.load()
+            async with asyncio.timeout(10):
+                while other.authority.files[TIMESTAMP] != hub.authority.files[TIMESTAMP]:
+                    await asyncio.sleep(0.01)
+            await other.authority.load()
+            assert metadata.metadata_version(other.authority.files[TIMESTAMP]) == 2
+
+    run(tmp_path, claim)
+
+
+def test_of_two_that_publish_at_two_workers_in_one_moment_one_is_refused_and_both_serve_the_other(
+    tmp_path: Path,
+) -> None:
+    async def claim(hub: Hub) -> None:
+        async with hub.another() as other:
+            await other.publish(hub.roster.with_rules(2))
+            with pytest.raises(Refused) as caught:
+                await hub.publish(hub.roster.with_rules(2, without="to-council"))
+            assert caught.value.code == "old-version"
+            assert hub.authority.files == other.authority.files
+
+    run(tmp_path, claim)
+
+
+# --- a hub that was restored from a copy ------------------------------------------------------------------------------
+
+
+async def restored(hub: Hub, files: Files) -> None:
+    """Puts the broker's trust files back to ``files``, and notes that this was done just now."""
+    since = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=1)
+    for path in await kept(hub):
+        await jetstream.purge(hub.nc, subjects.TRUST, subjects.trust_file(path))
+    await jetstream.publish_batch(
+        hub.nc,
+        [
+            *((subjects.trust_file(path), data, {}) for path, data in files.items()),
+            (subjects.TRUST_HELD, since.isoformat().encode("ascii"), {}),
+        ],
+    )
+
+
+def test_a_restored_hub_takes_and_serves_nothing_until_coordinators_have_signed_anew(
+    tmp_path: Path, clock: type[Clock]
+) -> None:
+    async def claim(hub: Hub) -> None:
+        old = dict(hub.authority.files)
+        nkey = hub.roster.nkeys["osh"]
+        await hub.publish(hub.roster.changed("connections.json", revoked=[{"nkey": nkey, "at": 1}]))
+        newest = dict(hub.authority.files)
+        member = tmp_path / "member"
+        seen_by_a_coordinator(newest, member)
+        await restored(hub, old)
+        aigul = hub.roster.nkeys["aigul"]
+        async with hub.another() as again:
+            authority = again.authority
+            assert (authority.standing, authority.held is None) == (None, False)
+            assert authority.serve(aigul, dumps({"path": TIMESTAMP})) == b""
+            assert (await again.take(("batken", again.roster.sealed("batken"))))[0]["code"] == "hub-unavailable"
+            with pytest.raises(Refused) as told:
+                await authority.answer_publish(aigul, b"{}")
+            assert told.value.code == "hub-restored"
+            later = datetime.now(UTC) + timedelta(minutes=5)
+            for sentence, files in {
+                "what was in force": newest,
+                "what was in the copy": old,
+                "signed by too few": {**newest, **hub.roster.next(newest, {}, by=(0,), now=later)},
+                "signed before": {**newest, **hub.roster.next(newest, {}, now=later - timedelta(minutes=6))},
+                "with a regional list from before": {
+                    **newest,
+                    **hub.roster.next(newest, hub.roster.with_rules(2), now=later),
+                },
+                "without what it rests on": {
+                    path: data for path, data in hub.roster.next(newest, {}, now=later).items() if "targets" in path
+                },
+            }.items():
+                with pytest.raises(KengeleError):
+                    await authority.publish(files)
+                assert authority.held is not None, sentence
+            assert (await kept_files(again)) == old
+            renewed = hub.roster.next(newest, {}, now=later)
+            answer = await authority.answer_publish(aigul, encoded({**newest, **renewed}))
+            assert answer["code"] == "published"
+            assert authority.standing is not None
+            assert nkey not in authority.standing.roles
+            assert await hub.broker.access.revoked() == {nkey}
+            # Whoever saw the newest before takes what is served now for newer still.
+            assert seen_by_a_coordinator(authority.files, member, later).version == answer["version"]
+        async with hub.another("after") as after:
+            assert after.authority.held is None
+            assert after.authority.standing is not None
+
+    run(tmp_path, claim)
+
+
+async def kept_files(hub: Hub) -> dict[str, bytes]:
+    """The trust files in the broker, without the note that it is held."""
+    stored = await hub.stored(subjects.TRUST)
+    return {subjects.trust_path(one.subject): one.data for one in stored if one.subject != subjects.TRUST_HELD}
+
+
 def test_each_role_is_served_what_it_may_see_and_nobody_else_anything(tmp_path: Path) -> None:
     async def claim(hub: Hub) -> None:
         elsewhere = {"monitors/SD-KH.json": {"v": 1, "area": "SD-KH", "monitors": []}}

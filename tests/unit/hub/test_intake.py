@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kengele_hub.intake import ACCEPTED, Examined, Quota, Standing, examine, leaf_of, recall_leaf
+from kengele_hub.intake import ACCEPTED, ONE_REPORT, Examined, Quota, Standing, examine, leaf_of, recall_leaf
 from kengele_schemas.compartments import ALL_BITS, bitmap
 from kengele_schemas.encoding import b64u, dumps, unb64u
 from kengele_schemas.envelope import MAX_ENVELOPE, MAX_READERS, parse, strip
@@ -427,6 +427,13 @@ def test_who_sends_too_much_is_told_when_to_come_back() -> None:
 def test_what_is_refused_counts_as_well() -> None:
     quota = Quota(3)
     assert [examined(b"garbage", quota=quota).code for _ in range(4)] == ["malformed"] * 3 + ["over-quota"]
+
+
+def test_a_long_report_counts_as_several_and_the_longest_still_goes_under_the_smallest_quota() -> None:
+    quota = Quota(4)
+    assert quota.take("loud", 0, 3 * ONE_REPORT) == 0
+    assert quota.take("loud", 0) > 0
+    assert Quota(1).take("small", 0, 9 * ONE_REPORT) == 0
 
 
 def test_one_sender_takes_nothing_from_another() -> None:

@@ -201,6 +201,23 @@ def test_a_broker_that_is_down_is_unavailable_at_once_and_nothing_is_sent_later(
     asyncio.run(claims())
 
 
+def test_who_waits_for_messages_is_told_at_once_that_the_line_broke(tmp_path: Path) -> None:
+    async def claims() -> None:
+        async with streams(tmp_path) as (broker, nc):
+            await jetstream.ensure_consumer(nc, subjects.LEDGER, "router")
+            waiting = asyncio.create_task(jetstream.pull(nc, subjects.LEDGER, "router", 10, 600))
+            while not (await info(nc, "CONSUMER.INFO.LEDGER.router"))["num_waiting"]:
+                await asyncio.sleep(0.01)
+            pid = broker.pid
+            assert pid is not None
+            os.kill(pid, signal.SIGKILL)
+            async with asyncio.timeout(20):
+                with pytest.raises(Unavailable):
+                    await waiting
+
+    asyncio.run(claims())
+
+
 def test_streams_are_made_again_without_harm_and_can_be_changed(tmp_path: Path) -> None:
     async def claim(nc: Client) -> None:
         await publish_batch(nc, [(REPORT("a"), b"", ONCE)])

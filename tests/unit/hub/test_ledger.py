@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -20,7 +21,7 @@ from kengele_hub.ledger import Entry, Ledger, join, split
 from kengele_schemas import subjects
 from kengele_schemas.checkpoint import verify_checkpoint, verify_proof
 from kengele_schemas.encoding import b64u, dumps
-from kengele_schemas.errors import Damaged, Untrusted
+from kengele_schemas.errors import Damaged, Malformed, Untrusted
 from kengele_schemas.keys import new_signing_key
 from kengele_schemas.merkle import EMPTY, leaf_hash
 from kengele_testing.server import running_broker
@@ -202,6 +203,89 @@ def test_two_writers_on_one_stream_never_number_a_place_twice(tmp_path: Path) ->
         assert root(writers[0]) == root(writers[1]) == root(whole)
 
     run(tmp_path, claim)
+
+
+@pytest.mark.full
+def test_of_writers_that_tell_each_other_none_starves(tmp_path: Path) -> None:
+    async def claim(nc: Client) -> None:
+        writers = [await ledger(nc, tmp_path / f"cache-{number}") for number in range(3)]
+        for made in writers:
+            await nc.subscribe(subjects.LEDGER_GROWN, cb=told(made.heard))
+            await nc.subscribe(subjects.LEDGER_WAITED, cb=told(made.heard_waiting))
+
+        async def write(made: Ledger) -> None:
+            for _ in range(30):
+                await made.append([report(), report()])
+
+        await asyncio.gather(*(write(made) for made in writers))
+        for made in writers:
+            await made.refresh()
+        assert len({(made.size, root(made)) for made in writers}) == 1
+        assert writers[0].size == 180
+
+    run(tmp_path, claim)
+
+
+@pytest.mark.full
+def test_what_a_writer_was_told_it_does_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def claim(nc: Client) -> None:
+        made, other = [await ledger(nc, tmp_path / name) for name in ("a", "b")]
+        subscription = await nc.subscribe(subjects.LEDGER_GROWN)
+        entries = [report(), note()]
+        await other.append(entries)
+        made.heard((await subscription.next_msg(10)).data)
+        assert (made.size, root(made)) == (2, root(other))
+        assert made.place_of(id_of(entries[0])) == 0
+        monkeypatch.setattr(jetstream, "read_all", None)
+        assert await made.append([report()]) == [2]
+        assert (await ledger_again(nc, tmp_path / "a", monkeypatch)).size == 3
+
+    run(tmp_path, claim)
+
+
+async def ledger_again(nc: Client, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Ledger:
+    """The ledger of ``cache`` after a start."""
+    monkeypatch.undo()
+    return await ledger(nc, cache)
+
+
+def told(take: Callable[[bytes], None]) -> Callable[[Any], Awaitable[None]]:
+    async def hear(message: Any) -> None:
+        take(message.data)
+
+    return hear
+
+
+def said(first: int, leaves: Sequence[bytes]) -> bytes:
+    """What another worker says of the entries from ``first`` on."""
+    return b"another." + first.to_bytes(8, "big") + b"".join(bytes(16) + leaf[:16] + leaf for leaf in leaves)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(1, 4), min_size=1, max_size=8), st.randoms(use_true_random=False))
+def test_in_whatever_order_it_is_told_the_tree_is_the_same(sizes: list[int], dice: Any) -> None:
+    leaves = [leaf_hash(bytes([number])) for number in range(sum(sizes))]
+    batches, first = [], 0
+    for size in sizes:
+        batches.append(said(first, leaves[first : first + size]))
+        first += size
+    with tempfile.TemporaryDirectory() as home:
+        whole, pieces = (Ledger(Client(), KEY, LOG, Path(home) / name) for name in ("one", "many"))
+        whole.heard(said(0, leaves))
+        mixed = [*batches, *batches]
+        dice.shuffle(mixed)
+        for batch in mixed:
+            pieces.heard(batch)
+    assert (pieces.size, root(pieces)) == (whole.size, root(whole)) == (len(leaves), root(whole))
+
+
+@pytest.mark.parametrize("told", [b"", b"\0" * 15, b"\0" * 17, b"\0" * 79])
+def test_what_is_no_word_of_another_worker_is_refused(tmp_path: Path, told: bytes) -> None:
+    made = Ledger(Client(), KEY, LOG, tmp_path / "cache")
+    for take in (made.heard, made.heard_waiting):
+        with pytest.raises(Malformed):
+            take(told)
+    assert made.size == 0
 
 
 @pytest.mark.full
