@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 PING_INTERVAL: Final = 20
 """Seconds: two unanswered pings end a connection."""
+_OWN_PING: Final = 5
+"""The same for the hub's own connections: of a cluster's servers one that says nothing is soon left for another."""
 _ATTEMPTS: Final = 5
 _MAX_ANSWER: Final = 1024 * 1024
 _UPDATE: Final = "$SYS.REQ.CLAIMS.UPDATE"
@@ -54,7 +56,7 @@ class Access:
 
     Args:
         keys: the hub's.
-        url: ``nats://`` or ``tls://``, host and port.
+        url: ``nats://`` or ``tls://``, host and port; of a cluster several with commas between.
         tls: how the broker's certificate is verified; the system's authorities if None.
     """
 
@@ -82,14 +84,14 @@ class Access:
         try:
             await asyncio.wait_for(
                 client.connect(
-                    self.url,
+                    self.url.split(","),
                     name=name,
                     user_jwt_cb=lambda: jwt,
                     signature_cb=lambda nonce: base64.b64encode(user.sign(nonce.encode("ascii"))),
                     tls_handshake_first=self.url.startswith("tls:"),
                     max_reconnect_attempts=-1,
                     reconnect_time_wait=0.2,  # type: ignore[arg-type]
-                    ping_interval=PING_INTERVAL,
+                    ping_interval=_OWN_PING,
                     error_cb=_ignore,
                     **options,
                 ),

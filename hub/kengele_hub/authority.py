@@ -178,7 +178,7 @@ class Authority:
         return await self._hold()
 
     async def _reinstate(self, incoming: Files, since: datetime) -> int:
-        if not any(path.startswith(METADATA) for path in incoming):
+        if "metadata/1.root.json" not in incoming:
             raise Refused(
                 "hub-restored",
                 "This hub was restored from a copy and may lack what was signed since: it waits for the coordinators.",

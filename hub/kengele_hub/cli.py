@@ -1,12 +1,14 @@
-"""``kengele hub``: init, run, status, doctor, export."""
+"""``kengele hub``: init, run, status, doctor, export, backup, restore."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import getpass
 import hashlib
 import http.client
 import json
+import os
 import secrets
 import ssl
 import sys
@@ -20,16 +22,18 @@ import structlog
 
 from kengele_schemas.cards import HubCard, Joiner
 from kengele_schemas.encoding import b64u
-from kengele_schemas.errors import Malformed, Refused
+from kengele_schemas.errors import Locked, Malformed, Refused
 from kengele_schemas.fields import read
 from kengele_schemas.findings import FOUND, told
 from kengele_schemas.nkeys import KeyPair
 
 from . import logs
 from .access import Access
+from .backup import restore, take
 from .doctor import examine
 from .errors import Unavailable
 from .home import HubKeys, write_private
+from .sealed import Lock, make_key_file
 from .service import Running, origin, run
 from .settings import Settings
 from .status import words
@@ -43,7 +47,11 @@ def command(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(required=True, metavar="ACTION")
     _init(actions)
     runner = _action(actions, "run", "run the hub until it is told to stop", "kengele hub run --home hub")
-    runner.add_argument("--external", metavar="URL", help="a NATS server or cluster to use instead of the embedded one")
+    runner.add_argument(
+        "--external",
+        metavar="URL",
+        help="a NATS server, or those of a cluster with commas between, instead of the embedded one",
+    )
     runner.add_argument("--tls-certificate", type=Path, help="PEM file, in place of the one in hub.json")
     runner.add_argument("--tls-key", type=Path, help="likewise")
     runner.set_defaults(run=_run)
@@ -63,6 +71,36 @@ def command(parser: argparse.ArgumentParser) -> None:
     )
     export.add_argument("directory", type=Path)
     export.set_defaults(run=_export)
+    _copies(actions)
+
+
+def _copies(actions: Any) -> None:
+    taking = _action(
+        actions,
+        "backup",
+        "write a sealed copy of the hub, which may run meanwhile",
+        "kengele hub backup --home hub hub-2026-11-30.backup",
+    )
+    taking.add_argument("file", type=Path)
+    taking.set_defaults(run=_backup)
+    making = _action(
+        actions,
+        "restore",
+        "make a hub of such a copy; it waits until coordinators have signed anew",
+        "kengele hub restore --home hub hub-2026-11-30.backup",
+    )
+    making.add_argument("file", type=Path)
+    making.add_argument("--external", default="", metavar="URL", help="a NATS server or cluster to put it on")
+    making.set_defaults(run=_restore)
+    for parser in (taking, making):
+        locks = parser.add_mutually_exclusive_group()
+        locks.add_argument(
+            "--key-file", type=Path, metavar="FILE", help="a file of 32 random bytes, in a passphrase's stead"
+        )
+        locks.add_argument(
+            "--passphrase-file", type=Path, metavar="FILE", help="read it from the first line of this file"
+        )
+    taking.add_argument("--new-key-file", type=Path, metavar="FILE", help="make a key file and use it")
 
 
 def _action(actions: Any, name: str, what: str, example: str) -> argparse.ArgumentParser:
@@ -93,7 +131,9 @@ def _init(actions: Any) -> None:
     parser.add_argument(
         "--tls-ca", type=Path, help="PEM file of its authority if not a public one; goes into the cards"
     )
-    parser.add_argument("--external", default="", metavar="URL", help="a NATS server or cluster to use")
+    parser.add_argument(
+        "--external", default="", metavar="URL", help="a NATS server to use, or those of a cluster, with commas between"
+    )
     parser.add_argument("--replicas", type=int, default=1, choices=(1, 3, 5), help="copies in a cluster (default: 1)")
     parser.add_argument(
         "--ops-port", type=int, default=-1, help="port for health and figures on loopback; 0: none (default: any)"
@@ -102,7 +142,7 @@ def _init(actions: Any) -> None:
 
 
 def _make(args: argparse.Namespace) -> int:
-    urls = args.url or ([args.external] if args.external else _own_urls(args))
+    urls = args.url or (args.external.split(",") if args.external else _own_urls(args))
     token = secrets.token_bytes(16)
     # Before the keys, which are never made twice.
     settings = read(
@@ -251,3 +291,40 @@ def _export(args: argparse.Namespace) -> int:
     for path in Access(keys, "").export(args.directory, max_store=Settings.load(args.home).max_store):
         sys.stdout.write(f"{path}\n")
     return 0
+
+
+def _backup(args: argparse.Namespace) -> int:
+    lock = make_key_file(args.new_key_file) if args.new_key_file else _lock(args, new=True)
+    copied = asyncio.run(take(args.file, lock, args.home))
+    sys.stdout.write(f"{args.file}: {copied.entries:,} entries of the log, {len(copied.streams)} streams.\n")
+    sys.stdout.write("It holds the hub's keys: keep it, and what opens it, in two places.\n")
+    return 0
+
+
+def _restore(args: argparse.Namespace) -> int:
+    copied = restore(args.file, _lock(args), args.home, external=args.external)
+    sys.stdout.write(
+        f"{args.home} is the hub as it was at {copied.at:%Y-%m-%d %H:%M} UTC: {copied.entries:,} entries.\n"
+    )
+    sys.stdout.write("Never run the old one again. Look through hub.json, then:  ")
+    sys.stdout.write(f"kengele hub run --home {args.home}\n")
+    sys.stdout.write(
+        "It takes and gives nothing until coordinators sign anew: kengele coordinator renew, sign, publish\n"
+    )
+    return 0
+
+
+def _lock(args: argparse.Namespace, *, new: bool = False) -> Lock:
+    """What seals or opens a backup; as at the nodes KENGELE_PASSPHRASE or a question without an option."""
+    if args.key_file is not None:
+        return Lock(key_file=args.key_file)
+    if args.passphrase_file is not None:
+        return Lock(passphrase=args.passphrase_file.read_text("utf-8").split("\n", 1)[0])
+    if "KENGELE_PASSPHRASE" in os.environ:
+        return Lock(passphrase=os.environ["KENGELE_PASSPHRASE"])
+    if not sys.stdin.isatty():
+        raise Locked("no-passphrase", "Nobody is here to type a passphrase.", "Give --key-file or --passphrase-file.")
+    passphrase = getpass.getpass("Passphrase of the backup: ", sys.stderr)
+    if new and getpass.getpass("The same again: ", sys.stderr) != passphrase:
+        raise Locked("no-passphrase", "The two passphrases differ.", "Start again.")
+    return Lock(passphrase=passphrase)

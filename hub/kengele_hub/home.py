@@ -23,7 +23,7 @@ from kengele_schemas.nkeys import KeyPair
 
 from .credentials import ROLES, Accounts
 
-_FILE: Final = "keys.json"
+FILE: Final = "keys.json"
 _NKEYS: Final = ("operator", "system", "hub", "nodes", *(f"nodes-{role}" for role in ROLES), "hub-user", "system-user")
 _SIGNING: Final = ("hub-key", "snapshot", "timestamp")
 
@@ -62,9 +62,9 @@ class HubKeys:
             SigningKey.generate(),
         )
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if (home / _FILE).exists():
+        if (home / FILE).exists():
             raise Refused("exists", "This directory holds a hub's keys already.", "Choose an empty directory.")
-        write_private(home / _FILE, canonical(keys._document()))
+        write_private(home / FILE, canonical(keys._document()))
         return keys
 
     @classmethod
@@ -75,7 +75,7 @@ class HubKeys:
             Damaged: ``no-keys`` or ``damaged``: there is no such file, or it cannot be read.
             Refused: ``keys-exposed``: others on this machine can read it.
         """
-        path = home / _FILE
+        path = home / FILE
         try:
             data = path.read_bytes()
             exposed = path.stat().st_mode & 0o077
@@ -84,7 +84,7 @@ class HubKeys:
                 "no-keys", "There are no hub keys in this directory.", "Make them with: kengele hub init"
             ) from None
         if exposed:
-            raise Refused("keys-exposed", "Others on this machine can read the hub's keys.", f"Run: chmod 600 {_FILE}")
+            raise Refused("keys-exposed", "Others on this machine can read the hub's keys.", f"Run: chmod 600 {FILE}")
         try:
             return cls._from_document(home, loads(data, max_bytes=65536))
         except (Malformed, KeyError, TypeError, AttributeError, ValueError):

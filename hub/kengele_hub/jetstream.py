@@ -45,16 +45,18 @@ MAX_PENDING: Final = 1000
 _NANOSECONDS: Final = 1_000_000_000
 _LOOK: Final = 1.0
 """Seconds between two looks at whether the line still stands over which something was asked."""
+_NOBODY: Final = "503"
+"""The status of an answer by which the broker says that nobody leads this stream just now."""
 _MAX_REPLY: Final = 4 * 1024 * 1024
 _NAME_IN_USE: Final = 10058
-_NOT_FOUND: Final = (10037, 10059, 10014)
+NOT_FOUND: Final = (10037, 10059, 10014)
 """No message, no stream, no consumer."""
 _NOT_DELETED: Final = 10057
 """It is gone already."""
 _CONFLICT: Final = (10071, 10164, 10201)
 """Wrong last sequence, the same within a batch, message id seen before."""
-_INCOMPLETE: Final = 10176
-"""A part of the batch was lost on the way, as when the connection breaks."""
+_PASSING: Final = (10176, 10005, 10074)
+"""A part of the batch was lost on the way, as when the connection breaks; a cluster that lacks servers just now."""
 _FULL: Final = (10002, 10023, 10047, 10077, 10122)
 """Account's or server's resources exceeded, no storage, store failed (as a full stream does), stream too large."""
 
@@ -155,7 +157,7 @@ async def ensure_feed(nc: Client, nkey: str, *, replicas: int = 1, max_bytes: in
 
 async def remove_feed(nc: Client, nkey: str) -> None:
     """Deletes an office's feed with all that it did not fetch. Does nothing if there is none. Raises Unavailable."""
-    await _api(nc, f"STREAM.DELETE.{subjects.feed_stream(nkey)}", {}, or_none=_NOT_FOUND)
+    await call(nc, f"STREAM.DELETE.{subjects.feed_stream(nkey)}", {}, or_none=NOT_FOUND)
 
 
 async def ensure_consumer(
@@ -192,7 +194,7 @@ async def ensure_consumer(
     if only:
         config["filter_subjects"] = list(only)
     document = {"stream_name": stream, "config": config}
-    await _api(nc, f"CONSUMER.DURABLE.CREATE.{subjects.token(stream)}.{name}", document)
+    await call(nc, f"CONSUMER.DURABLE.CREATE.{subjects.token(stream)}.{name}", document)
 
 
 async def publish_batch(nc: Client, messages: Sequence[Message], timeout: float = 10) -> int:
@@ -235,7 +237,7 @@ async def publish_batch(nc: Client, messages: Sequence[Message], timeout: float 
 
 async def last(nc: Client, stream: str, subject: str) -> Stored | None:
     """The last message under ``subject``, or None if there is none. Raises Unavailable."""
-    found = await _api(nc, f"STREAM.MSG.GET.{subjects.token(stream)}", {"last_by_subj": subject}, or_none=_NOT_FOUND)
+    found = await call(nc, f"STREAM.MSG.GET.{subjects.token(stream)}", {"last_by_subj": subject}, or_none=NOT_FOUND)
     if found is None:
         return None
     return _stored(found)
@@ -243,7 +245,7 @@ async def last(nc: Client, stream: str, subject: str) -> Stored | None:
 
 async def at(nc: Client, stream: str, sequence: int) -> Stored | None:
     """The message with ``sequence``, or None if there is none. Raises Unavailable."""
-    found = await _api(nc, f"STREAM.MSG.GET.{subjects.token(stream)}", {"seq": sequence}, or_none=_NOT_FOUND)
+    found = await call(nc, f"STREAM.MSG.GET.{subjects.token(stream)}", {"seq": sequence}, or_none=NOT_FOUND)
     return None if found is None else _stored(found)
 
 
@@ -254,7 +256,7 @@ def _stored(found: Mapping[str, Any]) -> Stored:
 
 async def last_time(nc: Client, stream: str, subject: str) -> datetime | None:
     """When the last message under ``subject`` was stored, in UTC; None if there is none. Raises Unavailable."""
-    found = await _api(nc, f"STREAM.MSG.GET.{subjects.token(stream)}", {"last_by_subj": subject}, or_none=_NOT_FOUND)
+    found = await call(nc, f"STREAM.MSG.GET.{subjects.token(stream)}", {"last_by_subj": subject}, or_none=NOT_FOUND)
     return None if found is None else moment(found["message"]["time"])
 
 
@@ -267,19 +269,19 @@ def moment(text: str) -> datetime:
 
 async def account(nc: Client) -> dict[str, Any]:
     """What the account uses of the storage and may use. Raises Unavailable."""
-    return await _api(nc, "INFO", {}) or {}
+    return await call(nc, "INFO", {}) or {}
 
 
-async def stream(nc: Client, name: str) -> dict[str, Any] | None:
+async def stream(nc: Client, name: str, timeout: float = 10) -> dict[str, Any] | None:
     """A stream's configuration and state; None if there is none. Raises Unavailable."""
-    return await _api(nc, f"STREAM.INFO.{subjects.token(name)}", {}, or_none=_NOT_FOUND)
+    return await call(nc, f"STREAM.INFO.{subjects.token(name)}", {}, or_none=NOT_FOUND, timeout=timeout)
 
 
 async def names(nc: Client) -> list[str]:
     """The names of all streams. Raises Unavailable."""
     found: list[str] = []
     while True:
-        page = await _api(nc, "STREAM.NAMES", {"offset": len(found)}) or {}
+        page = await call(nc, "STREAM.NAMES", {"offset": len(found)}) or {}
         found += page.get("streams") or ()
         if not page.get("streams") or len(found) >= page.get("total", 0):
             return found
@@ -287,8 +289,8 @@ async def names(nc: Client) -> list[str]:
 
 async def consumer(nc: Client, stream_name: str, name: str) -> dict[str, Any] | None:
     """A consumer's configuration and state; None if there is none. Raises Unavailable."""
-    call = f"CONSUMER.INFO.{subjects.token(stream_name)}.{subjects.token(name)}"
-    return await _api(nc, call, {}, or_none=_NOT_FOUND)
+    wanted = f"CONSUMER.INFO.{subjects.token(stream_name)}.{subjects.token(name)}"
+    return await call(nc, wanted, {}, or_none=NOT_FOUND)
 
 
 async def erase_last(nc: Client, stream: str, subject: str) -> None:
@@ -296,12 +298,12 @@ async def erase_last(nc: Client, stream: str, subject: str) -> None:
     stored = await last(nc, stream, subject)
     if stored is not None:
         document = {"seq": stored.sequence}
-        await _api(nc, f"STREAM.MSG.DELETE.{subjects.token(stream)}", document, or_none=(*_NOT_FOUND, _NOT_DELETED))
+        await call(nc, f"STREAM.MSG.DELETE.{subjects.token(stream)}", document, or_none=(*NOT_FOUND, _NOT_DELETED))
 
 
 async def purge(nc: Client, stream: str, subject: str) -> None:
     """Deletes all messages under ``subject``. Raises Unavailable."""
-    await _api(nc, f"STREAM.PURGE.{subjects.token(stream)}", {"filter": subject}, or_none=_NOT_FOUND)
+    await call(nc, f"STREAM.PURGE.{subjects.token(stream)}", {"filter": subject}, or_none=NOT_FOUND)
 
 
 async def read_all(
@@ -332,7 +334,7 @@ async def read_all(
     if only:
         config["filter_subject"] = only
     document = {"stream_name": stream, "config": config, "action": "create"}
-    made = await _api(nc, f"CONSUMER.CREATE.{subjects.token(stream)}.{name}" + (f".{only}" if only else ""), document)
+    made = await call(nc, f"CONSUMER.CREATE.{subjects.token(stream)}.{name}" + (f".{only}" if only else ""), document)
     pending = int((made or {}).get("num_pending", 0))
     pending = min(pending, limit or pending)
     inbox = nc.new_inbox()
@@ -352,7 +354,7 @@ async def read_all(
     finally:
         with suppress(Exception):
             await subscription.unsubscribe()
-            await _api(nc, f"CONSUMER.DELETE.{stream}.{name}", {}, or_none=_NOT_FOUND)
+            await call(nc, f"CONSUMER.DELETE.{stream}.{name}", {}, or_none=NOT_FOUND)
 
 
 async def pull(nc: Client, stream: str, consumer: str, batch: int, timeout: float) -> list[Msg]:
@@ -388,10 +390,14 @@ async def _next(nc: Client, subscription: Subscription, timeout: float) -> Msg:
     end = time.monotonic() + timeout
     while True:
         try:
-            return await subscription.next_msg(min(_LOOK, max(end - time.monotonic(), 0.001)))
+            message = await subscription.next_msg(min(_LOOK, max(end - time.monotonic(), 0.001)))
         except TimeoutError:
             if time.monotonic() >= end or not nc.is_connected or nc.stats["reconnects"] != lines:
                 raise
+            continue
+        if (message.headers or {}).get("Status") == _NOBODY:
+            raise nats.errors.NoRespondersError
+        return message
 
 
 def _ends(message: Msg) -> bool:
@@ -410,23 +416,29 @@ async def _ensure_stream(nc: Client, name: str, own: list[str], replicas: int, m
         "allow_direct": False,
         **more,
     }
-    if await _api(nc, f"STREAM.CREATE.{name}", config, or_none=(_NAME_IN_USE,)) is None:
-        await _api(nc, f"STREAM.UPDATE.{name}", config)
+    if await call(nc, f"STREAM.CREATE.{name}", config, or_none=(_NAME_IN_USE,)) is None:
+        await call(nc, f"STREAM.UPDATE.{name}", config)
 
 
-async def _api(
-    nc: Client, call: str, document: Mapping[str, Any], or_none: tuple[int, ...] = (), timeout: float = 10
+async def call(
+    nc: Client, name: str, document: Mapping[str, Any], or_none: tuple[int, ...] = (), timeout: float = 10
 ) -> dict[str, Any] | None:
+    """The broker's answer to a request of its API; None where it says one of ``or_none``. Raises as publish_batch."""
     if not nc.is_connected:
         raise _unavailable()
     try:
-        reply = await nc.request(f"$JS.API.{call}", dumps(document), timeout=timeout)
+        reply = await nc.request(f"$JS.API.{name}", dumps(document), timeout=timeout)
     except (TimeoutError, OSError, nats.errors.Error):
         raise _unavailable() from None
     answer = _answer(reply.data)
     if answer.get("error", {}).get("err_code") in or_none:
         return None
     return _checked(answer)
+
+
+def checked(data: bytes) -> dict[str, Any]:
+    """An answer of the broker's that says no error. Raises as :func:`publish_batch`."""
+    return _checked(_answer(data))
 
 
 def _answer(data: bytes) -> dict[str, Any]:
@@ -446,7 +458,7 @@ def _checked(answer: dict[str, Any]) -> dict[str, Any]:
         raise Conflict("conflict", "Something of this name is stored already.")
     if code in _FULL:
         raise StorageFull("storage-full", "The hub's storage takes no more.", "Give it more room; nothing was stored.")
-    if error.get("code") == 503 or code == _INCOMPLETE:
+    if error.get("code") == 503 or code in _PASSING:
         raise _unavailable()
     raise Refused("broker-refused", f"The broker does not do this (its code: {code}).", "Look it up in its manual.")
 

@@ -15,7 +15,9 @@ from typing import Any, Final
 import structlog
 from nats.aio.client import Client
 
+from kengele_schemas import subjects
 from kengele_schemas.encoding import unb64u
+from kengele_schemas.errors import KengeleError
 
 from . import jetstream, ops
 from .access import Access
@@ -35,6 +37,9 @@ _RETRY: Final = 2.0
 _LOOK: Final = 1.0
 _ENDING: Final = 20.0
 """Seconds that a hub is given to end in order before it is told once more."""
+_ANSWER: Final = 3.0
+_SILENT: Final = 12.0
+"""Seconds without an answer after which another server of the cluster is tried; a new leader is found in less."""
 _AWAY: Final = 60.0
 """Seconds after which a line that does not come back is made anew."""
 
@@ -145,12 +150,33 @@ async def _lost(nc: Client) -> None:
     """Returns when the line is closed, or has not come back for :data:`_AWAY` seconds.
 
     nats-py reconnects by itself, but not after its credentials were refused, nor when its own task for it has failed;
-    who waits for it then waits for ever.
+    who waits for it then waits for ever. Nor does it know that a server was cut off from its cluster: that one answers,
+    and stores nothing. Then another server is gone to.
     """
-    away = 0.0
+    away = silent = 0.0
     while not nc.is_closed and away < _AWAY:
         await asyncio.sleep(_LOOK)
         away = 0.0 if nc.is_connected else away + _LOOK
+        if not nc.is_connected or len(nc.servers) < 2 or await _stores(nc):
+            silent = 0.0
+            continue
+        silent += _LOOK + _ANSWER
+        if silent >= _SILENT:
+            silent = 0.0
+            _log.warning("broker-left")
+            await nc.force_reconnect()
+
+
+async def _stores(nc: Client) -> bool:
+    """Whether the server at the other end reaches one that leads the ledger, and that one enough of the others."""
+    try:
+        found = await jetstream.stream(nc, subjects.LEDGER, timeout=_ANSWER)
+        replicas = (found or {})["cluster"].get("replicas") or ()
+        # A leader that was cut off leads on, over nobody.
+        there = [one for one in replicas if not one.get("offline") and one["active"] < _SILENT * 1e9]
+        return 2 * (1 + len(there)) > 1 + len(replicas)
+    except (KengeleError, KeyError, TypeError, AttributeError):
+        return False
 
 
 async def _broker(stack: AsyncExitStack, keys: HubKeys, settings: Settings) -> tuple[Access, str]:

@@ -51,8 +51,10 @@ def _reachable(url: str) -> str:
     return url
 
 
-def _reachable_or_none(url: str) -> str:
-    return _reachable(url) if url else url
+def _all_reachable(urls: str) -> str:
+    for url in urls.split(",") if urls else ():
+        _reachable(url)
+    return urls
 
 
 Url = Annotated[str, Field(max_length=200), AfterValidator(_reachable)]
@@ -61,7 +63,8 @@ Url = Annotated[str, Field(max_length=200), AfterValidator(_reachable)]
 class Settings(Model):
     """How this hub listens, what it may use, and where members reach it.
 
-    ``urls`` stand in the cards that members are given; ``external`` is a broker to use instead of the embedded one;
+    ``urls`` stand in the cards that members are given; ``external`` is a broker to use instead of the embedded one,
+    or the servers of a cluster with commas between;
     ``ops_port`` serves health and figures on loopback only (-1: the system chooses, 0: not at all).
     """
 
@@ -72,7 +75,7 @@ class Settings(Model):
     websocket_port: Port | None = None
     tls_certificate: Annotated[Path | None, Field(strict=False)] = None
     tls_key: Annotated[Path | None, Field(strict=False)] = None
-    external: Annotated[str, Field(max_length=200), AfterValidator(_reachable_or_none)] = ""
+    external: Annotated[str, Field(max_length=800), AfterValidator(_all_reachable)] = ""
     replicas: Literal[1, 3, 5] = 1
     max_store: Annotated[int, Field(ge=1)] | None = None
     ledger_max_bytes: Annotated[int, Field(ge=-1)] = -1

@@ -96,7 +96,7 @@ async def gathered(home: Path) -> Symptoms:
         seen.broken.append(Finding.of(error))
         return seen
     seen.external, seen.replicas, seen.urls = bool(settings.external), settings.replicas, settings.urls
-    hosts = {urlsplit(url).hostname or "" for url in (*settings.urls, settings.external) if url}
+    hosts = {urlsplit(url).hostname or "" for url in (*settings.urls, *settings.external.split(",")) if url}
     seen.resolved, seen.ipv6 = {host: resolution(host) for host in hosts}, routes_ipv6()
     if not seen.external:
         seen.version, seen.program = _version()

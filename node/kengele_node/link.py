@@ -16,8 +16,8 @@ import base64
 import ipaddress
 import random
 import ssl
-from collections.abc import Callable, Coroutine, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Literal, Protocol, Self, TypeVar
@@ -40,9 +40,12 @@ CONNECT_TIMEOUT: Final = 10.0
 """Seconds for one attempt, handshakes included."""
 _STEADY: Final = 10.0
 """Seconds a connection must last before the waits begin anew with the shortest."""
+_UNANSWERED: Final = 3
+"""Requests in turn without an answer after which another of the hub's addresses is tried."""
 _CLOSING: Final = 2.0
 _LOOK: Final = 0.25
 """Seconds between two looks at whether a connection is still there."""
+_NOBODY: Final = "503"
 _SECURE: Final = ("tls", "wss")
 _WEB: Final = ("ws", "wss")
 _SCHEMES: Final = {"nats": 4222, "tls": 4222, "ws": 80, "wss": 443}
@@ -134,6 +137,7 @@ class Link:
         self._connected = asyncio.Event()
         self._news = asyncio.Event()
         self._denied = False
+        self._unanswered = 0
         self._leaving = False
         self._supervisor: asyncio.Task[None] | None = None
 
@@ -179,14 +183,16 @@ class Link:
 
     async def request(self, subject: str, data: bytes, timeout: float = 10) -> bytes:
         """As :meth:`Bus.request`. Raises Refused, too, if ``data`` is more than the hub takes in one message."""
-        client, lost = self._current()
-        message = await _unless_lost(client.request(subject, data, timeout=timeout), lost)
+        with self._answered():
+            client, lost = self._current()
+            message = await _unless_lost(client.request(subject, data, timeout=timeout), lost)
         return bytes(message.data)
 
     async def fetch(self, stream: str, consumer: str, batch: int, timeout: float) -> list[Delivery]:
         """As :meth:`Bus.fetch`. Raises Unreachable."""
-        client, lost = self._current()
-        return await _unless_lost(_fetch(client, subjects.consumer_next(stream, consumer), batch, timeout), lost)
+        with self._answered():
+            client, lost = self._current()
+            return await _unless_lost(_fetch(client, subjects.consumer_next(stream, consumer), batch, timeout), lost)
 
     async def acknowledge(self, delivery: Delivery, *, confirm: bool = False) -> None:
         """As :meth:`Bus.acknowledge`. Raises Unreachable."""
@@ -198,6 +204,18 @@ class Link:
             await client.publish(delivery.receipt, b"+ACK")
         except (OSError, TimeoutError, nats.errors.Error):
             raise _unreachable() from None
+
+    @contextmanager
+    def _answered(self) -> Iterator[None]:
+        """Leaves a server that does not answer again and again for another: it may be cut off from its cluster."""
+        try:
+            yield
+        except Unreachable:
+            self._unanswered += 1
+            if self._unanswered >= _UNANSWERED and sum(map(len, self._ways)) > 1:
+                self._lost.set()
+            raise
+        self._unanswered = 0
 
     def _current(self) -> tuple[Client, asyncio.Event]:
         if self._client is None or self._client.is_closed:
@@ -217,7 +235,7 @@ class Link:
             started = loop.time()
             try:
                 if await self._connect(client, lost):
-                    self._client, self._lost = client, lost
+                    self._client, self._lost, self._unanswered = client, lost, 0
                     self._connected.set()
                     self._is("up")
                     await _ended(client, lost)
@@ -292,11 +310,15 @@ async def _fetch(client: Client, next_subject: str, batch: int, timeout: float) 
         found: list[Delivery] = []
         while len(found) < batch and not _status(message := await subscription.next_msg(CONNECT_TIMEOUT)):
             found.append(_delivery(message))
+        if len(found) < batch and _status(message) == _NOBODY:
+            raise _unreachable()
         if found or timeout <= 0:
             return found
         expires = int(timeout * 1_000_000_000)
         await client.publish(next_subject, dumps({"batch": 1, "expires": expires}), reply=inbox)
         message = await subscription.next_msg(timeout + CONNECT_TIMEOUT)
+        if _status(message) == _NOBODY:
+            raise _unreachable()
         return [] if _status(message) else [_delivery(message)]
     finally:
         with suppress(nats.errors.Error):
@@ -304,7 +326,8 @@ async def _fetch(client: Client, next_subject: str, batch: int, timeout: float) 
 
 
 def _status(message: Msg) -> str:
-    """The status code of a message that only ends a request: none left (404), expired (408), consumer gone (409)."""
+    """The status code of a message that only ends a request: none left (404), expired (408), consumer gone (409),
+    nobody there who answers (503)."""
     return (message.headers or {}).get("Status", "")
 
 

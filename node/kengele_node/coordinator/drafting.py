@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from kengele_node import terminal
-from kengele_node.member import Member, now
-from kengele_schemas import assertions, drafts, metadata, signatures
+from kengele_node.member import Member, Session, now
+from kengele_schemas import assertions, drafts, metadata, signatures, subjects
 from kengele_schemas.drafts import Draft
 from kengele_schemas.encoding import b64u
-from kengele_schemas.errors import KengeleError, Refused
+from kengele_schemas.errors import KengeleError, Refused, Untrusted
 from kengele_schemas.lint import Finding, lint
 from kengele_schemas.regional import area_of
 from kengele_schemas.trust import Trusted, assemble
@@ -28,6 +28,7 @@ from .effect import Effect, effect, touches_readers
 
 _DRAFT: Final = "draft.json"
 _FIRST_ROOT: Final = "metadata/1.root.json"
+HUB_RESTORED: Final = "hub-restored"
 action = partial(terminal.action, home="coordinator")
 """A sub-command of ``kengele coordinator``, with what all of them take."""
 
@@ -51,10 +52,30 @@ def opened(args: argparse.Namespace) -> Member:
 
 
 async def current(member: Member) -> dict[str, bytes]:
-    """All trust files as the hub serves them, verified."""
+    """All trust files as the hub serves them, verified; as this home has them, if the hub waits for them."""
     async with member.session() as session:
+        return await refreshed(session)
+
+
+async def refreshed(session: Session) -> dict[str, bytes]:
+    """The same over a session that there is."""
+    try:
         await session.refresh()
-    return member.trust.files()
+    except Untrusted:
+        told = await _restored(session)
+        if told is None:
+            raise
+        terminal.note(told.sentence)
+    return session.member.trust.files()
+
+
+async def _restored(session: Session) -> Refused | None:
+    """What the hub says if it was restored from a copy and may lack what was signed since."""
+    try:
+        await session.ask(subjects.publish_metadata(session.member.nkey.public), {})
+    except Refused as told:
+        return told if told.code == HUB_RESTORED else None
+    return None
 
 
 def network_of(files: metadata.Files) -> str:

@@ -27,7 +27,7 @@ from kengele_schemas.metadata import Files
 from kengele_schemas.rotation import Epoch, OfficeKeys
 
 from . import rotating
-from .drafting import action, add_draft, network_of, opened, propose
+from .drafting import action, add_draft, network_of, opened, propose, refreshed
 
 _GONE: Final = ("overtaken",)
 
@@ -152,8 +152,7 @@ def _keys(args: argparse.Namespace) -> int:
 
 async def _waiting(member: Member) -> list[Letter]:
     async with member.session() as session:
-        await session.refresh()
-        return await read(session, member.trust.files())
+        return await read(session, await refreshed(session))
 
 
 def waiting(member: Member) -> list[Letter]:

@@ -22,7 +22,7 @@ from kengele_schemas.errors import KengeleError, Refused
 
 from . import board
 from .dates import Ending, endings
-from .drafting import action, check, current, opened, told, weighed, what_changes, written
+from .drafting import HUB_RESTORED, action, check, current, opened, told, weighed, what_changes, written
 from .founding import HUB_CARD
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{21}[AQgw]")
@@ -131,7 +131,13 @@ async def _sent(args: argparse.Namespace, member: Member, draft: Draft) -> dict[
     files = encode_files(draft.files())
     if not draft.founding:
         async with member.session() as session:
-            answer: dict[str, Any] = await session.ask(subjects.publish_metadata(member.nkey.public), files)
+            subject = subjects.publish_metadata(member.nkey.public)
+            try:
+                answer: dict[str, Any] = await session.ask(subject, files)
+            except Refused as told:
+                if told.code != HUB_RESTORED:
+                    raise
+                answer = await session.ask(subject, {**encode_files(member.trust.files()), **files})
             with suppress(KengeleError):
                 await board.drop(session, signatures.draft_id(draft))
                 await session.refresh()

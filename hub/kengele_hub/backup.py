@@ -1,0 +1,234 @@
+"""A hub in one sealed file, and a hub made of it: identity and streams, taken while it runs.
+
+The ledger is taken first, and the feeds after it: an entry that the ledger's router had done with is in the feeds'
+copies, too. What came in meanwhile may stand in a feed and not in the ledger; nothing is lost by that.
+
+What is restored holds until the coordinators have signed anew (:mod:`.authority`): a copy cannot know who was revoked
+after it was made.
+
+    >>> await take(Path("hub.backup"), lock, home)
+    >>> restore(Path("hub.backup"), lock, Path("new"))
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from nats.aio.client import Client
+
+from kengele_schemas import subjects
+from kengele_schemas.encoding import canonical, loads
+from kengele_schemas.errors import Damaged, Malformed, Refused
+from kengele_schemas.fields import read
+
+from . import jetstream, snapshot
+from .access import Access
+from .broker import Broker, Tls, pinned
+from .broker import Settings as BrokerSettings
+from .errors import Unavailable
+from .home import FILE as KEYS
+from .home import HubKeys, write_private
+from .sealed import Lock, Sealer, records
+from .settings import FILE as SETTINGS
+from .settings import Settings
+from .snapshot import Shape
+from .symptoms import RUNNING
+
+_FILES: Final = (KEYS, SETTINGS, "hub-card.json")
+_KINDS: Final = {subjects.LEDGER, subjects.TRUST, subjects.BOARD, subjects.LOBBY, subjects.AUDIT, subjects.REFUSED}
+_FEED: Final = "FEED_"
+_MAX_SAID: Final = 65536
+_SAID, _PIECE = b"S", b"P"
+
+
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """What a backup holds: when it was begun, and by stream its messages and the last one's sequence."""
+
+    at: datetime
+    streams: dict[str, tuple[int, int]]
+
+    @property
+    def entries(self) -> int:
+        """The ledger's length."""
+        return self.streams.get(subjects.LEDGER, (0, 0))[1]
+
+
+async def take(path: Path, lock: Lock, home: Path) -> Copied:
+    """Writes a backup of the hub in ``home``, which may run meanwhile.
+
+    Raises:
+        Refused: ``exists``, ``weak-passphrase``. Locked: the key file cannot be used.
+        Unavailable: the broker does not answer, or not to the end; there is no backup then.
+        Damaged: ``no-keys``, ``no-hub``.
+    """
+    keys, settings = HubKeys.load(home), Settings.load(home)
+    async with _reached(home, keys, settings) as nc:
+        copied = Copied(datetime.now(UTC), {})
+        with Sealer(path, lock) as sealer:
+            _say(sealer, {"backup": 1, "at": copied.at.isoformat(timespec="seconds")})
+            for name in _FILES:
+                if (home / name).exists():
+                    _say(sealer, {"file": name})
+                    sealer.put(_PIECE + (home / name).read_bytes())
+            for name in sorted(await jetstream.names(nc), key=_order):
+                if name not in _KINDS and not name.startswith(_FEED):
+                    continue
+                taken = await snapshot.taken(nc, name)
+                if taken is None:
+                    continue  # a feed that went meanwhile
+                shape, pieces = taken
+                _say(sealer, {"stream": {"config": shape.config, "state": shape.state}})
+                async for piece in pieces:
+                    sealer.put(_PIECE + piece)
+                copied.streams[name] = (int(shape.state["messages"]), int(shape.state["last_seq"]))
+    return copied
+
+
+def restore(path: Path, lock: Lock, home: Path, *, external: str = "") -> Copied:
+    """Makes a hub in ``home`` of a backup, which is read to its end before anything is written.
+
+    Args:
+        home: must be missing or empty.
+        external: a broker to use instead of what the backup's settings say; it must hold no hub's streams.
+
+    Raises:
+        Refused: ``exists``. Locked, Damaged: the file is not opened, not whole, or of a newer version.
+        Unavailable, StorageFull: the broker does not do it; nothing is left behind then.
+    """
+    if home.exists() and any(home.iterdir()):
+        raise Refused("exists", "That directory is not empty.", "Choose an empty one, or a new name.")
+    for _ in _read(path, lock):
+        pass
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        return asyncio.run(_restored(path, lock, home, external))
+    except BaseException:
+        shutil.rmtree(home, ignore_errors=True)
+        raise
+
+
+async def _restored(path: Path, lock: Lock, home: Path, external: str) -> Copied:
+    found = _read(path, lock)
+    first, _ = next(found)
+    copied = Copied(datetime.fromisoformat(first["at"]), {})
+    nc: Client | None = None
+    async with AsyncExitStack() as stack:
+        undo: list[str] = []
+        try:
+            for said, pieces in found:
+                if "file" in said:
+                    if said["file"] not in _FILES:
+                        raise _strange()
+                    write_private(home / said["file"], b"".join(pieces))
+                    continue
+                if nc is None:
+                    settings = Settings.load(home)
+                    if external:
+                        settings = read(Settings, {**settings.model_dump(mode="json"), "external": external})
+                        settings.save(home)
+                    keys = HubKeys.load(home)
+                    nc = await stack.enter_async_context(_reached(home, keys, settings, new=True))
+                shape = Shape(said["stream"]["config"], said["stream"]["state"])
+                name = str(shape.config["name"])
+                undo.append(name)
+                await snapshot.put_back(nc, shape, pieces, replicas=settings.replicas)
+                copied.streams[name] = (int(shape.state["messages"]), int(shape.state["last_seq"]))
+                now = await jetstream.stream(nc, name)
+                if now is None or int(now["state"]["messages"]) != copied.streams[name][0]:
+                    raise Unavailable("broker-unavailable", "The broker did not take a stream whole.", "Try again.")
+            if nc is None or subjects.LEDGER not in copied.streams:
+                raise _strange()
+            await jetstream.ensure_streams(nc, replicas=settings.replicas, ledger_max_bytes=settings.ledger_max_bytes)
+            if copied.streams.get(subjects.TRUST, (0, 0))[0]:
+                since = datetime.now(UTC).isoformat(timespec="seconds").encode("ascii")
+                await jetstream.publish_batch(nc, [(subjects.TRUST_HELD, since, {})])
+        except BaseException:
+            for name in undo if nc is not None else ():
+                await snapshot.remove(nc, name)  # type: ignore[arg-type]
+            raise
+    return copied
+
+
+@asynccontextmanager
+async def _reached(home: Path, keys: HubKeys, settings: Settings, *, new: bool = False) -> AsyncIterator[Client]:
+    """The hub's broker: the one that runs, or the embedded one started for this alone."""
+    async with AsyncExitStack() as stack:
+        access = Access(keys, settings.external) if settings.external else None
+        if access is not None and new:
+            await access.push_accounts()
+        if access is None and not new:
+            access = await _running(home, keys, settings)
+        if access is None:
+            broker = Broker(keys, BrokerSettings(port=-1, max_store=settings.max_store))
+            access = (await stack.enter_async_context(broker)).access
+        nc = await access.connect("hub-backup")
+        stack.push_async_callback(nc.close)
+        if new and any(name in _KINDS or name.startswith(_FEED) for name in await jetstream.names(nc)):
+            raise Refused("exists", "This broker holds a hub's streams already.", "Use another broker, or empty it.")
+        yield nc
+
+
+async def _running(home: Path, keys: HubKeys, settings: Settings) -> Access | None:
+    try:
+        url = str(json.loads((home / RUNNING).read_bytes())["url"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    tls = Tls(settings.tls_certificate, settings.tls_key) if settings.tls_certificate and settings.tls_key else None
+    access = Access(keys, url, tls=pinned(tls))
+    try:
+        await (await access.connect("hub-backup")).close()
+    except Unavailable:
+        return None  # left behind by a hub that was killed
+    return access
+
+
+def _order(name: str) -> tuple[int, str]:
+    return {subjects.LEDGER: 0, subjects.TRUST: 2}.get(name, 1), name
+
+
+def _say(sealer: Sealer, said: dict[str, Any]) -> None:
+    sealer.put(_SAID + canonical(said))
+
+
+def _read(path: Path, lock: Lock) -> Iterator[tuple[dict[str, Any], Iterator[bytes]]]:
+    """What the backup says, and with each the pieces that follow upon it, to be read before the next."""
+    source = records(path, lock)
+    record = next(source, b"")
+    begun = False
+    while record:
+        if record[:1] != _SAID:
+            raise _strange()
+        try:
+            said = loads(record[1:], max_bytes=_MAX_SAID, max_depth=16)
+        except Malformed:
+            raise _strange() from None
+        if not begun and (not isinstance(said, dict) or said.get("backup") != 1):
+            raise _strange()
+        begun = True
+        left: list[bytes] = []
+
+        def pieces(left: list[bytes] = left) -> Iterator[bytes]:
+            for one in source:
+                if one[:1] != _PIECE:
+                    left.append(one)
+                    return
+                yield one[1:]
+
+        following = pieces()
+        yield said, following
+        for _ in following:
+            pass
+        record = left[0] if left else b""
+
+
+def _strange() -> Damaged:
+    return Damaged("damaged-backup", "This file opens, but it is no backup of a hub.", "Take another copy of it.")

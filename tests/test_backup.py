@@ -1,0 +1,166 @@
+"""A hub is copied while it runs, lost, and restored elsewhere: one identity, no replays, and who was out is out."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kengele_hub import backup
+from kengele_hub.home import HubKeys
+from kengele_hub.sealed import Lock, make_key_file
+from kengele_node.coordinator import documents as papers
+from kengele_node.demo.network import Network
+from kengele_schemas import subjects
+from kengele_schemas.errors import Damaged, KengeleError, Refused, Unreachable, Untrusted
+from kengele_testing.network import draft, fetch_all, sealed, small_network, until
+
+pytestmark = pytest.mark.full
+
+
+def kengele(*words: str) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if name != "KENGELE_PASSPHRASE"}
+    return subprocess.run(
+        [sys.executable, "-m", "kengele_node.cli", *words],
+        capture_output=True,
+        text=True,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        timeout=90,
+    )
+
+
+async def send(network: Network, name: str, data: bytes) -> dict[str, Any]:
+    member = network.monitors[name]
+    async with member.session() as session:
+        return dict(json.loads(await session.link.request(subjects.reports_submit(member.nkey.public), data)))
+
+
+def coordinate(network: Network, name: str, *words: str) -> subprocess.CompletedProcess[str]:
+    home = network.home / "coordinators" / name
+    return kengele("coordinator", *words, "--home", str(home), "--key-file", str(network.home / "key"))
+
+
+@pytest.mark.timeout(300)
+def test_a_hub_that_was_lost_goes_on_elsewhere_and_lets_nobody_back_in(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with small_network(tmp_path) as network:
+            hub, copy, key = network.hub, tmp_path / "hub.backup", tmp_path / "backup-key"
+            async with network.monitors["osh"].session() as session:
+                rules = await session.refresh()
+            early = sealed(network.monitors["osh"], draft(), rules)
+            first = await send(network, "osh", early)
+            assert first["code"] == "accepted"
+            await fetch_all(network.offices["unrcca"])
+            waiting = sealed(network.monitors["osh"], draft(summary={"text": "Second.", "lang": "en"}), rules)
+            assert (await send(network, "osh", waiting))["code"] == "accepted"
+            await asyncio.to_thread(until_delivered, network)
+
+            taken = await asyncio.to_thread(
+                kengele, "hub", "backup", str(copy), "--home", str(hub.home), "--new-key-file", str(key)
+            )
+            assert taken.returncode == 0, taken.stderr
+            late = sealed(network.monitors["osh"], draft(summary={"text": "Third.", "lang": "en"}), rules)
+            assert (await send(network, "osh", late))["code"] == "accepted"
+            gone = network.monitors["batken"]
+            await network.publish(lambda before: papers.remove(before, gone.kid, 1), ("aigul", "moussa"))
+            for name in ("aigul", "nyambura"):
+                await network.files(name)
+            with pytest.raises(KengeleError):
+                await send(network, "batken", early)
+
+            identity = HubKeys.load(hub.home).hub_key
+            hub.kill()
+            hub.home.rename(tmp_path / "lost")
+            wrong = await asyncio.to_thread(
+                kengele, "hub", "restore", str(copy), "--home", str(hub.home), "--key-file", str(network.home / "key")
+            )
+            assert (wrong.returncode, hub.home.exists()) == (5, False)
+            made = await asyncio.to_thread(
+                kengele, "hub", "restore", str(copy), "--home", str(hub.home), "--key-file", str(key)
+            )
+            assert made.returncode == 0, made.stderr
+            assert HubKeys.load(hub.home).hub_key == identity
+            await hub.start()
+            assert (hub.state() or {})["not_ready"] == ["hub-restored"]
+
+            # Nothing is taken and nobody served under what the copy knows.
+            assert (await send(network, "osh", early))["code"] == "hub-unavailable"
+            async with network.monitors["osh"].session() as session:
+                with pytest.raises(Untrusted):
+                    await session.refresh()
+            paper = tmp_path / "renewed.json"
+            renewed = await asyncio.to_thread(coordinate, network, "aigul", "renew", "--draft", str(paper))
+            assert renewed.returncode == 0, renewed.stderr
+            alone = await asyncio.to_thread(coordinate, network, "aigul", "publish", str(paper))
+            assert alone.returncode == 3
+            signed = await asyncio.to_thread(coordinate, network, "nyambura", "sign", "--yes", str(paper))
+            assert signed.returncode == 0, signed.stderr
+            published = await asyncio.to_thread(coordinate, network, "aigul", "publish", str(paper))
+            assert published.returncode == 0, published.stderr
+
+            await asyncio.to_thread(until_ready, network)
+            again = await send(network, "osh", early)
+            assert (again["code"], again["leaf"]) == ("accepted", first["leaf"])
+            with pytest.raises((KengeleError, TimeoutError)):
+                await send(network, "batken", early)
+            for member in (*network.offices.values(), *network.coordinators.values(), network.monitors["osh"]):
+                async with member.session() as session:
+                    assert (await session.refresh()).fresh
+            # What waited in the feed when the copy was made is there; the one fetched before does not come twice.
+            items = await fetch_all(network.offices["unrcca"], 2)
+            assert len(items) == 2
+            fresh = sealed(network.monitors["osh"], draft(summary={"text": "Fourth.", "lang": "en"}), rules)
+            assert (await send(network, "osh", fresh))["code"] == "accepted"
+            assert len(await fetch_all(network.offices["unrcca"], 3)) == 3
+
+    asyncio.run(run())
+
+
+def until_delivered(network: Network) -> None:
+    asyncio.run(until(lambda: (network.hub.state() or {}).get("undelivered") == 0, 40))
+
+
+def until_ready(network: Network) -> None:
+    asyncio.run(until(lambda: bool((network.hub.state() or {}).get("ready")), 40))
+
+
+def test_a_hub_that_stands_still_is_copied_and_what_is_no_backup_is_not_restored(tmp_path: Path) -> None:
+    home = tmp_path / "hub"
+    assert kengele("hub", "init", "--home", str(home), "--port", "14999").returncode == 0
+    lock = make_key_file(tmp_path / "key")
+    copy = tmp_path / "copy"
+    asyncio.run(made_streams(home))
+    copied = asyncio.run(backup.take(copy, lock, home))
+    assert copied.entries == 0
+    with pytest.raises(Refused) as there:
+        backup.restore(copy, lock, home)
+    assert there.value.code == "exists"
+    (tmp_path / "half").write_bytes(copy.read_bytes()[:-40])
+    with pytest.raises(Damaged):
+        backup.restore(tmp_path / "half", lock, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+    with pytest.raises((Unreachable, KengeleError)):
+        backup.restore(copy, lock, tmp_path / "new", external="nats://127.0.0.1:9")
+    assert not (tmp_path / "new").exists()
+    assert backup.restore(copy, lock, tmp_path / "new").streams == copied.streams
+    assert (tmp_path / "new" / "keys.json").read_bytes() == (home / "keys.json").read_bytes()
+    words = Lock(passphrase="correct horse battery")
+    with pytest.raises(KengeleError):
+        backup.restore(copy, words, tmp_path / "other")
+
+
+async def made_streams(home: Path) -> None:
+    from kengele_hub import jetstream
+    from kengele_hub.broker import Broker, Settings
+
+    async with Broker(HubKeys.load(home), Settings(port=-1)) as broker:
+        nc = await broker.access.connect()
+        await jetstream.ensure_streams(nc)
+        await nc.close()

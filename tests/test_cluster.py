@@ -1,0 +1,156 @@
+"""Three nats-servers as one broker: whichever is killed, paused or cut off, no acknowledged report is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from kengele_node.demo.network import Network
+from kengele_node.demo.run import oracle
+from kengele_node.member import Member
+from kengele_node.monitor.commands import open_outbox
+from kengele_node.monitor.compose import new_report_id, plan_report, seal_report
+from kengele_node.office.commands import open_inbox
+from kengele_node.office.desk import Desk
+from kengele_testing.cluster import Cluster, ClusterHub
+from kengele_testing.network import draft
+
+pytestmark = pytest.mark.full
+EACH = 60
+"""Reports that are under way while one server is out."""
+
+
+@asynccontextmanager
+async def clustered(tmp_path: Path) -> AsyncIterator[tuple[Network, Cluster]]:
+    """A network with one monitor on a cluster of three."""
+    cluster = Cluster(tmp_path / "nats")
+    network = Network.at(tmp_path / "network")
+    network.hub = ClusterHub(tmp_path / "network" / "hub", cluster)
+    try:
+        await network.found()
+        await network.admit(("osh",))
+        yield network, cluster
+    finally:
+        network.close()
+        await cluster.stop()
+
+
+async def fill(member: Member, count: int) -> dict[str, dict[str, object]]:
+    """Seals ``count`` reports into a node's outbox; gives the drafts by id."""
+    trusted = member.offline()
+    written = {}
+    box = open_outbox(member)
+    for number in range(count):
+        report = draft(severity=1 + number % 5, summary={"text": f"{number}", "lang": "en"})
+        plan = plan_report(report, trusted, kid=member.kid, report_id=new_report_id(), now=datetime.now(UTC))
+        value = report.model_dump(mode="json", exclude_none=True)
+        box.add(
+            plan.header.id,
+            value,
+            plan.offices,
+            lambda counters, plan=plan: seal_report(plan, member.key, counters),
+            now=datetime.now(UTC).timestamp(),
+        )
+        written[plan.header.id] = value
+    box.close()
+    return written
+
+
+def accepted(member: Member) -> int:
+    box = open_outbox(member)
+    try:
+        counts = box.counts()
+    finally:
+        box.close()
+    assert set(counts) <= {"waiting", "accepted"}
+    return counts.get("accepted", 0)
+
+
+@asynccontextmanager
+async def node(network: Network, name: str) -> AsyncIterator[None]:
+    """A monitor's node, running in a process of its own."""
+    home = network.home / "monitors" / name
+    command = [sys.executable, "-m", "kengele_node.cli", "node", "run", "--home", str(home)]
+    process = subprocess.Popen(
+        [*command, "--key-file", str(network.home / "key")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+async def until_accepted(member: Member, count: int, seconds: float = 90) -> None:
+    async with asyncio.timeout(seconds):
+        while await asyncio.to_thread(accepted, member) < count:
+            await asyncio.sleep(0.1)
+
+
+@pytest.mark.timeout(500)
+def test_no_acknowledged_report_is_lost_whichever_server_is_killed_paused_or_cut_off(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with clustered(tmp_path) as (network, cluster):
+            member = network.monitors["osh"]
+            async with member.session() as session:
+                await session.refresh()
+            inboxes, follows, sessions = {}, [], []
+            for office, one in network.offices.items():
+                opening = one.session()
+                session = await opening.__aenter__()
+                sessions.append(opening)
+                inboxes[office] = open_inbox(one)
+                desk = Desk(session, inboxes[office], one.id, one.opening_keys, one.nkey.public)
+                follows.append(asyncio.create_task(desk.follow()))
+            written: dict[str, dict[str, object]] = {}
+            try:
+                async with node(network, "osh"):
+                    for fault in ("kill", "pause", "cut"):
+                        written |= await fill(member, EACH)
+                        await until_accepted(member, len(written) - EACH + EACH // 5)
+                        state = await asyncio.to_thread(network.hub.state) or {}
+                        number = cluster.server_of(state["pid"])
+                        server = cluster.servers[number]
+                        if fault == "kill":
+                            server.kill()
+                        elif fault == "pause":
+                            server.send(signal.SIGSTOP)
+                        else:
+                            await cluster.cut_off(number)
+                        written |= await fill(member, EACH)
+                        # While it is out: the other two go on.
+                        await until_accepted(member, len(written))
+                        if fault == "kill":
+                            server.start()
+                        elif fault == "pause":
+                            server.send(signal.SIGCONT)
+                        else:
+                            await cluster.let_back(number)
+                judge = oracle()
+                today = datetime.now(UTC).date()
+                wanted = {one: judge.expected(value, today) for one, value in written.items()}
+                async with asyncio.timeout(90):
+                    while sum(inbox.count() for inbox in inboxes.values()) < sum(map(len, wanted.values())):
+                        await asyncio.sleep(0.1)
+            finally:
+                for follow in follows:
+                    follow.cancel()
+                await asyncio.gather(*follows, return_exceptions=True)
+                for opening in sessions:
+                    with suppress(Exception):
+                        await opening.__aexit__(None, None, None)
+            for office, inbox in inboxes.items():
+                seen = [item.arrival.header.id for item in inbox.items(10_000)]
+                assert sorted(seen) == sorted(one for one, offices in wanted.items() if office in offices)
+                assert not inbox.asides()
+                inbox.close()
+
+    asyncio.run(run())
