@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import shutil
 import signal
 import subprocess
 import sys
+import urllib.request
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,7 +25,7 @@ from kengele_node.monitor.compose import new_report_id, plan_report, seal_report
 from kengele_node.office.commands import open_inbox
 from kengele_node.office.desk import Desk
 from kengele_testing.cluster import Cluster, ClusterHub
-from kengele_testing.network import draft
+from kengele_testing.network import draft, fetch_all, small_network, until
 
 pytestmark = pytest.mark.full
 EACH = 60
@@ -154,3 +158,48 @@ def test_no_acknowledged_report_is_lost_whichever_server_is_killed_paused_or_cut
                 inbox.close()
 
     asyncio.run(run())
+
+
+@pytest.mark.timeout(300)
+def test_what_a_killed_worker_had_under_way_is_done_by_the_other(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with small_network(tmp_path, ("osh",)) as network:
+            second = tmp_path / "second"
+            second.mkdir(mode=0o700)
+            for name in ("keys.json", "hub.json"):
+                shutil.copy(network.hub.home / name, second / name)
+            url = json.loads((network.hub.home / "running.json").read_bytes())["url"]
+            command = [sys.executable, "-m", "kengele_node.cli", "hub", "run", "--home", str(second)]
+            worker = subprocess.Popen([*command, "--external", url], stderr=subprocess.DEVNULL)
+            try:
+                await until(lambda: (second / "running.json").exists(), 40)
+                member = network.monitors["osh"]
+                async with member.session() as session:
+                    await session.refresh()
+                written = await fill(member, 4 * EACH)
+                async with node(network, "osh"):
+                    await until_accepted(member, EACH)
+                    state = await asyncio.to_thread(worker_state, second)
+                    worker.kill()
+                    worker.wait()
+                    await until_accepted(member, len(written))
+            finally:
+                worker.kill()
+                worker.wait()
+            assert state["receipts"].get("accepted", 0) > 0, "both workers took reports"
+            judge = oracle()
+            today = datetime.now(UTC).date()
+            wanted = {one: judge.expected(value, today) for one, value in written.items()}
+            for office, one in network.offices.items():
+                own = sorted(report for report, offices in wanted.items() if office in offices)
+                items = await fetch_all(one, len(own))
+                assert sorted(item.arrival.header.id for item in items) == own
+
+    asyncio.run(run())
+
+
+def worker_state(home: Path) -> dict[str, Any]:
+    """What a worker's own page says."""
+    ops = json.loads((home / "running.json").read_bytes())["ops"]
+    with urllib.request.urlopen(f"{ops}/status", timeout=5) as answer:
+        return dict(json.loads(answer.read()))
