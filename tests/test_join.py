@@ -112,7 +112,8 @@ def whole_way(network: Network) -> None:
         assert said(process)["state"] == "approved"
         published(network, draft)
         last = said(process)
-        assert (last["state"], last["version"]) == ("admitted", 3)
+        assert last["state"] == "admitted"
+        assert last["version"] > 2
         assert process.wait(30) == 0
     assert "already-in" in run_newcomer(network, *node, fails=3)
     sent = ("--category", "rumour", "--severity", "2", "--tlp", "GREEN", "--summary", "x", "--json")

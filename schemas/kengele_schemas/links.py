@@ -26,6 +26,8 @@ MAX_LINK: Final = 16 * 1024
 MAX_OPENED: Final = 64 * 1024
 _SHORT: Final = 2
 """The first byte of a short link; a long one begins with a zlib stream's."""
+_CHECK: Final = 4
+"""Bytes by which a link that was cut, or mistyped, is told from one that leads elsewhere."""
 _PARTS: Final = struct.Struct(">B16s32s32s32s32sQ64s")
 _HEADER: Final = b64u(dumps({"typ": "JWT", "alg": "ed25519-nkey"}))
 
@@ -81,11 +83,15 @@ def _short(said: Mapping[str, Any]) -> bytes | None:
         head = _PARTS.pack(_SHORT, *parts, found["iat"], unb64u(signature))
     except (ValueError, KeyError, TypeError, struct.error, Malformed):
         return None
-    return head + "\n".join(said["urls"]).encode("utf-8")
+    body = head + "\n".join(said["urls"]).encode("utf-8")
+    return body + zlib.crc32(body).to_bytes(_CHECK, "big")
 
 
 def _long_of(data: bytes) -> dict[str, Any]:
-    """What the short form says. Raises ValueError, struct.error."""
+    """What the short form says. Raises ValueError, struct.error, Malformed."""
+    data, check = data[:-_CHECK], data[-_CHECK:]
+    if zlib.crc32(data).to_bytes(_CHECK, "big") != check:
+        raise bad_link()
     _, token, root, seed, issuer, account, issued, signature = _PARTS.unpack_from(data)
     pair = KeyPair.from_key("user", seed)
     claims: dict[str, Any] = {
