@@ -137,6 +137,8 @@ def found(shell: Shell) -> None:
     shell.run("coordinator", "sign", "--home", "bob", "draft.json")
     shell.run("coordinator", "publish", "--home", "alice", "draft.json")
     shell.run("coordinator", "join", "--home", "bob", "network.json")
+    for verb in ("sign", "publish"):
+        assert "in-a-network" in shell.run("coordinator", verb, "--home", "bob", "draft.json", fails=3)
     office = shell.json("office", "init", "--network", "network.json", "--id", "unrcca", "--area", "KG")
     node = shell.json("node", "init", "--network", "network.json", "--area", "KG-O")
     (shell.directory / "rules.yaml").write_text(
@@ -276,6 +278,9 @@ def test_a_node_without_a_line_takes_the_rules_from_a_stick(shell: Shell) -> Non
     (shell.directory / "stick" / "metadata" / "timestamp.json").write_text("{}")
     assert "not-served" in shell.run("node", "rules", "--from", "stick", fails=6)
     assert "not-served" in shell.run("node", "rules", "--from", "nowhere", fails=6)
+    # A monitor's stick lacks what a desk needs, and the desk says what to ask for.
+    shell.run("coordinator", "export", "--home", "bob", "monitors-stick")
+    assert "export DIR --office unrcca" in shell.run("office", "rules", "--from", "monitors-stick", fails=6)
 
 
 def test_a_coordinator_gives_her_seat_to_another(shell: Shell) -> None:

@@ -266,9 +266,9 @@ def _status(args: argparse.Namespace) -> int:
         with urllib.request.urlopen(f"{ops}/status", timeout=5) as answer:  # noqa: S310
             state = json.loads(answer.read())
     except (OSError, ValueError, KeyError, TypeError, http.client.HTTPException):
-        raise Unavailable(
-            "hub-away", "The hub does not run on this machine.", f"Start it: kengele hub run --home {args.home}"
-        ) from None
+        there = args.home.exists()
+        mend = "Start it: kengele hub run" if there else "Name its directory, or make one: kengele hub init"
+        raise Unavailable("hub-away", "The hub does not run on this machine.", f"{mend} --home {args.home}") from None
     if args.json:
         sys.stdout.write(json.dumps(state) + "\n")
         return 0

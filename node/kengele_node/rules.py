@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from kengele_schemas import metadata, subjects
-from kengele_schemas.errors import Refused, Unreachable
+from kengele_schemas.errors import Refused, Unreachable, Untrusted
 from kengele_schemas.policy import Rule
 from kengele_schemas.rotation import unvouched
 from kengele_schemas.trust import Fetch, Trusted, concern
@@ -84,7 +84,7 @@ def add_show(
 
 def _show(args: argparse.Namespace, member: Member, took: Callable[[Member, Trusted], None]) -> int:
     if args.source is not None:
-        trusted = member.trust.carried(from_directory(args.source), member.role, now(), member.id)
+        trusted = _carried(args.source, member)
         took(member, trusted)
     else:
         trusted = asyncio.run(in_force(member))
@@ -123,6 +123,20 @@ def _show(args: argparse.Namespace, member: Member, took: Callable[[Member, Trus
         for rule in policy.rules:
             terminal.say(f"\n{_told(rule)}")
     return 0
+
+
+def _carried(directory: Path, member: Member) -> Trusted:
+    try:
+        return member.trust.carried(from_directory(directory), member.role, now(), member.id)
+    except Untrusted as error:
+        if error.code != "not-served":
+            raise
+        whose = f" --office {member.id}" if member.role == "office" else ""
+        raise Untrusted(
+            error.code,
+            f"The directory {directory} lacks a file of the rules that this home needs. Nothing was changed here.",
+            f"Ask for one made for it: kengele coordinator export DIR{whose}",
+        ) from None
 
 
 def _told(rule: Rule) -> str:

@@ -120,7 +120,7 @@ class Vault:
             data = (home / _FILE).read_bytes()
         except OSError:
             raise Damaged(
-                "no-vault", "There is no vault in this directory.", "Look for the right one, or set up a new node."
+                "no-vault", f"There is no home of a member in {home}.", "Name the right one with --home, or set one up."
             ) from None
         try:
             document = loads(data, max_bytes=_MAX_FILE)

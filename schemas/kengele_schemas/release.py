@@ -285,7 +285,9 @@ def unknown_names(rule: Rule, offices: Offices, areas: Areas) -> Iterator[BadRul
             offices.members(audience)
         except KeyError:
             near = offices.suggest(audience)
-            yield _bad(rule, f"to[{i}]", "is for an office or group that does not exist", near)
+            some = ", ".join(offices.audiences[:_NAMED])
+            there = f"There are: {some}." if some else "There are no offices yet."
+            yield _bad(rule, f"to[{i}]", "is for an office or group that does not exist", near, there)
     for i, area in enumerate(rule.areas):
         if area != EVERYWHERE and not areas.known(area):
             yield _bad(rule, f"areas[{i}]", "names an area that does not exist", areas.suggest(area))
@@ -299,8 +301,10 @@ def unknown_names(rule: Rule, offices: Offices, areas: Areas) -> Iterator[BadRul
             )
 
 
-def _bad(rule: Rule, path: str, problem: str, near: Sequence[str]) -> BadRule:
-    return BadRule(rule.id, path, problem, f"Perhaps: {', '.join(near)}." if near else "Look for a typing error.")
+def _bad(
+    rule: Rule, path: str, problem: str, near: Sequence[str], otherwise: str = "Look for a typing error."
+) -> BadRule:
+    return BadRule(rule.id, path, problem, f"Perhaps: {', '.join(near)}." if near else otherwise)
 
 
 def _compile(rule: Rule, offices: Offices, active: frozenset[str]) -> _Rule:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from kengele_node import rules, terminal
-from kengele_node.member import Member, encode_files, joiner, now
+from kengele_node.member import CARD, Member, encode_files, joiner, now
 from kengele_schemas import metadata, signatures, subjects
 from kengele_schemas.cards import HubCard, NetworkCard, read_card
 from kengele_schemas.drafts import Draft
@@ -57,6 +57,8 @@ def add_signing(actions: Any, words: str) -> None:
 def _sign(args: argparse.Namespace) -> int:
     member = opened(args)
     draft = taken(args, member)
+    if draft.founding and (member.home / CARD).exists():
+        raise _in_a_network()
     files = None if draft.founding else _in_force(args, member)
     signatures.check(draft, files, now())
     after = {path: json.loads(data) for path, data in draft.documents.items()}
@@ -145,6 +147,8 @@ async def _sent(args: argparse.Namespace, member: Member, draft: Draft) -> dict[
     try:
         hub = read_card((member.home / HUB_CARD).read_bytes(), HubCard)
     except OSError:
+        if (member.home / CARD).exists():
+            raise _in_a_network() from None
         raise Refused(
             "no-hub-card", "This home has not got the hub's card.", "Publish from the home that founded the network."
         ) from None
@@ -166,6 +170,14 @@ async def _sent(args: argparse.Namespace, member: Member, draft: Draft) -> dict[
         if not args.json:
             terminal.say(f"The network's card is {args.card}: give it to everyone who joins.")
     return answer
+
+
+def _in_a_network() -> Refused:
+    return Refused(
+        "in-a-network",
+        "This draft founds a network, and this home belongs to one already.",
+        "If it is that network's, it is in force. Otherwise sign it from a new home.",
+    )
 
 
 def _board(args: argparse.Namespace) -> int:

@@ -279,7 +279,9 @@ def listener(answer: bytes) -> Iterator[str]:
 
 @pytest.mark.parametrize("left", ["", "{", '{"url":""}', '{"ops":"http://127.0.0.1:1"}', '{"ops":""}', "[]"])
 def test_status_of_a_hub_that_is_away_ends_with_4(hub: Terminal, left: str) -> None:
-    assert "(code: hub-away)" in hub.run("status", ends=4)
+    said = hub.run("status", ends=4)
+    assert "(code: hub-away)" in said
+    assert "kengele hub init" in said
 
     hub.home.mkdir()
     (hub.home / "running.json").write_text(left)

@@ -183,6 +183,12 @@ def test_a_name_that_does_not_exist_is_refused_with_the_nearest(
     assert near in caught.value.mend
 
 
+def test_a_name_like_no_other_is_told_with_those_there_are() -> None:
+    with pytest.raises(BadRule) as caught:
+        compiled(grant("g", to=["group:wwxxyyzzqqwwxxyyzz"]))
+    assert caught.value.mend.startswith("There are: group:")
+
+
 def test_rules_for_elsewhere_are_not_looked_at() -> None:
     class Counting(Areas):
         asked = 0
