@@ -254,11 +254,13 @@ async def _credentials(newcomer: Newcomer, link: Link) -> None:
 def add_join(parser: argparse.ArgumentParser, role: Scope) -> None:
     """Adds what a newcomer gives."""
     parser.add_argument("invitation", nargs="?", help="its file or its link; without it, goes on with the one begun")
-    parser.add_argument("--new-key-file", type=Path, help="make a key file here and lock the home with it")
+    parser.add_argument(
+        "--new-key-file", type=Path, metavar="FILE", help="lock the home with a key file, made here, not a passphrase"
+    )
     parser.add_argument(
         "--offline", action="store_true", help="say nothing to the hub; write a file for the coordinator"
     )
-    parser.add_argument("--answer", type=Path, help="the coordinator's answer, where it came as a file")
+    parser.add_argument("--answer", type=Path, metavar="FILE", help="the coordinator's answer, where it came as a file")
     parser.set_defaults(joins=role)
 
 

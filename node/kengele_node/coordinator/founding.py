@@ -39,7 +39,9 @@ def add(actions: Any) -> None:
         _init,
     )
     init.add_argument("--name", help="a name for the card; it does not go into the network")
-    init.add_argument("--new-key-file", type=Path, help="make a key file here and lock the home with it")
+    init.add_argument(
+        "--new-key-file", type=Path, metavar="FILE", help="lock the home with a key file, made here, not a passphrase"
+    )
     found = action(
         actions,
         "found",

@@ -39,7 +39,7 @@ _WRITING: Final = (
 )
 """Options that write a report."""
 _MAX_DRAFT: Final = 256 * 1024
-_CATEGORIES: Final = "list the codes of what a report can be about"
+_CATEGORIES: Final = "list what a report can be about, each with the code to type"
 _QUICK: Final = 5.0
 """Seconds that a single command waits for a line; what it could not send stays in the outbox."""
 _action = partial(terminal.action, home="node")
@@ -57,7 +57,9 @@ def build(parser: argparse.ArgumentParser) -> None:
     )
     init.add_argument("--network", type=Path, required=True, metavar="CARD", help="the network's card")
     init.add_argument("--area", action="append", required=True, help="where this monitor reports from; may be repeated")
-    init.add_argument("--new-key-file", type=Path, help="make a key file here and lock the node with it")
+    init.add_argument(
+        "--new-key-file", type=Path, metavar="FILE", help="lock the node with a key file, made here, not a passphrase"
+    )
     join = _action(
         actions,
         "join",
@@ -76,18 +78,24 @@ def build(parser: argparse.ArgumentParser) -> None:
     )
     report.add_argument("draft", nargs="?", metavar="FILE", help="the report as JSON; - reads stdin")
     report.add_argument("--area", help="where: a code or a name")
-    report.add_argument("--category", action="append", default=[], help="see: kengele node categories; repeat")
+    report.add_argument(
+        "--category", action="append", default=[], help="what it is about; see: kengele node categories; repeat"
+    )
     report.add_argument("--severity", type=int, choices=range(1, 6), help="1 (a sign) to 5 (many deaths)")
     report.add_argument("--day", help="YYYY-MM-DD (default: today)")
-    report.add_argument("--tlp", help="RED, AMBER+STRICT (default), AMBER, GREEN or CLEAR")
+    report.add_argument("--tlp", help="how far it may go, RED least: RED, AMBER+STRICT (default), AMBER, GREEN, CLEAR")
     report.add_argument("--lang", help="language of the texts, such as ky or fr")
     report.add_argument("--summary", help="what happened in a sentence or two, naming nobody")
     report.add_argument("--account", help="the full account")
     report.add_argument("--place", help="the place's name")
     report.add_argument("--source", help="how it is known")
-    report.add_argument("--basis", help="direct, witness, community-leader, media, social-media, rumour, official")
-    report.add_argument("--not-to", action="append", default=[], metavar="WHO", help="office:ID or group:NAME; repeat")
-    report.add_argument("--preview", action="store_true", help="only say who would read what")
+    report.add_argument(
+        "--basis", help="who knows it: direct, witness, community-leader, media, social-media, rumour, official"
+    )
+    report.add_argument(
+        "--not-to", action="append", default=[], metavar="WHO", help="keep it from office:ID or group:NAME; repeat"
+    )
+    report.add_argument("--preview", action="store_true", help="only say who would read what; nothing is kept or sent")
     report.add_argument("--yes", action="store_true", help="do not ask before it is sealed")
     report.add_argument("--later", action="store_true", help="do not try to send it now")
     report.add_argument("--replaces", metavar="N", help="number or id of the refused report that this corrects")
@@ -132,7 +140,13 @@ def build(parser: argparse.ArgumentParser) -> None:
     add_share(actions, _open, open_outbox)
     _action(actions, "run", "keep the line up and send what is in the outbox", "kengele node run --home node", _run)
     rotating.add(actions, _open)
-    _action(actions, "status", "say how this node is", "kengele node status --json", _status)
+    _action(
+        actions,
+        "status",
+        "say whether this node is in the network, how old its rules are, and what waits",
+        "kengele node status --json",
+        _status,
+    )
     shown = _action(
         actions,
         "rules",

@@ -70,8 +70,15 @@ def build(parser: argparse.ArgumentParser) -> None:
     init.add_argument("--id", required=True, help="the office's id: small letters, digits, hyphens")
     init.add_argument("--name", help="the office's name (default: its id)")
     init.add_argument("--area", action="append", required=True, help="an area it follows; may be repeated")
-    init.add_argument("--suite", choices=(HYBRID, X25519), default=HYBRID, help=f"of its opening key ({HYBRID})")
-    init.add_argument("--new-key-file", type=Path, help="make a key file here and lock the desk with it")
+    init.add_argument(
+        "--suite",
+        choices=(HYBRID, X25519),
+        default=HYBRID,
+        help=f"how reports are sealed for it; {X25519} for very thin lines (default: {HYBRID})",
+    )
+    init.add_argument(
+        "--new-key-file", type=Path, metavar="FILE", help="lock the desk with a key file, made here, not a passphrase"
+    )
     join = _action(
         actions,
         "join",
@@ -80,7 +87,12 @@ def build(parser: argparse.ArgumentParser) -> None:
         _join,
     )
     joining.add_join(join, "office")
-    join.add_argument("--suite", choices=(HYBRID, X25519), default=HYBRID, help=f"of its opening key ({HYBRID})")
+    join.add_argument(
+        "--suite",
+        choices=(HYBRID, X25519),
+        default=HYBRID,
+        help=f"how reports are sealed for it; {X25519} for very thin lines (default: {HYBRID})",
+    )
     follow = _action(
         actions,
         "follow",
@@ -106,7 +118,7 @@ def build(parser: argparse.ArgumentParser) -> None:
     watch = _action(
         actions,
         "witness",
-        "check that the hub's log continues what this desk saw of it, and cosign it",
+        "check that the hub has taken nothing out of its log since this desk last looked, and sign that",
         "kengele office witness --once",
         _witness,
     )
