@@ -272,15 +272,14 @@ def test_a_node_without_a_line_takes_the_rules_from_a_stick(shell: Shell) -> Non
     kept = shell.json(*REPORT, "--summary", "Written far from any line.", "--lang", "en")
     assert kept["state"] == "waiting"
     assert kept["readers"][0]["office"] == "unrcca"
+    # A monitor's stick lacks what a desk needs, and the desk says what to ask for.
+    assert "export DIR --office unrcca" in shell.run("office", "rules", "--from", "stick", fails=6)
     shell.run("coordinator", "export", "--home", "bob", "desk-stick", "--office", "unrcca")
     assert list((shell.directory / "desk-stick").rglob("*monitors*"))
     assert shell.json("office", "rules", "--from", "desk-stick")["version"] == 2
     (shell.directory / "stick" / "metadata" / "timestamp.json").write_text("{}")
     assert "not-served" in shell.run("node", "rules", "--from", "stick", fails=6)
     assert "not-served" in shell.run("node", "rules", "--from", "nowhere", fails=6)
-    # A monitor's stick lacks what a desk needs, and the desk says what to ask for.
-    shell.run("coordinator", "export", "--home", "bob", "monitors-stick")
-    assert "export DIR --office unrcca" in shell.run("office", "rules", "--from", "monitors-stick", fails=6)
 
 
 def test_a_coordinator_gives_her_seat_to_another(shell: Shell) -> None:
