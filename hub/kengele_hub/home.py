@@ -24,6 +24,7 @@ from kengele_schemas.nkeys import KeyPair
 from .credentials import ROLES, Accounts
 
 FILE: Final = "keys.json"
+_VERSION: Final = 1
 _NKEYS: Final = ("operator", "system", "hub", "nodes", *(f"nodes-{role}" for role in ROLES), "hub-user", "system-user")
 _SIGNING: Final = ("hub-key", "snapshot", "timestamp")
 
@@ -86,7 +87,12 @@ class HubKeys:
         if exposed:
             raise Refused("keys-exposed", "Others on this machine can read the hub's keys.", f"Run: chmod 600 {FILE}")
         try:
-            return cls._from_document(home, loads(data, max_bytes=65536))
+            document = loads(data, max_bytes=65536)
+            if isinstance(document["v"], int) and document["v"] > _VERSION:
+                raise Damaged(
+                    "newer-home", "A newer Kengele wrote this hub's home.", "Install that version, or a later one."
+                )
+            return cls._from_document(home, document)
         except (Malformed, KeyError, TypeError, AttributeError, ValueError):
             raise Damaged("damaged", "The hub's keys cannot be read.", "Restore them from the backup.") from None
 
@@ -104,14 +110,14 @@ class HubKeys:
         )
         signing = (self.hub_key, self.snapshot_key, self.timestamp_key)
         return {
-            "v": 1,
+            "v": _VERSION,
             **{name: pair.seed for name, pair in zip(_NKEYS, pairs, strict=True)},
             **{name: b64u(bytes(key)) for name, key in zip(_SIGNING, signing, strict=True)},
         }
 
     @classmethod
     def _from_document(cls, home: Path, document: dict[str, Any]) -> HubKeys:
-        if document["v"] != 1:
+        if document["v"] != _VERSION:
             raise Malformed("malformed", "The keys are of another version.")
         pair = {name: KeyPair.from_seed(document[name]) for name in _NKEYS}
         signing = (SigningKey(unb64u(document[name])) for name in _SIGNING)

@@ -22,6 +22,7 @@ from kengele_schemas.fields import BadField, Bytes32, Items, Model, bad, read
 from .home import write_private
 
 FILE: Final = "hub.json"
+_VERSION: Final = 1
 _MAX_FILE: Final = 65536
 _GENERIC: Final = "See the JSON Schema of this document."
 _EXAMPLES: Final = {
@@ -109,7 +110,12 @@ class Settings(Model):
         except OSError:
             raise Damaged("no-hub", "There is no hub in this directory.", "Make one with: kengele hub init") from None
         try:
-            return read(cls, loads(data, max_bytes=_MAX_FILE))
+            document = loads(data, max_bytes=_MAX_FILE)
+            if isinstance(document, dict) and isinstance(document.get("v"), int) and document["v"] > _VERSION:
+                raise Damaged(
+                    "newer-home", "A newer Kengele wrote this hub's settings.", "Install that version, or a later one."
+                )
+            return read(cls, document)
         except Malformed as error:
             line, mend = _told(data, error)
             where = f"{home / FILE}, line {line}" if line else str(home / FILE)

@@ -35,6 +35,7 @@ from kengele_schemas.errors import Damaged, Locked, Malformed, Refused
 from .rows import KEY, RowCipher, disk_error, sync_directory
 
 _FILE: Final = "vault.json"
+_VERSION: Final = 1
 _IN_USE: Final = "in-use"
 _SALT: Final = 16
 _MAX_FILE: Final = 1 << 20
@@ -125,8 +126,10 @@ class Vault:
         try:
             document = loads(data, max_bytes=_MAX_FILE)
             checksum = document.pop("checksum")
+            if isinstance(document["v"], int) and document["v"] > _VERSION:
+                raise Damaged("newer-home", "A newer Kengele wrote this home.", "Install that version, or a later one.")
             # Against accidents only: it tells a failing disk from a mistyped passphrase.
-            if document["v"] != 1 or checksum != _checksum(document):
+            if document["v"] != _VERSION or checksum != _checksum(document):
                 raise _damaged()
             how, sealed_key, sealed = document["lock"], document["key"], unb64u(document["secrets"])
             wrapped = unb64u(sealed_key)
@@ -167,7 +170,7 @@ class Vault:
         return RowCipher(self._key, f"rows/{purpose}")
 
     def _write(self, lock: Mapping[str, Any], sealed_key: str, sealed: bytes) -> None:
-        document = {"v": 1, "lock": lock, "key": sealed_key, "secrets": b64u(sealed)}
+        document = {"v": _VERSION, "lock": lock, "key": sealed_key, "secrets": b64u(sealed)}
         write_private(self._home / _FILE, canonical({**document, "checksum": _checksum(document)}))
 
 

@@ -43,7 +43,7 @@ def test_keys_are_never_overwritten(tmp_path: Path) -> None:
     assert HubKeys.load(tmp_path) == keys
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[]", "null", '{"v":2}', '{"v":1}', '{"v":1,"operator":3}', "{"])
+@pytest.mark.parametrize("text", ["", "{}", "[]", "null", '{"v":"2"}', '{"v":1}', '{"v":1,"operator":3}', "{"])
 def test_a_damaged_file_is_told_apart_from_none(tmp_path: Path, text: str) -> None:
     with pytest.raises(Damaged) as caught:
         HubKeys.load(tmp_path)

@@ -32,7 +32,7 @@ def refused(home: Path) -> Malformed:
 
 
 WRONG: list[tuple[str, Any, str]] = [
-    ("v", 2, "v"),
+    ("v", 0, "v"),
     ("urls", "nats://127.0.0.1:4222", "urls"),
     ("urls", ["nats://127.0.0.1:4222", "http://CANARY.example"], "urls[1]"),
     ("urls", ["nats://"], "urls[0]"),

@@ -108,7 +108,7 @@ def rewritten(change: Callable[[dict[str, Any]], object]) -> Callable[[bytes], b
         (lambda d: d["lock"].update(salt=""), Damaged, "damaged-vault"),
         (lambda d: d.update(lock=[]), Damaged, "damaged-vault"),
         (lambda d: d.pop("key"), Damaged, "damaged-vault"),
-        (lambda d: d.update(v=2), Damaged, "damaged-vault"),
+        (lambda d: d.update(v=2), Damaged, "newer-home"),
     ],
 )
 def test_a_file_altered_on_purpose_neither_opens_nor_costs_what_its_author_likes(

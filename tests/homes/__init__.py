@@ -1,0 +1,1 @@
+"""Homes as each version of Kengele wrote them, and what makes them."""
