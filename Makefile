@@ -3,6 +3,7 @@ VENV   := .venv
 PY     := $(VENV)/bin/python
 PYTHON ?= python3.11
 ARGS   ?=
+JOBS   ?= 2
 STAMP  := $(VENV)/.ready
 LOCALE := node/kengele_node/pages/locale
 
@@ -23,11 +24,11 @@ setup: $(STAMP) ## make .venv from the lock
 demo: $(STAMP) ## run the whole network on this machine (ARGS="--once --json")
 	@$(VENV)/bin/kengele demo $(ARGS)
 
-test: $(STAMP) ## every test
-	@$(PY) -m pytest $(ARGS)
+test: $(STAMP) ## every test, two at a time (JOBS=N)
+	@$(PY) -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 test-fast: $(STAMP) ## the unit suite, under a minute
-	@$(PY) -m pytest -m "not full" $(ARGS)
+	@$(PY) -m pytest -n $(JOBS) --dist worksteal -m "not full" $(ARGS)
 
 check: $(STAMP) ## lint, format, types, import arrows, generated files
 	@$(VENV)/bin/ruff check .
