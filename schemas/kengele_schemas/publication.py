@@ -38,11 +38,13 @@ from .metadata import (
     versions,
 )
 from .orders import check_follows
-from .regional import POLICY, delegated
+from .regional import POLICY, delegated, role_of
 from .trust import METADATA, Trusted, TrustStore, metadata_version
 
 SNAPSHOT_LIFE: Final = timedelta(days=7)
 TIMESTAMP_LIFE: Final = timedelta(days=1)
+MAX_REVOKED: Final = 6000
+"""Keys in all lists together; the broker takes them in one message."""
 
 
 def accept(
@@ -55,7 +57,7 @@ def accept(
     Raises:
         Refused: ``old-version``, ``not-needed``: not the next version, or it holds files that are not of it;
             ``assertion-broken``; ``too-few-signatures``: for a widening the network asks for more; ``gives-back``:
-            it leaves a recall out, or less of one.
+            it leaves a recall out, or less of one, or a revoked key; ``too-many-revoked``.
         Untrusted, Malformed: as :meth:`~kengele_schemas.trust.TrustStore.refresh`; too few signatures above all.
     """
     try:
@@ -147,12 +149,39 @@ def _check_made(current: Files | None, made: Files, root: bytes, now: datetime) 
         trusted = TrustStore(Path(directory), root).refresh(made.get, "hub", now)
     assertions.require([trusted.policy, *trusted.regional.values()], trusted.offices, trusted.areas, now.date())
     _check_widening(current, made, trusted, now.date())
-    check_follows(trusted.orders, documents_of(current).orders if current is not None else {})
+    before = documents_of(current) if current is not None else None
+    check_follows(trusted.orders, before.orders if before is not None else {})
+    _check_revoked(before, trusted)
     for path in document_paths(made):
-        before, after = document_of(current, path) if current else None, document_of(made, path)
-        ruled = path == "policy.json" or path.startswith(f"{POLICY}/")
-        if ruled and before is not None and before != after and after["version"] <= before["version"]:
-            raise Refused("old-version", "The policy changed and its version did not go up.", "Raise it by one.")
+        if path == "policy.json" or path.startswith(f"{POLICY}/"):
+            listed = metadata_version(made[newest(made, LIST if "/" not in path else role_of(path))])
+            _check_number(document_of(current, path) if current else None, document_of(made, path), listed)
+
+
+def _check_number(before: Any, after: Any, listed: int) -> None:
+    """Checks that rules which changed have a higher number: what was sealed under older ones is told by it. And none
+    beyond the version of their list, or with one leap an area could use up the numbers of all."""
+    if before is not None and before != after and after["version"] <= before["version"]:
+        raise Refused("old-version", "The policy changed and its version did not go up.", "Raise it by one.")
+    if after["version"] > listed:
+        raise Refused("old-version", "The policy's version leaves numbers out.", "Raise it by one.")
+
+
+def _check_revoked(before: Trusted | None, after: Trusted) -> None:
+    """Checks that who was revoked stays so, and that the broker can hold the keys of all lists together: it forgets
+    none, and one area alone could bring it to where nobody can be revoked any more."""
+    old, new = (
+        {row.nkey for row in one.connections.revoked} if one is not None and one.connections is not None else set()
+        for one in (before, after)
+    )
+    if not old <= new:
+        raise Refused("gives-back", "A key that was revoked would be left out.", "Keep it in the list.")
+    if len(new) > MAX_REVOKED:
+        raise Refused(
+            "too-many-revoked",
+            f"More than {MAX_REVOKED} keys would be revoked in all lists together.",
+            "Revoke those that matter most; take an area back that revokes keys without need.",
+        )
 
 
 def _check_delegations(current: Files, files: Files) -> None:

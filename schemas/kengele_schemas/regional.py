@@ -13,6 +13,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Final
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from securesystemslib.signer._key import Key, SSlibKey
 from tuf.api._payload import DelegatedRole, Targets
 
 from .compartments import GRANTABLE
@@ -79,15 +81,29 @@ def check_delegations(targets: Targets) -> None:
 
     Raises:
         Untrusted: ``overreach``.
-        Malformed: the list names a document of an unknown kind, or a key by which anybody could sign.
+        Malformed: the list names a document of an unknown kind.
+        Malformed, Untrusted: as :func:`check_keys`.
     """
     for name, role in delegated(targets).items():
         if role.paths is None or [role_of(path) for path in role.paths] != [name] or not role.terminating:
             raise _overreach()
     if any("/" in path for path in targets.targets):
         raise _overreach()
-    for key in (targets.delegations.keys if targets.delegations else {}).values():
-        check_verify_key(bytes.fromhex(key.keyval["public"]))
+    check_keys(targets.delegations.keys if targets.delegations else {})
+
+
+def check_keys(keys: Mapping[str, Key]) -> None:
+    """Checks that each key stands under its own id, or one person could count as two.
+
+    Raises:
+        Untrusted: ``overreach``.
+        Malformed: a key by which anybody could sign.
+    """
+    for keyid, key in keys.items():
+        public = bytes.fromhex(key.keyval["public"])
+        check_verify_key(public)
+        if SSlibKey.from_crypto(Ed25519PublicKey.from_public_bytes(public)).keyid != keyid:
+            raise Untrusted("overreach", "A key stands in a list of the network's under another one's name.", _MEND)
 
 
 def check_list(role: str, listed: Targets) -> None:

@@ -192,7 +192,7 @@ class AreaConnectionsFile(Model):
     v: Literal[1] = 1
     area: AreaCode
     connections: Annotated[tuple[AreaConnection, ...], Items, Field(max_length=20_000)]
-    revoked: Annotated[tuple[Revoked, ...], Items, Field(max_length=50_000)] = ()
+    revoked: Annotated[tuple[Revoked, ...], Items, Field(max_length=1000)] = ()
 
 
 class Offices:

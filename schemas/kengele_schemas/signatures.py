@@ -34,7 +34,7 @@ from .metadata import (
     signed_part,
     signer_of,
 )
-from .regional import area_of, check_delegations, delegated, path_of, paths, role_of
+from .regional import area_of, check_delegations, check_keys, delegated, path_of, paths, role_of
 from .trust import CONNECTIONS
 
 _CLOCKS: Final = timedelta(hours=1)
@@ -75,6 +75,8 @@ def check(draft: Draft, current: Files | None, now: datetime) -> None:
         Refused: ``old-version``: the draft does not follow what is in force.
     """
     try:
+        if ROOT in draft.roles:
+            check_keys(signed_part(draft.roles[ROOT], Root).keys)
         if LIST in draft.roles:
             check_delegations(signed_part(draft.roles[LIST], Targets))
         lists = [signed_part(data, Targets) for role, data in draft.roles.items() if role != ROOT]

@@ -57,6 +57,7 @@ from .regional import (
     POLICY,
     area_of,
     check_delegations,
+    check_keys,
     check_list,
     check_reserved,
     delegated,
@@ -363,6 +364,7 @@ class TrustStore:
             held.reference_time = now
             updater.refresh()
             held.reference_time = datetime.min.replace(tzinfo=UTC)
+            check_keys(held.root.keys)
             check_delegations(held.targets)
             documents = {path: _target(updater, path) for path in COMMON}
             if scope in ("hub", "coordinator"):

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import pytest
 from nacl.signing import SigningKey
 from securesystemslib.signer._key import SSlibKey
+from securesystemslib.signer._signature import Signature
 from tuf.api.metadata import DelegatedRole, Delegations, Metadata, TargetFile, Targets
 
 from kengele_schemas import drafts, metadata, publication, signatures
@@ -162,6 +163,10 @@ ATTACKS = {
 }
 
 
+def accepted(files: Files, incoming: Files) -> Files:
+    return publication.accept(files, incoming, REGION.paper.snapshot, REGION.paper.timestamp, NOW)
+
+
 def served(files: Files, incoming: Mapping[str, bytes]) -> Files:
     """What a hub serves that passes on whatever it likes, and vouches for it."""
     paper = REGION.paper
@@ -280,6 +285,31 @@ def test_a_key_by_which_anybody_signs_cannot_be_given_an_area(files: Files) -> N
         publication.accept(files, incoming, REGION.paper.snapshot, REGION.paper.timestamp, NOW)
 
 
+def test_one_coordinator_cannot_count_twice_under_two_names_of_one_key(files: Files, tmp_path: Path) -> None:
+    own = metadata.public_key(bytes(REGION.keys[0].verify_key))
+    twice = {own.keyid: own, "f" * 64: SSlibKey("f" * 64, own.keytype, own.scheme, own.keyval)}
+    rows = REGION.seat([*REGION.paper.coordinators, REGION.keys[0], *SUDAN.keys])
+    listed = {**metadata.document_of(files, "connections.json"), "connections": rows}
+    draft = drafts.hand_over(files, {"connections.json": listed, **REGION.own(files)}, "KG", twice, 2, NOW)
+    with pytest.raises(Untrusted) as caught:
+        signatures.check(draft, files, NOW)
+    assert caught.value.code == "overreach"
+    incoming = {}
+    for path, data in REGION.paper.signed(draft).files().items():
+        if path.endswith("-KG.json"):
+            found = Metadata[Any].from_bytes(data)
+            found.sign(metadata.signer_of(REGION.keys[0]), append=True)
+            found.signatures["f" * 64] = Signature("f" * 64, found.signatures[own.keyid].signature)
+            data = found.to_bytes()
+        incoming[path] = data
+    store = TrustStore(tmp_path, files[ROOT])
+    store.refresh(files.get, "hub", NOW)
+    for offered in (lambda: accepted(files, incoming), lambda: store.refresh(served(files, incoming).get, "hub", NOW)):
+        with pytest.raises(Untrusted) as caught:
+            offered()
+        assert caught.value.code == "overreach"
+
+
 def test_what_an_area_forbids_cannot_be_forgotten_by_dropping_its_list(files: Files) -> None:
     def drop(listed: Targets) -> None:
         assert listed.delegations is not None
@@ -297,3 +327,27 @@ def test_a_monitor_cannot_be_taken_over_by_another_region(files: Files) -> None:
     with pytest.raises(Malformed) as caught:
         SUDAN.publish(SUDAN.drafted(files, {"monitors/SD.json": {"v": 1, "area": "SD", "monitors": [theirs]}}), files)
     assert caught.value.code == "bad-monitor"
+
+
+def test_a_region_cannot_use_up_the_numbers_of_all_rules(files: Files) -> None:
+    path = "policy/KG.json"
+    leap = {path: {**metadata.document_of(files, path), "version": 2**53}}
+    with pytest.raises(Refused) as caught:
+        REGION.publish(REGION.drafted(files, leap), files)
+    assert caught.value.code == "old-version"
+
+
+def test_a_region_cannot_fill_the_brokers_list_of_revoked_keys(files: Files) -> None:
+    invented = [{"nkey": KeyPair.generate("user").public, "at": 1} for _ in range(publication.MAX_REVOKED)]
+    with pytest.raises(Malformed):
+        accepted(files, added(files, "connections/KG.json", revoked=invented))
+    few = added(files, "connections/KG.json", revoked=invented[:1000])
+    held = accepted(files, few)
+    listed = metadata.document_of(held, "connections.json")
+    changed = {"connections.json": {**listed, "revoked": [*listed["revoked"], *invented[1000:]]}}
+    with pytest.raises(Refused) as caught:
+        REGION.paper.accept(REGION.paper.signed(drafts.edit(held, changed, NOW)), held)
+    assert caught.value.code == "too-many-revoked"
+    with pytest.raises(Refused) as caught:
+        accepted(held, added(held, "connections/KG.json", revoked=invented[1000:2000]))
+    assert caught.value.code == "gives-back"
