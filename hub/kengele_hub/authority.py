@@ -48,6 +48,8 @@ from .orders import Orders
 
 MAX_REQUEST: Final = 1024 * 1024
 MAX_UNPACKED: Final = 8 * 1024 * 1024
+MAX_FILES: Final = 4 * MAX_UNPACKED
+"""Bytes of all files of a version together: each may be packed, and in what was packed before."""
 MAX_JOIN: Final = 1024
 _RENEW: Final = timedelta(hours=12)
 _LOOK: Final = 3600.0
@@ -470,7 +472,12 @@ def _needed(files: dict[str, bytes]) -> dict[str, bytes]:
 def _files(document: Any) -> dict[str, bytes]:
     if not isinstance(document, dict) or not all(isinstance(text, str) for text in document.values()):
         raise Malformed("malformed", "The trust files are not a list of paths and their bytes.")
-    return {
-        subjects.trust_path(subjects.trust_file(path)): unpack(unb64u(text), max_bytes=MAX_UNPACKED)
-        for path, text in document.items()
-    }
+    found: dict[str, bytes] = {}
+    room = MAX_FILES
+    for path, text in document.items():
+        data = unpack(unb64u(text), max_bytes=MAX_UNPACKED)
+        room -= len(data)
+        if room < 0:
+            raise Malformed("oversized", f"The trust files are larger than {MAX_FILES} bytes together.")
+        found[subjects.trust_path(subjects.trust_file(path))] = data
+    return found

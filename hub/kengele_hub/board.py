@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from nats.aio.client import Client
 
@@ -24,7 +24,18 @@ from . import jetstream
 
 MAX_UNPACKED: Final = 8 * 1024 * 1024
 MAX_PROPOSALS: Final = 200
+MAX_HELD: Final = 64 * 1024 * 1024
+"""Bytes of all proposals together, unpacked: whoever looks at the board has the hub read them all."""
 _PROPOSAL: Final = "proposal"
+
+
+class _Item(NamedTuple):
+    """A proposal; ``size`` is that of the item in bytes."""
+
+    name: str
+    at: str
+    draft: Draft
+    size: int
 
 
 @dataclass
@@ -45,7 +56,7 @@ class Board:
             raise Malformed("malformed", "This is no request to the board.")
         what, name = document.get("do"), document.get("name")
         if what == "list":
-            return {"code": "listed", "proposals": [self._told(*item) for item in await self._all()]}
+            return {"code": "listed", "proposals": [_told(item) for item in await self._all()]}
         if what == "put":
             return await self._put(_draft(document.get("draft")))
         if not isinstance(name, str):
@@ -64,36 +75,40 @@ class Board:
             raise Refused("too-few-signatures", "A proposal is signed by whoever makes it.", "Sign it first.")
         name = signatures.draft_id(draft)
         async with self._changing:
-            known = {item[0]: item[2] for item in await self._all()}
+            known = {item.name: item for item in await self._all()}
             if name in known:
-                draft = signatures.merge(known[name], draft)
-            elif len(known) >= MAX_PROPOSALS:
-                raise Refused("board-full", "Too many proposals are on the board.", "Take some off it: board drop")
+                draft = signatures.merge(known[name].draft, draft)
             text = draft.encode().decode("utf-8")
+            held = sum(item.size for item in known.values() if item.name != name) + len(text)
+            if (name not in known and len(known) >= MAX_PROPOSALS) or held > MAX_HELD:
+                raise Refused("board-full", "Too many proposals are on the board.", "Take some off it: board drop")
             body = pack(dumps({"at": datetime.now(UTC).isoformat(timespec="seconds"), "draft": text}))
             await jetstream.publish_batch(self.nc, [(subjects.board_item(_PROPOSAL, name), body, {})])
         return {"code": "kept", "name": name, "missing": signatures.missing(draft)}
 
     async def _find(self, name: str) -> tuple[str, Draft]:
-        for known, at, draft in await self._all():
-            if known == name:
-                return at, draft
+        for item in await self._all():
+            if item.name == name:
+                return item.at, item.draft
         raise Refused("no-such-proposal", "There is no such proposal on the board.", "See: kengele coordinator board")
 
-    async def _all(self) -> list[tuple[str, str, Draft]]:
-        """Name, time and draft of each proposal, the oldest first."""
+    async def _all(self) -> list[_Item]:
+        """All proposals, the oldest first."""
         found = []
         async for stored in jetstream.read_all(self.nc, subjects.BOARD):
             try:
-                document = loads(unpack(stored.data, max_bytes=2 * MAX_UNPACKED), max_bytes=2 * MAX_UNPACKED)
-                found.append((stored.subject.rpartition(".")[2], str(document["at"]), _draft(document["draft"])))
+                data = unpack(stored.data, max_bytes=2 * MAX_UNPACKED)
+                document = loads(data, max_bytes=2 * MAX_UNPACKED)
+                name, draft = stored.subject.rpartition(".")[2], _draft(document["draft"])
+                found.append(_Item(name, str(document["at"]), draft, len(data)))
             except (KengeleError, KeyError, TypeError):
                 continue
         return found
 
-    @staticmethod
-    def _told(name: str, at: str, draft: Draft) -> dict[str, Any]:
-        return {"name": name, "at": at, "version": draft.version, "signed_by": signatures.signed_by(draft)}
+
+def _told(item: _Item) -> dict[str, Any]:
+    signed_by = signatures.signed_by(item.draft)
+    return {"name": item.name, "at": item.at, "version": item.draft.version, "signed_by": signed_by}
 
 
 def _draft(text: Any) -> Draft:

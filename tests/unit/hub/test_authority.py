@@ -365,6 +365,13 @@ def test_what_is_no_list_of_files_is_refused_as_malformed(tmp_path: Path) -> Non
         with pytest.raises(Malformed) as caught:
             await hub.authority.answer_publish(aigul, b" " * (authority_module.MAX_UNPACKED + 1))
         assert caught.value.code == "oversized"
+        # A request of a few hundred kilobytes that would fill a hub's memory: packed files, packed once more.
+        bomb = b64u(pack(bytes(authority_module.MAX_UNPACKED)))
+        packed = pack(dumps({f"targets/{number}.json": bomb for number in range(300)}))
+        assert len(packed) < MAX_PAYLOAD
+        with pytest.raises(Malformed) as caught:
+            await hub.authority.answer_publish(aigul, packed)
+        assert caught.value.code == "oversized"
 
     run(tmp_path, claim)
 
@@ -396,6 +403,61 @@ def test_of_two_versions_that_come_at_once_one_holds(tmp_path: Path) -> None:
         results = await asyncio.gather(*map(hub.authority.publish, drafts), return_exceptions=True)
         assert sorted(str(getattr(result, "code", result)) for result in results) == ["2", "old-version"]
         assert hub.authority.files == {path: (await kept(hub))[path] for path in hub.authority.files}
+
+    run(tmp_path, claim)
+
+
+def test_of_two_versions_that_two_workers_are_sent_at_once_one_holds_for_both(tmp_path: Path) -> None:
+    async def claim(hub: Hub) -> None:
+        async with hub.another() as other:
+            first, second = (
+                hub.roster.next(hub.authority.files, hub.roster.with_rules(without=one))
+                for one in ("to-council", "to-unrcca")
+            )
+            assert await hub.authority.publish(first) == 2
+            with pytest.raises(Refused) as caught:
+                await other.authority.publish(second)
+            assert caught.value.code == "old-version"
+            assert await other.authority.publish(first) == 2
+            assert other.authority.files.items() >= hub.authority.files.items()
+
+    run(tmp_path, claim)
+
+
+def test_two_regions_that_publish_at_once_by_two_workers_both_hold_in_one_state(tmp_path: Path) -> None:
+    async def claim(hub: Hub) -> None:
+        rules = {f"policy/KG-{unit}.json": {"v": 1, "version": 1, "rules": []} for unit in "OB"}
+        await hub.publish(rules)
+        async with hub.another() as other:
+            before = dict(hub.authority.files)
+            made = []
+            for path, document in rules.items():
+                area = path.removeprefix("policy/").removesuffix(".json")
+                draft = drafts.edit(before, {path: {**document, "version": 2}}, datetime.now(UTC), area=area)
+                made.append(hub.roster.signed(draft).files())
+            known = metadata.state(before)
+            assert await hub.authority.publish(made[0]) == known + 1
+            assert await other.authority.publish(made[1]) == known + 2
+            await hub.authority.heard(dumps(known + 2))
+            for one in (hub, other):
+                assert one.authority.standing is not None
+                assert {area: file.version for area, file in one.authority.standing.trusted.regional.items()} == {
+                    "KG-O": 2,
+                    "KG-B": 2,
+                }
+
+    run(tmp_path, claim)
+
+
+def test_a_worker_that_missed_a_version_does_not_vouch_for_the_old_one(tmp_path: Path, clock: type[Clock]) -> None:
+    async def claim(hub: Hub) -> None:
+        async with hub.another() as other:
+            await hub.publish(hub.roster.with_rules(without="to-council"))
+            clock.ahead = timedelta(hours=23)
+            await other.authority._renew()
+            files = await kept(hub)
+            stamp = json.loads(files[TIMESTAMP])["signed"]["meta"]["snapshot.json"]["version"]
+            assert stamp == max(number for number, name in metadata.versions(files) if name == "snapshot")
 
     run(tmp_path, claim)
 
