@@ -207,7 +207,7 @@ class Delivery:
             for nkey in standing.desks.get(office, ()):
                 if rest:
                     found.append((nkey, report.id, report.parcel(office, rest)))
-                else:
+                elif not await self._stands(nkey, report.id):  # given before a crash, by the rules of then
                     found.append(self._marker(nkey, office, report))
         return found
 
@@ -241,16 +241,24 @@ class Delivery:
                         self._nc, subjects.feed_stream(nkey), subjects.feed_subject(nkey, share.item)
                     )
                     found += [one for one in await self._shares.parcels(share, standing, today) if one[0] == nkey]
-                found.append((nkey, recall.id, self._told(recall, report, office, bits)))
+                found.append((nkey, recall.id, await self._told(recall, report, office, nkey, bits)))
         return found
 
-    def _told(self, recall: Stood | Ordered, report: Stood, office: str, bits: int) -> bytes:
+    async def _told(self, recall: Stood | Ordered, report: Stood, office: str, nkey: str, bits: int) -> bytes:
         """What ``office`` is told of a recall."""
         if isinstance(recall, Ordered):
             numbered = any(name == office and had for name, had, _, _ in report.leaf.decisions)
+            if numbered:
+                # Where a marker stands, the number that is missing is explained already, and is not twice.
+                numbered = not await self._stands(nkey, marker_item(report.id, self._key))
             return recall.body if numbered else self._orders.unnumbered(recall.notice)
         # Whom the author did not know of is told by the header that she signed, and by nothing else.
         return recall.parcel(office, bits if recall.envelope.wrap_for(office) else 0)
+
+    async def _stands(self, nkey: str, item: str) -> bool:
+        """Whether ``item`` was put into a feed and is there still."""
+        subject = subjects.feed_subject(nkey, item)
+        return await jetstream.last(self._nc, subjects.feed_stream(nkey), subject) is not None
 
     def _marker(self, nkey: str, office: str, entry: Stood | Ordered) -> tuple[str, str, bytes]:
         item = marker_item(entry.id, self._key)

@@ -262,12 +262,8 @@ class Inbox:
 
     def gaps(self, author: str) -> Gaps:
         """What of ``author``'s reports (a ``kid``) never came. Those that come late fill their place."""
-        name = self._rows.blind(f"author/{author}")
         with self._store.reading() as connection:
-            missing = connection.execute("SELECT first, last FROM gaps WHERE author = ? ORDER BY first", (name,))
-            ranges = tuple((first, last) for first, last in missing)
-            row = connection.execute("SELECT withheld FROM authors WHERE name = ?", (name,)).fetchone()
-        return Gaps(ranges, row[0] if row else 0)
+            return _gaps(connection, self._rows.blind(f"author/{author}"))
 
     def asides(self, limit: int = 1000, *, after: int = 0) -> list[Aside | Lost]:
         """What was set aside, the oldest first; ``after`` is the last number of the page already seen."""
@@ -346,7 +342,7 @@ class Inbox:
         header = arrival.header
         name = self._rows.blind(f"report/{arrival.digest.hex()}")
         row = connection.execute("SELECT body FROM reports WHERE name = ?", (name,)).fetchone()
-        if row is not None:
+        if row is not None and not self._unburied(connection, name, row[0], arrival):
             return self._add(connection, name, row[0], arrival)
         if header.recalls is not None:
             return self._keep_recall(connection, name, arrival, now)
@@ -387,6 +383,21 @@ class Inbox:
             self._obey(connection, header.kid, header.id, recalls)
         return new
 
+    def _unburied(self, connection: sqlite3.Connection, name: bytes, sealed: bytes, arrival: Arrival) -> bool:
+        """Whether only what was shared of this report was recalled, and it comes now by its author's own wrap."""
+        if is_shared(arrival.data):
+            return False
+        try:
+            gone = self._open(_sealed_under("report", name), sealed).get("gone")
+        except Damaged:
+            return False
+        kid, report_id = arrival.header.kid, arrival.header.id
+        speaking = [recall["keep"] for recall in self._recalls(connection, kid, report_id, bare=False)]
+        if gone is None or not left(speaking):
+            return False
+        connection.execute("DELETE FROM reports WHERE name = ?", (name,))
+        return True
+
     def _add(self, connection: sqlite3.Connection, name: bytes, sealed: bytes, arrival: Arrival) -> bool:
         """Puts to a report that is here what ``arrival``, the same report, holds besides; whether that is anything."""
         under, header = _sealed_under("report", name), arrival.header
@@ -394,7 +405,12 @@ class Inbox:
             body = dict(self._open(under, sealed))
         except Damaged:
             return False
-        if "gone" in body or not (is_shared(arrival.data) or is_shared(unb64u(body["data"]))):
+        if "gone" in body:
+            if arrival.counter is not None:
+                # Only a copy without a number was here: what was recalled has come all the same.
+                _count(connection, self._author(connection, arrival.first or header.kid), arrival.counter)
+            return False
+        if not (is_shared(arrival.data) or is_shared(unb64u(body["data"]))):
             return False
         shared_only = is_shared(arrival.data) and not _wrapped(unb64u(body["data"]))
         recalls = self._recalls(connection, header.kid, header.id, bare=shared_only)
@@ -474,7 +490,10 @@ class Inbox:
         kid, recalled, bare = body["kid"], body["recalls"], body.get("bare", False)
         before = self._recalls(connection, kid, recalled, bare=bare)
         there = self._obey(connection, kid, recalled, [*before, body])
-        if not there and not before and author is not None:
+        # The coordinators' may come before the number is missed; an author's has a later number than what it recalls,
+        # so where nothing is missing that is not explained, a marker came for it.
+        missed = author is not None and ("by" in body or _gaps(connection, author).unexplained)
+        if not there and not before and missed:
             # A number that never came is explained by the recall, unless what it recalls comes all the same.
             body["absent"] = True
             connection.execute("UPDATE authors SET withheld = withheld + 1 WHERE name = ?", (author,))
@@ -694,6 +713,13 @@ def _sealed_under(what: str, name: object) -> str:
 
 def _insert(connection: sqlite3.Connection, statement: str, *values: object) -> bool:
     return connection.execute(statement, values).rowcount == 1
+
+
+def _gaps(connection: sqlite3.Connection, author: bytes) -> Gaps:
+    missing = connection.execute("SELECT first, last FROM gaps WHERE author = ? ORDER BY first", (author,))
+    ranges = tuple((first, last) for first, last in missing)
+    row = connection.execute("SELECT withheld FROM authors WHERE name = ?", (author,)).fetchone()
+    return Gaps(ranges, row[0] if row else 0)
 
 
 def _count(connection: sqlite3.Connection, author: bytes, number: int) -> bool:

@@ -222,6 +222,19 @@ def test_a_rule_withdrawn_on_the_way_leaves_a_marker_and_a_leaf_before_it(tmp_pa
     run(tmp_path, claim)
 
 
+def test_what_was_given_before_a_crash_is_not_called_withheld_by_newer_rules(tmp_path: Path) -> None:
+    async def claim(hub: Hub) -> None:
+        await hub.take(("osh", hub.roster.sealed()))
+        messages = await pulled(hub)
+        await deliver(hub, messages)
+        before = await hub.feed("council")
+        await hub.publish(hub.roster.with_rules(without="to-council"))
+        await deliver(hub, messages)
+        assert await hub.feed("council") == before
+
+    run(tmp_path, claim)
+
+
 def test_what_cannot_be_logged_as_narrowed_does_not_go_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def claim(hub: Hub) -> None:
         await accepted(hub, hub.roster.sealed(), hub.roster.sealed(readers=("council",)))

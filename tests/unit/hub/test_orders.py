@@ -108,6 +108,21 @@ def test_what_the_coordinators_recall_leaves_every_feed_and_a_notice_stands_ther
     run(tmp_path, claim)
 
 
+def test_a_number_that_a_marker_explains_is_not_explained_again_by_a_notice(tmp_path: Path) -> None:
+    async def claim(hub: Hub) -> None:
+        gone = await accepted(hub)
+        await hub.publish(hub.roster.with_rules(without="to-council"))
+        await deliver(hub, await pulled(hub))
+        await hub.publish(ordered(order(gone)))
+        await deliver(hub, await pulled(hub))
+        key = bytes(hub.keys.hub_key.verify_key)
+        for office, numbered in (("unrcca", True), ("council", False)):
+            (notice,) = [read_notice(one.data, key) for one in await hub.feed(office) if is_notice(one.data)]
+            assert notice.numbered is numbered
+
+    run(tmp_path, claim)
+
+
 def test_what_comes_after_its_recall_is_never_put_into_a_feed(tmp_path: Path) -> None:
     async def claim(hub: Hub) -> None:
         report_id = b64u(b"r" * 16)

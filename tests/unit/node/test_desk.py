@@ -652,6 +652,33 @@ class TestShares:
         assert set(item.arrival.contents) == set(item.arrival.keys) == {"summary"}
         assert set(parse(split(item.arrival.data)[1]).ciphertexts) - {"handling"} == {"summary"}
 
+    def test_a_recall_for_others_takes_nothing_that_comes_later_by_the_authors_own_wrap(self, inbox: Inbox) -> None:
+        envelope, keys = self.written(bits=3)
+        part = strip(envelope, "unrcca", ["handling", "summary"])
+        self.taken(inbox, self.share(envelope, keys, 5), self.recall(envelope, "cso"))
+        assert not any(isinstance(one, Item) for one in inbox.items())
+        assert self.taken(inbox, part, self.share(envelope, keys, 5)) == [True, True]
+        (item,) = [one for one in inbox.items() if isinstance(one, Item)]
+        assert "summary" in item.arrival.contents
+        assert inbox.gaps(KID) == Gaps((), 0)
+        # What is recalled from this office itself does not come back by being sent in another order.
+        self.taken(inbox, self.recall(envelope, "unrcca", number=2), part)
+        assert not any(isinstance(one, Item) for one in inbox.items())
+
+    @pytest.mark.parametrize("first", ["recall", "order"])
+    def test_what_was_recalled_when_only_a_share_was_here_leaves_no_number_missing_once_it_comes(
+        self, inbox: Inbox, first: str
+    ) -> None:
+        envelope, keys = self.written(bits=3)
+        self.taken(inbox, self.share(envelope, keys, 5))
+        if first == "order":
+            inbox.order([Order(mark=mark_of(envelope.claims["id"]))], now=1.0)
+        else:
+            self.taken(inbox, self.recall(envelope, "unrcca", number=2))
+        assert self.taken(inbox, strip(envelope, "unrcca", ["handling", "summary"])) == [False]
+        assert inbox.gaps(KID).missing == ()
+        assert inbox.gaps(KID).withheld == 0
+
     def test_a_recall_for_others_takes_nothing_that_came_by_the_authors_own_wrap(self, inbox: Inbox) -> None:
         envelope, _ = self.written()
         whole, recall = strip(envelope, "unrcca", names(ALL_BITS)), self.recall(envelope, "cso")

@@ -213,6 +213,12 @@ class TestRecalls:
         keep(inbox, arrival("r1", 1))
         assert inbox.gaps(KID) == Gaps(((3, 3),), 0)
 
+    def test_explain_no_number_that_a_marker_explains_already(self, inbox: Inbox) -> None:
+        keep(inbox, arrival("r1", 1), Marker(b"of r2", KID), arrival("c", 3, recalls=an_id("r2")))
+        assert inbox.gaps(KID) == Gaps(((2, 2),), 1)
+        keep(inbox, arrival("r5", 5))
+        assert inbox.gaps(KID).unexplained == 1
+
     def test_are_confirmed_each_until_it_is_known(self, inbox: Inbox) -> None:
         first = recall("r2", "r1")
         keep(inbox, arrival("r1"), first, recall("r3", "r1"))
