@@ -28,11 +28,14 @@ from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Metadata
 
 from kengele_schemas import metadata, publication, subjects
+from kengele_schemas.cards import HubCard, read_card
 from kengele_schemas.encoding import b64u, dumps, loads, unb64u
 from kengele_schemas.errors import Damaged, KengeleError, Malformed, Refused
 from kengele_schemas.leaves import Issue, trust_leaves
 from kengele_schemas.metadata import Files
+from kengele_schemas.nkeys import KeyPair
 from kengele_schemas.packing import pack, unpack
+from kengele_schemas.regional import LINES
 from kengele_schemas.trust import METADATA, Trusted, TrustStore
 
 from . import jetstream
@@ -52,6 +55,7 @@ MAX_FILES: Final = 4 * MAX_UNPACKED
 """Bytes of all files of a version together: each may be packed, and in what was packed before."""
 MAX_JOIN: Final = 1024
 _RENEW: Final = timedelta(hours=12)
+_CARD: Final = "hub-card.json"
 _LOOK: Final = 3600.0
 """Seconds between two looks at what is about to expire."""
 _TIMESTAMP: Final = subjects.trust_file("metadata/timestamp.json")
@@ -80,6 +84,7 @@ class Authority:
         self.held: datetime | None = None
         self._stamp = 0
         self._feeds: set[str] = set()
+        self._joiner = _joiner(self.keys.home)
         self._removed: set[str] = set()
         self.board = Board(self.nc)
         self.lobby = Lobby(self.nc)
@@ -164,6 +169,7 @@ class Authority:
         accepted = await asyncio.to_thread(
             publication.accept, current, incoming, self.keys.snapshot_key, self.keys.timestamp_key, now
         )
+        self._check_lines(accepted)
         if current is None:
             network = metadata.document_of(accepted, "network.json")
             if network["hub_key"] != b64u(bytes(self.keys.hub_key.verify_key)):
@@ -190,10 +196,18 @@ class Authority:
         accepted = await asyncio.to_thread(
             publication.reinstate, self.files, incoming, since, self.keys.snapshot_key, self.keys.timestamp_key, now
         )
+        self._check_lines(accepted)
         await self._save(accepted, (subjects.TRUST_HELD, b"", {}))
         self.held = None
         _log.info("hub-reinstated")
         return await self._hold()
+
+    def _check_lines(self, files: Files) -> None:
+        """Checks that no area speaks of the key by which newcomers reach the hub: it could lock all of them out."""
+        for path in (path for path in metadata.document_paths(files) if path.startswith(f"{LINES}/")):
+            document = metadata.document_of(files, path)
+            if self._joiner in {row["nkey"] for row in (*document["connections"], *document.get("revoked", ()))}:
+                raise Refused("another-lists", "A list of connections names the key of all who join.", "Leave it out.")
 
     async def _hold(self) -> int:
         """Brings the files that are stored into force and into the log; gives their version."""
@@ -431,6 +445,14 @@ class Authority:
         if role not in ("monitor", "office", "coordinator"):
             raise not_admitted()
         return {"code": "admitted", "jwt": self.access.member_jwt(nkey, role)}  # type: ignore[arg-type]
+
+
+def _joiner(home: Path) -> str:
+    """The key of all who are not in yet, from the hub's card; empty where that was taken away."""
+    try:
+        return KeyPair.from_seed(read_card((home / _CARD).read_bytes(), HubCard).join.seed).public
+    except (OSError, KengeleError):
+        return ""
 
 
 def not_admitted() -> Refused:

@@ -37,6 +37,7 @@ from .metadata import (
     until,
     versions,
 )
+from .nkeys import decode_public
 from .orders import check_follows
 from .regional import POLICY, delegated, role_of
 from .trust import METADATA, Trusted, TrustStore, metadata_version
@@ -151,6 +152,7 @@ def _check_made(current: Files | None, made: Files, root: bytes, now: datetime) 
     _check_widening(current, made, trusted, now.date())
     before = documents_of(current) if current is not None else None
     check_follows(trusted.orders, before.orders if before is not None else {})
+    _check_lines(before, trusted)
     _check_revoked(before, trusted)
     for path in document_paths(made):
         if path == "policy.json" or path.startswith(f"{POLICY}/"):
@@ -165,6 +167,18 @@ def _check_number(before: Any, after: Any, listed: int) -> None:
         raise Refused("old-version", "The policy changed and its version did not go up.", "Raise it by one.")
     if after["version"] > listed:
         raise Refused("old-version", "The policy's version leaves numbers out.", "Raise it by one.")
+
+
+def _check_lines(before: Trusted | None, after: Trusted) -> None:
+    """Checks that what is new among the connections are keys: of one that is none the broker would take no list."""
+    old, new = (
+        {row.nkey for row in one.connections.connections} | {row.nkey for row in one.connections.revoked}
+        if one is not None and one.connections is not None
+        else set()
+        for one in (before, after)
+    )
+    for nkey in sorted(new - old):
+        decode_public(nkey, "user")
 
 
 def _check_revoked(before: Trusted | None, after: Trusted) -> None:

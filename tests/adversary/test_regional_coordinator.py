@@ -337,6 +337,13 @@ def test_a_region_cannot_use_up_the_numbers_of_all_rules(files: Files) -> None:
     assert caught.value.code == "old-version"
 
 
+@pytest.mark.parametrize("number", [0, 1], ids=["no checksum", "a letter changed"])
+def test_a_region_cannot_have_the_hub_revoke_what_is_no_key_and_stop_by_it(number: int, files: Files) -> None:
+    nkey = ("U" * 56, FOREIGN_KEY[:-1] + ("A" if FOREIGN_KEY[-1] != "A" else "E"))[number]
+    with pytest.raises(Malformed):
+        accepted(files, added(files, "connections/KG.json", revoked=[{"nkey": nkey, "at": 1}]))
+
+
 def test_a_region_cannot_fill_the_brokers_list_of_revoked_keys(files: Files) -> None:
     invented = [{"nkey": KeyPair.generate("user").public, "at": 1} for _ in range(publication.MAX_REVOKED)]
     with pytest.raises(Malformed):

@@ -22,13 +22,14 @@ from kengele_hub.errors import Unavailable
 from kengele_hub.ledger import split
 from kengele_node.member import encode_files
 from kengele_schemas import drafts, metadata, subjects
+from kengele_schemas.cards import HubCard, Joiner
 from kengele_schemas.encoding import b64u, canonical, dumps, loads
 from kengele_schemas.errors import KengeleError, Malformed, Refused, Untrusted
 from kengele_schemas.leaves import TrustLeaf, members, read_entry, replay
 from kengele_schemas.nkeys import KeyPair
 from kengele_schemas.packing import pack, unpack
 from kengele_schemas.trust import TrustStore
-from kengele_testing.hub import TOKEN, Hub, Roster, running_hub
+from kengele_testing.hub import LOG, TOKEN, Hub, Roster, running_hub
 
 pytestmark = pytest.mark.full
 ROOT = "metadata/1.root.json"
@@ -354,6 +355,39 @@ RULE = {
     "expires": "2199-12-31",
     "reason": "test",
 }
+
+
+def test_no_area_locks_out_all_newcomers_by_the_key_under_which_they_come(tmp_path: Path) -> None:
+    async def claim(hub: Hub) -> None:
+        joiner = KeyPair.generate("user")
+        keys = (hub.keys.hub_key, hub.keys.snapshot_key, hub.keys.timestamp_key)
+        names = ("hub_key", "snapshot_key", "timestamp_key")
+        card = HubCard(
+            urls=("nats://127.0.0.1:4222",),
+            **{name: b64u(bytes(key.verify_key)) for name, key in zip(names, keys, strict=True)},
+            log=LOG,
+            join=Joiner(jwt=hub.broker.access.member_jwt(joiner.public, "joiner"), seed=joiner.seed),
+            token=b64u(TOKEN),
+        )
+        (hub.keys.home / "hub-card.json").write_bytes(card.encode())
+        row = {"nkey": joiner.public, "role": "monitor", "member": hub.roster.kid("osh")}
+        async with hub.another() as other:
+            for lines in (
+                {"connections": [], "revoked": [{"nkey": joiner.public, "at": 1}]},
+                {"connections": [row], "revoked": []},
+            ):
+                listed = hub.roster.documents()["connections.json"]["connections"]
+                rest = [one for one in listed if one["member"] != row["member"]]
+                changed = {
+                    **hub.roster.changed("connections.json", connections=rest),
+                    "connections/KG.json": {"v": 1, "area": "KG", **lines},
+                }
+                made = hub.roster.next(other.authority.files, changed)
+                with pytest.raises(KengeleError) as caught:
+                    await other.authority.publish(made)
+                assert caught.value.code == "another-lists"
+
+    run(tmp_path, claim)
 
 
 def test_what_is_no_list_of_files_is_refused_as_malformed(tmp_path: Path) -> None:
