@@ -13,6 +13,7 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from typing import Final, Protocol
 
@@ -31,7 +32,7 @@ from kengele_schemas.sealing import open_envelope
 from kengele_schemas.sharing import is_shared, split, verified
 from kengele_schemas.trust import Trusted
 
-from .inbox import MAX_COUNTER, Arrival, Aside, Inbox, Lost, Marker, Notice, Tombstone
+from .inbox import MAX_COUNTER, Arrival, Aside, Inbox, Item, Lost, Marker, Notice, Tombstone
 
 Received = Arrival | Marker | Notice | Aside
 
@@ -250,7 +251,7 @@ class Desk:
         new = self._inbox.keep(items, now=self._clock())
         for item, is_new in zip(items, new, strict=True):
             if is_new:
-                self.told(item)
+                self._tell(item)
         # One that gets lost is no harm: it is delivered again, and known again. The hub hears them in this order, so
         # its answer to the last is one to all.
         for delivery in deliveries[:-1]:
@@ -288,7 +289,18 @@ class Desk:
                     continue
                 item = self._judge(aside.data, known)
                 if isinstance(item, Arrival) and self._inbox.settle(aside, item):
-                    self.told(item)
+                    self._tell(item)
+
+    def _tell(self, item: Received) -> None:
+        """Tells of a report only what is here of it now: a recall may have come before it, or just behind it."""
+        if isinstance(item, Arrival) and item.header.recalls is None:
+            found = self._inbox.find(item.header.id)
+            here = [one.arrival for one in found if isinstance(one, Item) and one.arrival.digest == item.digest]
+            if not here:
+                return
+            stays = {name: value for name, value in item.contents.items() if name in here[0].contents}
+            item = replace(item, contents=stays)
+        self.told(item)
 
 
 async def _not_watching(_: Trusted) -> None:

@@ -393,7 +393,7 @@ class Inbox:
             return False
         kid, report_id = arrival.header.kid, arrival.header.id
         speaking = [recall["keep"] for recall in self._recalls(connection, kid, report_id, bare=False)]
-        if gone is None or not left(speaking):
+        if gone is None or not (arrival.contents.keys() - {HANDLING}) & {*names(left(speaking))}:
             return False
         connection.execute("DELETE FROM reports WHERE name = ?", (name,))
         return True

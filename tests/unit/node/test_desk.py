@@ -541,6 +541,30 @@ def test_nothing_of_a_report_shows_when_what_is_told_is_printed(inbox: Inbox) ->
     assert hashlib.sha256(data).hexdigest() not in shown
 
 
+class TestWhatIsTold:
+    """Of a report that somebody takes back while it is taken in."""
+
+    def recall(self, data: bytes, **claims: Any) -> bytes:
+        recalls = parse(data).claims["id"]
+        return crafted({"handling": {}}, number=2, id=an_id(), kind="recall", recalls=recalls, **claims)
+
+    def test_is_nothing_where_its_recall_comes_with_it(self, inbox: Inbox) -> None:
+        told = follow(Feed(SENT, self.recall(SENT)), inbox)
+        assert [one.header.kind for one in told if isinstance(one, Arrival)] == ["recall"]
+
+    @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+    def test_is_only_what_the_recall_leaves(self, inbox: Inbox, order: tuple[int, int]) -> None:
+        both = (SENT, self.recall(SENT, keep=["summary"]))
+        told = [one for one in follow(Feed(*(both[one] for one in order)), inbox) if isinstance(one, Arrival)]
+        assert [set(one.contents) for one in told if one.header.kind == "report"] == [{"summary"}]
+
+    def test_is_not_told_again_where_nothing_of_it_may_stay(self, inbox: Inbox) -> None:
+        part = strip(parse(SENT), "unrcca", ["handling", "account"])
+        follow(Feed(part, self.recall(SENT, keep=["summary"])), inbox)
+        assert follow(Feed(part), inbox) == []
+        assert inbox.gaps(KID) == Gaps((), 0)
+
+
 class TestShares:
     """What is shared later: a report of which this office was given nothing, or a part."""
 
