@@ -128,7 +128,9 @@ class Shares:
             await self._ledger.refresh()
             recalls = self._ledger.recalls_of(share.report)
             bits, rules = await self._released(share, by, stood, trusted, now.date())
-            place = subjects.ledger_share(share.report, share.office, f"{by}-{bits}")
+            # Another custodian's share of the same is another one: of one who is none any more nothing is delivered.
+            who = by if by == "author" else f"{by}-{share.by}"
+            place = subjects.ledger_share(share.report, share.office, f"{who}-{bits}")
             earlier = await jetstream.last(self._nc, subjects.LEDGER, place)
             if earlier is not None:
                 await self._ledger.refresh()  # another worker may have written it a moment ago
@@ -184,10 +186,14 @@ class Shares:
         if allowed != promised:
             decision = (office, allowed, withheld | promised & ~allowed, rules)
             await self._log_narrowed(shared, decision, standing.trusted.rules_version)
-        before = [one for one in await self.of(shared.share.report) if one.index < shared.index]
-        if shared.leaf.by == "author":
-            # The custodian's word that an office has it does not keep the author from giving it.
-            before = [one for one in before if one.leaf.by == "author"]
+        # The custodian's word that an office has it does not keep the author from giving it, nor that of one who was
+        # the custodian the next one.
+        others, custodian = shared.leaf.by == "custodian", standing.trusted.network.custodian
+        before = [
+            one
+            for one in await self.of(shared.share.report)
+            if one.index < shared.index and (one.leaf.by == "author" or (others and one.share.by == custodian))
+        ]
         bits = kept(allowed, await self._recalls.left_at_all(shared.share.report))
         if not bits & ~_had(office, stood, before) & ~HANDLING_BIT:
             return []

@@ -377,6 +377,23 @@ def test_by_the_rules_at_delivery_less_is_given_and_the_log_says_so(tmp_path: Pa
     run(tmp_path, claim)
 
 
+def test_what_one_custodian_shared_in_vain_the_next_one_can_share(tmp_path: Path) -> None:
+    async def claim(hub: Hub) -> None:
+        await hub.publish(hub.roster.granting(LATER, WIDER))
+        sent = await Sent.at(hub)
+        assert await code_of(sent.shared(sent.share(by="unrcca"), "unrcca")) == "shared"
+        await hub.publish(hub.roster.changed("network.json", custodian="council"))
+        await deliver(hub, await pulled(hub))
+        assert await hub.feed("later") == []
+        answer = await sent.shared(sent.share(by="council"), "council")
+        assert (answer["code"], answer["repeat"]) == ("shared", False)
+        await deliver(hub, await pulled(hub))
+        (item,) = await hub.feed("later")
+        assert sent.opened("later", item.data) == {"summary", "account"}
+
+    run(tmp_path, claim)
+
+
 def test_a_revoked_authors_report_is_not_shared_by_anyone_nor_delivered(tmp_path: Path) -> None:
     async def claim(hub: Hub) -> None:
         roster = hub.roster
