@@ -2,7 +2,8 @@
 
 Account claims live in the broker's resolver; they are pushed, never configured, because a preloaded claim overwrites
 the stored one at every start and would let revoked members back in. What is pushed holds the revocations that the
-broker has, besides new ones: a worker with an old roster lets nobody back in.
+broker has, besides new ones: a worker with an old roster lets nobody back in. A revocation up to a time is a pause; it
+keeps its time, and never takes the place of a longer one.
 Source: docs.nats.io, "Account Lookup Using Resolver": ``$SYS.REQ.CLAIMS.UPDATE``, ``$SYS.REQ.ACCOUNT.*.CLAIMS.LOOKUP``.
 
     >>> access = Access(keys, "tls://nats.example.org:4222", tls=ssl.create_default_context())
@@ -16,7 +17,7 @@ import asyncio
 import base64
 import ssl
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -64,6 +65,8 @@ class Access:
         self.keys = keys
         self.url = url
         self._tls = tls
+        self._pushing = asyncio.Lock()
+        """What one part of this process has read of the account is pushed before another reads it."""
 
     async def connect(self, name: str = "hub", timeout: float = 15) -> Client:
         """A connection in the account ``HUB``, where everything is allowed. It reconnects by itself for ever.
@@ -123,9 +126,9 @@ class Access:
         Raises:
             Unavailable: the broker does not answer or does not take the claims.
         """
-        async with self._system() as system:
+        async with self._pushing, self._system() as system:
             await _update(system, credentials.hub_account(self.keys.accounts, now=_now()))
-            await self._push_nodes(system, set(revoked))
+            await self._push_nodes(system, credentials.for_ever(revoked))
 
     async def revoke(self, nkeys: Iterable[str]) -> None:
         """Drops the connections of members and keeps them out, for good: there is no way back but a new key.
@@ -138,15 +141,36 @@ class Access:
             Malformed: one of ``nkeys`` is none; nobody is revoked then.
             Unavailable: the broker does not answer; call again.
         """
-        wanted = set(nkeys)
-        async with self._system() as system:
-            if not wanted <= (await self._held(system))[0]:
-                await self._push_nodes(system, wanted)
+        await self._keep_out(credentials.for_ever(nkeys))
+
+    async def pause(self, until: Mapping[str, int], revoked: Iterable[str] = ()) -> None:
+        """Drops the connections of members and keeps them out until they show a JWT issued after a moment.
+
+        Args:
+            until: nkeys, and seconds since 1970 for each. Who is kept out for longer stays so.
+            revoked: the roster's list, lest what another worker has just revoked is undone.
+
+        Raises:
+            Malformed, Unavailable: as :meth:`revoke`.
+        """
+        await self._keep_out({**until, **credentials.for_ever(revoked)})
 
     async def revoked(self) -> set[str]:
-        """The nkeys that the broker keeps out. Raises Unavailable."""
+        """The nkeys that the broker keeps out for good. Raises Unavailable."""
+        return {nkey for nkey, until in (await self._kept_out()).items() if until >= credentials.FOREVER}
+
+    async def paused(self) -> dict[str, int]:
+        """The nkeys that the broker keeps out for a time, and until when. Raises Unavailable."""
+        return {nkey: until for nkey, until in (await self._kept_out()).items() if until < credentials.FOREVER}
+
+    async def _kept_out(self) -> dict[str, int]:
         async with self._system() as system:
             return (await self._held(system))[0]
+
+    async def _keep_out(self, wanted: Mapping[str, int]) -> None:
+        async with self._pushing, self._system() as system:
+            if not _covers((await self._held(system))[0], wanted):
+                await self._push_nodes(system, wanted)
 
     async def servers(self, quiet: float = 0.5) -> list[dict[str, Any]]:
         """What each of the broker's servers says of itself and of its configuration (docs.nats.io, "varz").
@@ -179,29 +203,29 @@ class Access:
                     return False
         return True
 
-    async def _push_nodes(self, system: Client, revoked: set[str]) -> None:
+    async def _push_nodes(self, system: Client, wanted: Mapping[str, int]) -> None:
         for _ in range(_ATTEMPTS):
             held, issued = await self._held(system)
             # The broker keeps the claims with the later time of issue, and clocks of workers differ.
-            await _update(
-                system, credentials.nodes_account(self.keys.accounts, held | revoked, now=max(_now(), issued))
-            )
-            if revoked <= (await self._held(system))[0]:
+            revocations = credentials.merged(held, wanted, now=_now())
+            await _update(system, credentials.nodes_account(self.keys.accounts, revocations, now=max(_now(), issued)))
+            if _covers((await self._held(system))[0], wanted):
                 return
         raise Unavailable("broker-unavailable", "The broker does not keep the revocations.", "Try again.")
 
-    async def _held(self, system: Client) -> tuple[set[str], int]:
-        """The revoked nkeys that the broker holds, and when that claim was issued."""
+    async def _held(self, system: Client) -> tuple[dict[str, int], int]:
+        """The revocations that the broker holds, and when that claim was issued."""
         subject = f"$SYS.REQ.ACCOUNT.{self.keys.accounts.nodes.public}.CLAIMS.LOOKUP"
         jwt = await _request(system, subject, b"")
         if not jwt:
-            return set(), 0
+            return {}, 0
         try:
             claims = credentials.decode(jwt.decode("ascii"))
             if claims["iss"] != self.keys.accounts.operator.public:
                 raise Malformed("malformed", "The broker's NODES account is another operator's.")
-            return set(claims["nats"].get("revocations", {})), int(claims["iat"])
-        except (Malformed, UnicodeDecodeError, KeyError, TypeError, AttributeError):
+            held = claims["nats"].get("revocations", {})
+            return {nkey: int(until) for nkey, until in held.items()}, int(claims["iat"])
+        except (Malformed, KeyError, TypeError, ValueError, AttributeError):
             raise Damaged(
                 "damaged", "The broker's NODES account is not of this hub's making.", "Restore the hub's keys."
             ) from None
@@ -232,7 +256,9 @@ class Access:
             # JSON is YAML: what NATS' Helm chart wants to be told of it.
             "helm-values.yaml": dumps({"config": {"merge": merged}}).decode("ascii") + "\n",
             f"jwt/{accounts.hub.public}.jwt": credentials.hub_account(accounts, now=now),
-            f"jwt/{accounts.nodes.public}.jwt": credentials.nodes_account(accounts, revoked, now=now),
+            f"jwt/{accounts.nodes.public}.jwt": credentials.nodes_account(
+                accounts, credentials.for_ever(revoked), now=now
+            ),
         }
         written = []
         for name, text in files.items():
@@ -262,6 +288,10 @@ def ground(keys: HubKeys, home: Path) -> dict[str, Any]:
         # Only SYS: a preloaded account overwrites the stored one, and revoked members would be back after a restart.
         "resolver_preload": {accounts.system.public: credentials.system_account(accounts, now=now)},
     }
+
+
+def _covers(held: Mapping[str, int], wanted: Mapping[str, int]) -> bool:
+    return all(held.get(nkey, 0) >= until for nkey, until in wanted.items())
 
 
 def _now() -> int:

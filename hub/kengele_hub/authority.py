@@ -86,6 +86,8 @@ class Authority:
         self._feeds: set[str] = set()
         self._joiner = _joiner(self.keys.home)
         self._removed: set[str] = set()
+        self._packed: dict[str, tuple[bytes, bytes]] = {}
+        """By path, a file and how it travels."""
         self.board = Board(self.nc)
         self.lobby = Lobby(self.nc)
         self.orders = Orders(self.nc, self.ledger, self.keys.hub_key)
@@ -94,6 +96,12 @@ class Authority:
     @property
     def _store(self) -> Path:
         return self.keys.home / "trust"
+
+    @property
+    def revoked(self) -> set[str]:
+        """The nkeys that the roster in force keeps out for good."""
+        connections = self.standing.trusted.connections if self.standing else None
+        return {row.nkey for row in connections.revoked} if connections else set()
 
     async def load(self) -> None:
         """Reads the files from the broker and brings members and feeds in line. Raises Unavailable, Untrusted."""
@@ -311,7 +319,7 @@ class Authority:
                 self._feeds.add(nkey)
         # Before the broker is told: whether it answers or not, nothing more is taken from who is revoked.
         self.standing = standing
-        revoked = {row.nkey for row in trusted.connections.revoked} if trusted.connections else set()
+        revoked = self.revoked
         if revoked:
             await self.access.revoke(revoked)
         # Of those revoked before the start, too: a hub may have died before it had removed a feed.
@@ -383,7 +391,12 @@ class Authority:
             path, role, standing.concerns.get(member, ()), standing.trusted.areas
         ):
             return b""
-        return pack(self.files.get(path, b""))
+        data = self.files.get(path, b"")
+        packed = self._packed.get(path)
+        if packed is None or packed[0] is not data:
+            # Packing a long file takes many times as long as asking for it.
+            self._packed[path] = packed = (data, pack(data))
+        return packed[1]
 
     async def answer_publish(self, nkey: str, request: bytes) -> dict[str, Any]:
         """The answer to a coordinator's new version."""

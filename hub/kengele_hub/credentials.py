@@ -37,9 +37,12 @@ MAX_SUBSCRIPTIONS: Final = 32
 MAX_JWT: Final = 512 * 1024
 
 _UNLIMITED: Final = -1
-_FOREVER: Final = 253402300799
+FOREVER: Final = 253402300799
 """Seconds: the last of the year 9999. The broker refuses a key's JWTs issued up to its revocation's time; a revoked key
-stays revoked however late some worker issues one more, and whoever is admitted again brings a new key."""
+stays revoked however late some worker issues one more, and whoever is admitted again brings a new key. An earlier time
+is a pause: until a JWT is issued after it."""
+_KEPT: Final = 24 * 3600
+"""Seconds for which a pause is remembered after its end; clocks of workers differ."""
 _MEMBER: Final = "{{subject()}}"
 _HEADER: Final = b64u(dumps({"typ": "JWT", "alg": "ed25519-nkey"}))
 
@@ -141,12 +144,27 @@ def hub_account(accounts: Accounts, *, now: int) -> str:
     return encode(_claims(accounts.hub.public, "HUB", now, claims), accounts.operator)
 
 
-def nodes_account(accounts: Accounts, revoked: Iterable[str], *, now: int) -> str:
+def for_ever(nkeys: Iterable[str]) -> dict[str, int]:
+    """The revocations that keep ``nkeys`` out for good."""
+    return dict.fromkeys(nkeys, FOREVER)
+
+
+def merged(held: Mapping[str, int], wanted: Mapping[str, int], *, now: int) -> dict[str, int]:
+    """Revocations that keep out whomever ``held`` or ``wanted`` keeps out, and each for the longer of the two.
+
+    What ended long before ``now`` is left out: whoever it was comes back with any JWT then.
+    """
+    both = {nkey: max(held.get(nkey, 0), wanted.get(nkey, 0)) for nkey in {**held, **wanted}}
+    return {nkey: until for nkey, until in both.items() if nkey in wanted or until > now - _KEPT}
+
+
+def nodes_account(accounts: Accounts, revocations: Mapping[str, int], *, now: int) -> str:
     """The members' account.
 
     Args:
         accounts: the key pairs.
-        revoked: nkeys that may not connect any more; who is connected under one is dropped when the broker reads this.
+        revocations: nkeys, and until when a JWT must not have been issued to connect; who is connected under an older
+            one is dropped when the broker reads this.
         now: seconds since 1970.
     """
     claims = {
@@ -154,7 +172,7 @@ def nodes_account(accounts: Accounts, revoked: Iterable[str], *, now: int) -> st
         "limits": _LIMITS,
         "imports": _exchange(account=accounts.hub.public),
         "signing_keys": [_scope(accounts, role) for role in ROLES],
-        "revocations": {subjects.member(nkey): _FOREVER for nkey in sorted(revoked)},
+        "revocations": {subjects.member(nkey): until for nkey, until in sorted(revocations.items())},
     }
     return encode(_claims(accounts.nodes.public, "NODES", now, claims), accounts.operator)
 

@@ -11,7 +11,9 @@ from typing import Any, Final
 
 import structlog
 
-ALLOWED: Final = frozenset({"event", "level", "timestamp", "code", "error", "sequence", "version", "url", "ops", "pid"})
+ALLOWED: Final = frozenset(
+    {"event", "level", "timestamp", "code", "error", "sequence", "version", "count", "url", "ops", "pid"}
+)
 _WORD: Final = 120
 
 

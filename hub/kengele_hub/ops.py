@@ -67,6 +67,7 @@ _FIGURES: Final = (
     ("founded", "kengele_founded", "Whether there is a roster and a policy."),
     ("log_size", "kengele_log_entries", "Leaves in the audit log."),
     ("delivered", "kengele_delivered_total", "Messages put into feeds since the start."),
+    ("paused", "kengele_pauses_total", "Senders kept out for a time since the start, for sending far too much."),
     ("undelivered", "kengele_undelivered", "Entries of the log that are not in every feed yet."),
     ("roster_version", "kengele_roster_version", "Version of the coordinators' signed list."),
     ("policy_version", "kengele_policy_version", "Version of the policy in force."),

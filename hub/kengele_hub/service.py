@@ -129,7 +129,14 @@ async def _serve(
             nc, keys.home, lambda: _holds(authority), settings.tls_certificate, embedded=not settings.external
         )
         await watch.look()
-        works = (worker.run(), delivery.run(), authority.keep_fresh(), watch.run(), _lost(nc))
+        works = (
+            worker.run(),
+            worker.pauses.run(),
+            delivery.run(),
+            authority.keep_fresh(),
+            watch.run(),
+            _lost(nc),
+        )
         tasks: list[asyncio.Task[Any]] = [asyncio.create_task(work) for work in works]
         page = ops.Page(lambda: _state(nc.is_connected, authority, ledger, worker, delivery, watch))
         ops_url = await stack.enter_async_context(page.serving(settings.ops_port))
@@ -244,6 +251,7 @@ def _state(
         "last_cosigned": _iso(watch.cosigned),
         "log_size": ledger.size,
         "receipts": receipts,
+        "paused": worker.pauses.count,
         "delivered": delivery.delivered,
         "undelivered": watch.waiting,
         "storage_bytes": watch.stored,

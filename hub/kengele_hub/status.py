@@ -65,6 +65,7 @@ def words(state: dict[str, Any], now: datetime) -> Iterator[str]:
         "Certificate holds until": _day(state["certificate_holds_until"], now),
         "Log": f"{state['log_size']:,} entries, {_cosigned(state['last_cosigned'], now)}",
         "Receipts since start": ", ".join(f"{code} {count:,}" for code, count in state["receipts"].items()) or "none",
+        "Pauses since start": f"{state['paused']:,}",
         "Deliveries since start": f"{state['delivered']:,}" + _waiting(state["undelivered"]),
         "Streams": _size(state["storage_bytes"]) + _of(state["storage_limit_bytes"]),
         "Disk": f"{_size(state['disk_free_bytes'])} free{_of(state['disk_size_bytes'])}",

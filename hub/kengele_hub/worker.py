@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -18,6 +19,7 @@ import nats.errors
 import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
 
 from kengele_schemas import subjects
 from kengele_schemas.encoding import dumps
@@ -34,6 +36,7 @@ from .headers import Headers
 from .home import HubKeys
 from .intake import ACCEPTED, Examined, Quota, Standing, examine, recall_leaf
 from .ledger import Entry, Ledger
+from .pauses import Pauses, Tally
 from .recalls import Recalls, Stood
 from .recent import Recent
 from .shares import Shares
@@ -45,13 +48,24 @@ MAX_EACH: Final = 64
 would cost the hub more than to send them costs whoever floods it; a node sends again what was not answered."""
 MAX_REQUESTS: Final = 4
 """Other requests that one sender may have under way; likewise."""
+MAX_ASKED: Final = 1000
+"""Trust files that one sender is given within a window of :mod:`~kengele_hub.pauses`; a long one counts for several."""
+MAX_DOOR: Final = 100
+"""Requests a second of each kind from those who are not in yet. They share the network card's key, so that nobody can
+be paused without all; of what is more, the broker hands on nothing."""
+_WEIGHT: Final = 8192
+"""Bytes that count for one message more, where it is counted what a sender sends too much."""
 MAX_BATCH: Final = 250
 _BATCH_BYTES: Final = 8 * 1024 * 1024
 _QUEUE: Final = "hub"
+_DOOR: Final = "join."
+_PATIENCE: Final = 5.0
 _NOT_KEPT: Final = frozenset(
     {"unknown-monitor", "over-quota", "policy-unknown", "list-expired", "storage-full", "hub-unavailable"}
 )
 """Refusals of what comes again by itself, and of what is nobody's report."""
+_TOO_MUCH: Final = frozenset({"over-quota", "unknown-monitor"})
+"""Refusals of which a node that does as it is told gets few."""
 _log = structlog.get_logger(__name__)
 
 
@@ -79,6 +93,8 @@ class Worker:
         self.shares = Shares(nc, ledger, self.recalls, lambda: authority.standing)
         self.headers = Headers(nc, ledger, lambda: authority.standing)
         self.recent = Recent()
+        self.pauses = Pauses(authority.access, lambda: authority.revoked)
+        self._asked = Tally()
         self.counts = Counts({})
 
     async def listen(self) -> None:
@@ -92,9 +108,7 @@ class Worker:
         for subject, answer in (
             (subjects.METADATA_REQUESTS, self._authority.answer_publish),
             (subjects.BOARD_REQUESTS, self._authority.answer_board),
-            (subjects.CREDENTIAL_REQUESTS, self._authority.answer_join),
             (subjects.LOBBY_REQUESTS, self._authority.answer_lobby),
-            (subjects.ENTRY_REQUESTS, self._authority.answer_enter),
             (subjects.LETTER_REQUESTS, self._authority.answer_letters),
             (subjects.AUDIT_REQUESTS, self.audit.answer_get),
             (subjects.COSIGN_REQUESTS, self.audit.answer_cosign),
@@ -104,6 +118,11 @@ class Worker:
             (subjects.HEADER_REQUESTS, self.headers.answer),
         ):
             await self._nc.subscribe(subject, queue=_QUEUE, cb=self._service(answer))
+        for subject, answer in (
+            (subjects.CREDENTIAL_REQUESTS, self._authority.answer_join),
+            (subjects.ENTRY_REQUESTS, self._authority.answer_enter),
+        ):
+            self._doing(self._door(subject, self._service(answer), await self._opened(subject)))
 
     async def run(self) -> None:
         """Takes in reports, for ever."""
@@ -239,6 +258,8 @@ class Worker:
 
     async def _answer(self, message: Msg, found: Examined) -> None:
         self.counts.count(found.code)
+        if found.code in _TOO_MUCH:
+            self._too_much(message)
         report_id = found.header.id if found.header else None
         digest = found.envelope.digest if found.envelope else None
         receipt = refused(
@@ -265,12 +286,19 @@ class Worker:
 
     async def _submitted(self, message: Msg) -> None:
         if self._each.get(message.subject, 0) >= MAX_EACH:
+            self._too_much(message)
             return
         try:
             self._waiting.put_nowait(message)
             self._enter(message.subject)
         except asyncio.QueueFull:
             await self._refuse(message, Examined("hub-unavailable", _digest(message.data)))
+
+    def _too_much(self, message: Msg) -> None:
+        # Whom a request at the door is about is not who sent it.
+        with suppress(KengeleError):
+            if not message.subject.startswith(_DOOR):
+                self.pauses.note(subjects.sender(message.subject), 1 + len(message.data) // _WEIGHT)
 
     def _enter(self, subject: str) -> None:
         self._each[subject] = self._each.get(subject, 0) + 1
@@ -304,7 +332,13 @@ class Worker:
 
     async def _trust_asked(self, message: Msg) -> None:
         try:
-            await self._respond(message, self._authority.serve(subjects.sender(message.subject), message.data))
+            sender = subjects.sender(message.subject)
+            if self._asked.add(sender, 1, time.monotonic()) > MAX_ASKED:
+                self._too_much(message)
+                return
+            answer = self._authority.serve(sender, message.data)
+            self._asked.add(sender, len(answer) // _WEIGHT, time.monotonic())
+            await self._respond(message, answer)
         except KengeleError:
             await self._respond(message, b"")
 
@@ -325,14 +359,43 @@ class Worker:
 
         async def start(message: Msg) -> None:
             if self._each.get(message.subject, 0) >= MAX_REQUESTS:
+                self._too_much(message)
                 return
             self._enter(message.subject)
-            task = asyncio.create_task(handle(message))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-            task.add_done_callback(lambda _: self._leave(message.subject))
+            self._doing(handle(message)).add_done_callback(lambda _: self._leave(message.subject))
 
         return start
+
+    def _doing(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _opened(self, subject: str) -> Subscription:
+        """A subscription that the broker ends after :data:`MAX_DOOR` messages: what is more never gets here."""
+        subscription = await self._nc.subscribe(subject, queue=_QUEUE)
+        await subscription.unsubscribe(MAX_DOOR)
+        return subscription
+
+    async def _door(self, subject: str, start: Callable[[Msg], Awaitable[None]], open_: Subscription) -> None:
+        """Hands on what comes under ``subject``, until the line is closed.
+
+        Without a callback, as nats-py would throw away what came in together with the last message that is due.
+        """
+        loop = asyncio.get_running_loop()
+        with suppress(nats.errors.ConnectionClosedError, nats.errors.ConnectionDrainingError):
+            while True:
+                opened, left = loop.time(), MAX_DOOR
+                while left:
+                    try:
+                        message = await open_.next_msg(_PATIENCE)
+                    except nats.errors.TimeoutError:
+                        continue
+                    left -= 1
+                    await start(message)
+                await asyncio.sleep(max(0.0, opened + 1 - loop.time()))
+                open_ = await self._opened(subject)
 
 
 def _place(header: Header) -> str:

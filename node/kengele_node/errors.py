@@ -12,3 +12,15 @@ class NotAdmitted(Refused):
         super().__init__(
             "not-admitted", "The hub does not admit this node's key.", "Ask a coordinator whether you are enrolled."
         )
+
+
+class Paused(NotAdmitted):
+    """The hub admits this node's key, but not just now."""
+
+    def __init__(self) -> None:
+        Refused.__init__(
+            self,
+            "paused",
+            "The hub keeps this node out for a while, because far too much came from it.",
+            "It comes back by itself, and sends then what waits. If it goes on, tell a coordinator.",
+        )

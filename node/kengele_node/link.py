@@ -16,7 +16,7 @@ import base64
 import ipaddress
 import random
 import ssl
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import TracebackType
@@ -29,10 +29,10 @@ from nats.aio.msg import Msg
 
 from kengele_schemas import subjects
 from kengele_schemas.encoding import dumps
-from kengele_schemas.errors import Malformed, Refused, Unreachable
+from kengele_schemas.errors import KengeleError, Malformed, Refused, Unreachable
 from kengele_schemas.nkeys import KeyPair
 
-from .errors import NotAdmitted
+from .errors import NotAdmitted, Paused
 
 PING_INTERVAL: Final = 20
 """Seconds; a line is given up after two pings without an answer."""
@@ -50,7 +50,7 @@ _SECURE: Final = ("tls", "wss")
 _WEB: Final = ("ws", "wss")
 _SCHEMES: Final = {"nats": 4222, "tls": 4222, "ws": 80, "wss": 443}
 _T = TypeVar("_T")
-State = Literal["up", "away", "denied"]
+State = Literal["up", "away", "denied", "paused"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +90,8 @@ class Link:
         tls: how the hub's certificate is verified; the system's authorities if None.
         allow_plain: lets ``nats:`` and ``ws:`` leave this machine, as through a tunnel that encrypts.
         first_wait, longest_wait: seconds between attempts; the wait is a random part of a bound that doubles.
+        renew: asks the hub for another JWT when it turns this one away, as it does with one that has run out or was
+            issued before the end of a pause. Raises NotAdmitted if there is none.
 
     Raises:
         Malformed: a URL is none, holds credentials or would go out in the clear.
@@ -108,6 +110,7 @@ class Link:
         allow_plain: bool = False,
         first_wait: float = 0.5,
         longest_wait: float = 60,
+        renew: Callable[[], Awaitable[str]] | None = None,
     ) -> None:
         schemes = {url: _checked_scheme(url, allow_plain) for url in urls}
         if not schemes:
@@ -116,8 +119,9 @@ class Link:
         kinds = ([url for url in urls if schemes[url] in kind] for kind in (("nats", "tls"), _WEB))
         self._ways = [way for way in kinds if way]
         self._key = key
+        self._jwt, self._renew = jwt, renew
         self._options: dict[str, Any] = {
-            "user_jwt_cb": lambda: jwt.encode("ascii"),
+            "user_jwt_cb": lambda: self._jwt.encode("ascii"),
             "signature_cb": self._sign,
             "inbox_prefix": subjects.inbox_prefix(key.public),
             "allow_reconnect": False,
@@ -136,7 +140,8 @@ class Link:
         self._lost = asyncio.Event()
         self._connected = asyncio.Event()
         self._news = asyncio.Event()
-        self._denied = False
+        self._denied: type[NotAdmitted] | None = None
+        self._turned_away = False
         self._unanswered = 0
         self._leaving = False
         self._supervisor: asyncio.Task[None] | None = None
@@ -163,14 +168,14 @@ class Link:
         """Returns when the line is up.
 
         Raises:
-            NotAdmitted: the hub turned this node's key away when last asked.
+            NotAdmitted: the hub turned this node's key away when last asked; Paused, if only for a while.
             Unreachable: it did not answer.
         """
         try:
             async with asyncio.timeout(timeout):
                 await self._connected.wait()
         except TimeoutError:
-            raise NotAdmitted if self._denied else _unreachable() from None
+            raise self._why() from None
 
     async def news(self) -> None:
         """Returns when roster or policy may have changed: the hub said so, or it was away and is back."""
@@ -219,8 +224,11 @@ class Link:
 
     def _current(self) -> tuple[Client, asyncio.Event]:
         if self._client is None or self._client.is_closed:
-            raise NotAdmitted if self._denied else _unreachable()
+            raise self._why()
         return self._client, self._lost
+
+    def _why(self) -> KengeleError:
+        return self._denied() if self._denied else _unreachable()
 
     def _sign(self, nonce: str) -> bytes:
         return base64.b64encode(self._key.sign(nonce.encode("ascii")))
@@ -229,12 +237,14 @@ class Link:
         """Makes one connection after the other. Waits are random so that a hub's return is not its next fall."""
         first, longest = self._waits
         bound = first
+        renewed = False
         loop = asyncio.get_running_loop()
         while not self._leaving:
             client, lost = Client(), asyncio.Event()
             started = loop.time()
             try:
                 if await self._connect(client, lost):
+                    renewed = False
                     self._client, self._lost, self._unanswered = client, lost, 0
                     self._connected.set()
                     self._is("up")
@@ -247,9 +257,28 @@ class Link:
                 lost.set()
                 await _close(client)
             bound = first if loop.time() - started > max(_STEADY, bound) else min(2 * bound, longest)
-            if not self._leaving:
+            if self._leaving:
+                return
+            if self._turned_away:
+                self._denied = Paused if renewed else self._denied or NotAdmitted
+                renewed = self._renew is not None and await self._renewed(self._renew)
+            if self._denied is Paused:
+                self._is("paused")
+            elif not renewed:
                 self._is("denied" if self._denied else "away")
-                await asyncio.sleep(random.uniform(0, bound))  # noqa: S311
+            await asyncio.sleep(random.uniform(0, bound))  # noqa: S311
+
+    async def _renewed(self, renew: Callable[[], Awaitable[str]]) -> bool:
+        """Whether the hub has issued another JWT: whoever is turned away with that is in the roster, and paused."""
+        try:
+            self._jwt = await renew()
+        except NotAdmitted:
+            self._denied = NotAdmitted
+        except KengeleError:
+            pass
+        else:
+            return True
+        return False
 
     def _is(self, state: State) -> None:
         if state != self._state:
@@ -260,15 +289,16 @@ class Link:
         async def closed() -> None:
             lost.set()
 
+        self._turned_away = False
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):
                 await client.connect(**self._options, **self._way(), closed_cb=closed)
                 await client.subscribe(subjects.NEWS, cb=self._heard)
         except Exception as error:  # a greeting that is none makes nats-py raise anything
             # "Authorization Violation", "User Authentication Expired", "User Authentication Revoked"
-            self._denied |= isinstance(error, nats.errors.Error) and "auth" in str(error).lower()
+            self._turned_away = isinstance(error, nats.errors.Error) and "auth" in str(error).lower()
             return False
-        self._denied = False
+        self._denied = None
         self._news.set()
         return True
 

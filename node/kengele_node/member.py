@@ -46,6 +46,7 @@ FIRST: Final = "first"
 _ANSWER: Final = 20.0
 """Seconds for the hub to answer one request of a refresh."""
 _MAX_ANSWER: Final = 8 * 1024 * 1024
+_RENEWAL: Final = 15.0
 _SPREAD: Final = 1.5
 """Seconds over which members spread their asking for what has changed."""
 
@@ -215,7 +216,13 @@ class Member:
         tls = ssl.create_default_context(cadata=card.ca) if card.ca else None
         if "jwt" not in self.vault.secrets:
             self.remember("jwt", (await self._admission(card, tls, wait)).encode("ascii"))
-        async with Link(card.urls, self.vault.secrets["jwt"].decode("ascii"), self.nkey, tls=tls) as link:
+
+        async def renew() -> str:
+            # Not kept: it is asked for again in a second, and another process may have written to the vault since.
+            return await self._admission(card, tls, _RENEWAL)
+
+        jwt = self.vault.secrets["jwt"].decode("ascii")
+        async with Link(card.urls, jwt, self.nkey, tls=tls, renew=renew) as link:
             if wait:
                 await link.wait_connected(wait)
             yield Session(self, link)

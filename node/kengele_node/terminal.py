@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from kengele_schemas.errors import KengeleError, Locked, Malformed
 
-from .errors import NotAdmitted
+from .errors import NotAdmitted, Paused
 from .vault import Lock, make_key_file
 
 if TYPE_CHECKING:
@@ -49,8 +49,8 @@ def note(text: str) -> None:
 def tell_line(state: State) -> None:
     """A line on stderr when the line to the hub comes or goes."""
     told = {"up": "The line is up.", "away": "The hub does not answer; it is tried again and again."}
-    denied = NotAdmitted()
-    note(told.get(state, f"{denied.sentence} {denied.mend}"))
+    error = Paused() if state == "paused" else NotAdmitted()
+    note(told.get(state, f"{error.sentence} {error.mend}"))
 
 
 def emit(value: Any) -> None:

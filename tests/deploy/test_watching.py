@@ -18,7 +18,7 @@ BOARD = json.loads((DEPLOY / "grafana/kengele.json").read_text())
 DAY = "2026-12-09T00:00:00+00:00"
 EVERYTHING: dict[str, Any] = {
     **dict.fromkeys(("ready", "connected", "founded"), True),
-    **dict.fromkeys(("log_size", "delivered", "undelivered", "roster_version", "policy_version"), 1),
+    **dict.fromkeys(("log_size", "delivered", "paused", "undelivered", "roster_version", "policy_version"), 1),
     **dict.fromkeys(("storage_bytes", "storage_limit_bytes", "disk_free_bytes", "disk_size_bytes"), 1),
     **dict.fromkeys(("signatures_hold_until", "root_holds_until", "vouched_until", "next_rule_ends"), DAY),
     **dict.fromkeys(("certificate_holds_until", "last_cosigned"), DAY),

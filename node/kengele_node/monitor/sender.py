@@ -43,6 +43,8 @@ LONGEST_ASKED: Final = 24 * 3600.0
 """Seconds; the hub may ask for no longer wait."""
 _POLL: Final = 5.0
 """Seconds until the outbox is looked into again: another process may have put something in."""
+_ALL_WAIT: Final = frozenset({"over-quota", "storage-full", "hub-unavailable"})
+"""Refusals that speak of the sender or of the hub and not of a report: none is sent before the hub's moment."""
 _POLICY_CODES: Final = frozenset({"stale-policy", "policy-unknown"})
 
 
@@ -112,6 +114,8 @@ class Sender:
         """By entry: failures in a row, and until when (of the event loop's time) it is not tried."""
         self._line_failures = 0
         self._line_rests_until = 0.0
+        self._asked_until = 0.0
+        """Unix seconds before which the hub wants to hear nothing."""
         self._stirred = asyncio.Event()
 
     def take_over(self, trusted: Trusted) -> None:
@@ -143,7 +147,7 @@ class Sender:
                 for name in [name for name, task in self._under_way.items() if task.done()]:
                     self._under_way.pop(name).result()
                 free = self._window - len(self._under_way)
-                if free and loop.time() >= self._line_rests_until:
+                if free and loop.time() >= self._line_rests_until and not self._asked():
                     for entry in self._outbox.due(self._clock(), free, besides=self._out_of_turn(loop.time())):
                         self._under_way[entry.name] = loop.create_task(self._attempt(entry))
                 if until_empty and not self._under_way and self._outbox.next_due() is None:
@@ -180,6 +184,8 @@ class Sender:
             self._tell(entry, receipt.code)
             return
         asked = min(float(receipt.retry_after or 0), LONGEST_ASKED)
+        if receipt.code in _ALL_WAIT:
+            self._asked_until = max(self._asked_until, self._clock() + asked)
         self._outbox.later(entry.name, self._clock() + asked + self._wait(entry.attempts))
         self._tell(entry, receipt.code)
 
@@ -208,8 +214,15 @@ class Sender:
     def _out_of_turn(self, at: float) -> set[str]:
         return set(self._under_way) | {name for name, (_, until) in self._held.items() if until > at}
 
+    def _asked(self) -> float:
+        """Seconds for which the hub still wants to hear nothing; a clock that was set back does not make them more."""
+        left = self._asked_until - self._clock()
+        return left if 0 < left <= LONGEST_ASKED else 0.0
+
     def _rest(self, at: float) -> float:
         """Seconds until there may be something to do."""
+        if asked := self._asked():
+            return min(_POLL, asked)
         if self._line_rests_until > at:
             return min(_POLL, self._line_rests_until - at)
         if len(self._under_way) >= self._window:

@@ -6,6 +6,7 @@ import asyncio
 import shutil
 import subprocess
 import sysconfig
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,12 +15,14 @@ import pytest
 from kengele_hub import access as access_module
 from kengele_hub import credentials
 from kengele_hub.access import Access
+from kengele_hub.broker import Broker, Settings
 from kengele_hub.errors import Unavailable
 from kengele_hub.home import HubKeys
+from kengele_node.errors import NotAdmitted
 from kengele_schemas.encoding import loads
 from kengele_schemas.errors import Damaged, Malformed
 from kengele_schemas.nkeys import KeyPair
-from kengele_testing.server import member_credentials, running_broker
+from kengele_testing.server import Member, member_credentials, running_broker
 
 
 def nkey() -> str:
@@ -75,6 +78,85 @@ def test_one_bad_nkey_revokes_nobody(tmp_path: Path) -> None:
             with pytest.raises(Malformed):
                 await broker.access.revoke([nkey(), "*"])
             assert await broker.access.revoked() == set()
+
+    asyncio.run(run())
+
+
+@pytest.mark.full
+def test_a_pause_drops_its_member_alone_and_ends_with_a_jwt_from_after_its_moment(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with running_broker(tmp_path) as (broker, keys):
+            loud, other = member_credentials(keys, "monitor"), member_credentials(keys, "monitor")
+            until = int(time.time()) + 3600
+            async with loud.link(broker.url) as line, other.link(broker.url) as another:
+                await line.wait_connected(10)
+                await another.wait_connected(10)
+                await broker.access.pause({loud.nkey: until})
+                async with asyncio.timeout(10):
+                    while line.connected:
+                        await asyncio.sleep(0.01)
+                assert another.connected
+            for issued, admitted in ((until, False), (until + 1, True)):
+                jwt = credentials.member(keys.accounts, loud.nkey, "monitor", now=issued)
+                async with Member(loud.key, jwt).link(broker.url) as line:
+                    if admitted:
+                        await line.wait_connected(10)
+                    else:
+                        with pytest.raises(NotAdmitted):
+                            await line.wait_connected(1)
+
+    asyncio.run(run())
+
+
+@pytest.mark.full
+def test_pauses_and_revocations_stand_beside_each_other_and_the_longer_counts(tmp_path: Path) -> None:
+    revoked, paused, both = nkey(), nkey(), nkey()
+    soon = int(time.time()) + 60
+
+    async def run() -> None:
+        async with running_broker(tmp_path) as (broker, _):
+            access = broker.access
+            await access.pause({paused: soon, both: soon})
+            await access.revoke([revoked, both])
+            await access.pause({both: soon + 60, revoked: soon + 60})
+            await access.pause({paused: soon - 30})
+            await access.push_accounts()
+            assert await access.revoked() == {revoked, both}
+            assert await access.paused() == {paused: soon}
+            await access.pause({paused: soon + 60}, [nkey()])
+            assert await access.paused() == {paused: soon + 60}
+            assert len(await access.revoked()) == 3
+
+    asyncio.run(run())
+
+
+@pytest.mark.full
+def test_pauses_and_a_revocation_at_once_do_not_undo_each_other(tmp_path: Path) -> None:
+    revoked, paused = {nkey() for _ in range(3)}, {nkey(): int(time.time()) + 60 for _ in range(6)}
+
+    async def run() -> None:
+        async with running_broker(tmp_path) as (broker, _):
+            access = broker.access
+            pauses = [access.pause({one: until}) for one, until in paused.items()]
+            await asyncio.gather(*pauses[:3], *(access.revoke([one]) for one in revoked), *pauses[3:])
+            assert await access.revoked() == revoked
+            assert await access.paused() == paused
+
+    asyncio.run(run())
+
+
+@pytest.mark.full
+def test_a_pause_outlives_a_restart_of_the_broker_and_of_the_hub(tmp_path: Path) -> None:
+    paused, until = nkey(), int(time.time()) + 3600
+
+    async def run() -> None:
+        keys = HubKeys.create(tmp_path / "hub")
+        for first in (True, False):
+            async with Broker(keys, Settings(port=-1)) as broker:
+                if first:
+                    await broker.access.pause({paused: until})
+                assert await broker.access.paused() == {paused: until}
+                assert await broker.access.revoked() == set()
 
     asyncio.run(run())
 

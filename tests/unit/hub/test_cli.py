@@ -49,6 +49,7 @@ STATE: dict[str, Any] = {
     "last_cosigned": "2026-11-30T12:00:00+00:00",
     "log_size": 12,
     "receipts": {"accepted": 10, "id-conflict": 1},
+    "paused": 0,
     "delivered": 30,
     "undelivered": 0,
     "storage_bytes": 77220,

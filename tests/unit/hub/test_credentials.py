@@ -6,6 +6,8 @@ import hashlib
 from base64 import b32encode
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from kengele_hub import credentials
 from kengele_hub.credentials import ROLES, Accounts, Role
@@ -56,7 +58,7 @@ def test_an_account_is_no_member() -> None:
 
 def test_only_the_hubs_account_has_storage_and_exports() -> None:
     hub = credentials.decode(credentials.hub_account(ACCOUNTS, now=NOW))["nats"]
-    nodes = credentials.decode(credentials.nodes_account(ACCOUNTS, [], now=NOW))["nats"]
+    nodes = credentials.decode(credentials.nodes_account(ACCOUNTS, {}, now=NOW))["nats"]
     system = credentials.decode(credentials.system_account(ACCOUNTS, now=NOW))["nats"]
 
     assert hub["limits"]["disk_storage"] == -1
@@ -66,7 +68,7 @@ def test_only_the_hubs_account_has_storage_and_exports() -> None:
 
 
 def test_members_import_the_services_and_nothing_else() -> None:
-    nodes = credentials.decode(credentials.nodes_account(ACCOUNTS, [], now=NOW))["nats"]
+    nodes = credentials.decode(credentials.nodes_account(ACCOUNTS, {}, now=NOW))["nats"]
     hub = credentials.decode(credentials.hub_account(ACCOUNTS, now=NOW))["nats"]
 
     names = {*subjects.SERVICES, "$JS.API.CONSUMER.MSG.NEXT.*.*", "$JS.ACK.*.*.>"}
@@ -77,7 +79,7 @@ def test_members_import_the_services_and_nothing_else() -> None:
 
 
 def test_each_role_has_its_own_scope_and_only_allow_lists() -> None:
-    scopes = credentials.decode(credentials.nodes_account(ACCOUNTS, [], now=NOW))["nats"]["signing_keys"]
+    scopes = credentials.decode(credentials.nodes_account(ACCOUNTS, {}, now=NOW))["nats"]["signing_keys"]
 
     assert {scope["key"] for scope in scopes} == {key.public for key in ACCOUNTS.signing.values()}
     for scope in scopes:
@@ -133,9 +135,47 @@ def test_no_permission_but_the_joiners_has_a_wildcard_before_the_members_own_nam
 
 
 def test_revocations_are_written_for_ever_and_only_for_members() -> None:
-    nodes = credentials.decode(credentials.nodes_account(ACCOUNTS, [NKEY], now=NOW))["nats"]
+    nodes = credentials.decode(credentials.nodes_account(ACCOUNTS, credentials.for_ever([NKEY]), now=NOW))["nats"]
 
     assert set(nodes["revocations"]) == {NKEY}
     assert nodes["revocations"][NKEY] > NOW + 1000 * 365 * 86400
     with pytest.raises(Malformed):
-        credentials.nodes_account(ACCOUNTS, ["*"], now=NOW)
+        credentials.nodes_account(ACCOUNTS, credentials.for_ever(["*"]), now=NOW)
+
+
+class TestMergedRevocations:
+    MOMENTS = st.one_of(st.just(credentials.FOREVER), st.integers(NOW - 10**6, NOW + 10**4))
+    LISTS = st.dictionaries(st.sampled_from(["a", "b", "c", "d"]), MOMENTS)
+
+    @settings(deadline=None)
+    @given(LISTS, LISTS)
+    def test_keep_out_everybody_for_the_longer_of_the_two(self, held: dict[str, int], wanted: dict[str, int]) -> None:
+        both = credentials.merged(held, wanted, now=NOW)
+        for nkey in {*held, *wanted}:
+            until = max(held.get(nkey, 0), wanted.get(nkey, 0))
+            assert both.get(nkey) == until or (nkey not in both and until <= NOW - 86400)
+        assert set(wanted) <= set(both) <= {*held, *wanted}
+
+    @settings(deadline=None)
+    @given(LISTS, LISTS, LISTS)
+    def test_are_the_same_in_whatever_order_they_come(
+        self, one: dict[str, int], other: dict[str, int], third: dict[str, int]
+    ) -> None:
+        def kept(*lists: dict[str, int]) -> dict[str, int]:
+            found: dict[str, int] = {}
+            for some in lists:
+                found = credentials.merged(found, some, now=NOW)
+            return credentials.merged(found, {}, now=NOW)
+
+        assert kept(one, other, third) == kept(third, other, one) == kept(one, other, third, other)
+
+    def test_neither_shorten_a_revocation_nor_make_a_pause_one(self) -> None:
+        revoked = credentials.for_ever(["a"])
+        assert credentials.merged(revoked, {"a": NOW + 60, "b": NOW + 60}, now=NOW) == {**revoked, "b": NOW + 60}
+        assert credentials.merged({"a": NOW + 60}, revoked, now=NOW) == revoked
+
+    def test_forget_a_pause_a_day_after_its_end_and_a_revocation_never(self) -> None:
+        held = {**credentials.for_ever(["a"]), "b": NOW}
+        assert credentials.merged(held, {}, now=NOW + 86400 - 1) == held
+        assert credentials.merged(held, {}, now=NOW + 86400) == credentials.for_ever(["a"])
+        assert credentials.merged(held, {}, now=NOW + 10**9) == credentials.for_ever(["a"])

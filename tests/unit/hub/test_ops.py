@@ -27,6 +27,7 @@ STATE: dict[str, Any] = {
     "undelivered": 0,
     "log_size": 12,
     "delivered": 30,
+    "paused": 2,
     "receipts": {"accepted": 10, "id-conflict": 1},
 }
 # github.com/prometheus/docs, "Text-based format"
@@ -71,6 +72,7 @@ def test_the_figures_are_those_of_the_state() -> None:
         "kengele_undelivered": {"": 0},
         "kengele_log_entries": {"": 12},
         "kengele_delivered_total": {"": 30},
+        "kengele_pauses_total": {"": 2},
         "kengele_receipts_total": {"accepted": 10, "id-conflict": 1},
     }
 

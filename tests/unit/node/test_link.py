@@ -14,10 +14,11 @@ import pytest
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from kengele_hub import jetstream
+from kengele_hub import credentials, jetstream
 from kengele_hub.broker import Broker
+from kengele_hub.home import HubKeys
 from kengele_node import link as link_module
-from kengele_node.errors import NotAdmitted
+from kengele_node.errors import NotAdmitted, Paused
 from kengele_node.link import Bus, Link
 from kengele_schemas import subjects
 from kengele_schemas.errors import Malformed, Refused, Unreachable
@@ -358,6 +359,83 @@ def test_a_revoked_node_learns_that_it_is_not_admitted_and_keeps_asking(tmp_path
                 await link.wait_connected(1)
             with pytest.raises(NotAdmitted):
                 await link.request(subjects.reports_submit(member.nkey), b"")
+
+    asyncio.run(run())
+
+
+def renewing(keys: HubKeys, member: Member) -> Callable[[], Awaitable[str]]:
+    """How the hub issues another JWT for ``member``."""
+
+    async def renew() -> str:
+        return credentials.member(keys.accounts, member.nkey, "monitor", now=int(time.time()))
+
+    return renew
+
+
+@pytest.mark.full
+def test_a_paused_node_says_so_and_comes_back_by_itself_after_the_pause(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with running_broker(tmp_path) as (broker, keys):
+            member = member_credentials(keys, "monitor")
+            told: list[str] = []
+            async with member.link(broker.url, renew=renewing(keys, member)) as link:
+                link.told = told.append
+                await link.wait_connected(10)
+                until_then = int(time.time()) + 3
+                await broker.access.pause({member.nkey: until_then})
+                await until(lambda: "paused" in told)
+                with pytest.raises(Paused):
+                    await link.request(subjects.reports_submit(member.nkey), b"")
+                await until(lambda: link.connected)
+                assert time.time() > until_then
+            assert [state for state in told if state != "away"] == ["up", "paused", "up"]
+
+    asyncio.run(run())
+
+
+@pytest.mark.full
+def test_a_node_whose_jwt_has_run_out_or_is_from_before_a_pause_is_given_another_and_nobody_is_alarmed(
+    tmp_path: Path,
+) -> None:
+    async def run() -> None:
+        async with running_broker(tmp_path) as (broker, keys):
+            late, old = member_credentials(keys, "monitor", expires=1), member_credentials(keys, "monitor")
+            await broker.access.pause({old.nkey: int(time.time())})
+            for member in (late, old):
+                told: list[str] = []
+                async with member.link(broker.url, renew=renewing(keys, member)) as link:
+                    link.told = told.append
+                    await link.wait_connected(10)
+                assert "denied" not in told
+
+    asyncio.run(run())
+
+
+@pytest.mark.full
+def test_a_revoked_node_is_not_called_paused_nor_brought_back_by_a_pause(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with running_broker(tmp_path) as (broker, keys):
+            member = member_credentials(keys, "monitor")
+            told: list[str] = []
+            answers: list[Exception] = [NotAdmitted(), Unreachable("unreachable", "No line."), NotAdmitted()]
+            enough = asyncio.Event()
+
+            async def renew() -> str:
+                if len(answers) == 1:
+                    enough.set()
+                raise answers[0] if len(answers) == 1 else answers.pop(0)
+
+            async with member.link(broker.url, renew=renew) as link:
+                link.told = told.append
+                await link.wait_connected(10)
+                await broker.access.revoke([member.nkey])
+                await broker.access.pause({member.nkey: int(time.time()) - 1})
+                async with asyncio.timeout(15):
+                    await enough.wait()
+                with pytest.raises(NotAdmitted) as caught:
+                    await link.wait_connected(0.1)
+            assert caught.value.code == "not-admitted"
+            assert [state for state in told if state != "away"] == ["up", "denied"]
 
     asyncio.run(run())
 

@@ -182,8 +182,8 @@ class Line:
     hub: Callable[[str, Any], Awaitable[Answer]]
     made: list[Line]
 
-    def __init__(self, urls: list[str], jwt: str, key: KeyPair, *, tls: Any = None) -> None:
-        self.urls, self.jwt, self.key, self.tls = urls, jwt, key, tls
+    def __init__(self, urls: list[str], jwt: str, key: KeyPair, *, tls: Any = None, renew: Any = None) -> None:
+        self.urls, self.jwt, self.key, self.tls, self.renew = urls, jwt, key, tls, renew
         self.waited: list[float] = []
         self.requests: list[tuple[str, Any]] = []
         self.open = False
@@ -257,6 +257,22 @@ class TestASession:
         assert not any(line.open for line in lines)
         run(nothing, Member.open(office.home, lock, "office"))
         assert [line.jwt for line in lines] == ["joiner-jwt", "own-jwt", "own-jwt"]
+
+    def test_asks_for_other_credentials_when_its_line_is_turned_away(self, office: Member, lines: list[Line]) -> None:
+        hub(admitting)
+        office.remember("jwt", b"old-jwt")
+
+        async def turned_away(_: Session) -> None:
+            assert await lines[0].renew() == "own-jwt"
+            hub(lambda _, __: b'{"code":"not-admitted","sentence":"No."}')
+            with pytest.raises(NotAdmitted):
+                await lines[0].renew()
+
+        run(turned_away, office)
+        assert [line.jwt for line in lines] == ["old-jwt", "joiner-jwt", "joiner-jwt"]
+        assert lines[1].renew is None
+        # What another process keeps in the vault meanwhile is not written over.
+        assert office.vault.secrets["jwt"] == b"old-jwt"
 
     @pytest.mark.parametrize(
         ("what", "answer", "error"),

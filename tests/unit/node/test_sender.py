@@ -405,7 +405,7 @@ def test_a_report_that_may_pass_later_waits_as_long_as_the_hub_asks(outbox: Outb
 
 def test_a_report_that_waits_as_asked_holds_up_no_other(outbox: Outbox, clock: Clock) -> None:
     first = add(outbox)
-    hub = Hub(lambda data: refusal(data, "over-quota", 3600) if data == first.envelope else receipt(data))
+    hub = Hub(lambda data: refusal(data, "list-expired", 3600) if data == first.envelope else receipt(data))
     rest = [add(outbox) for _ in range(5)]
 
     async def work() -> None:
@@ -420,6 +420,50 @@ def test_a_report_that_waits_as_asked_holds_up_no_other(outbox: Outbox, clock: C
     run(work())
     assert outbox.counts() == {"accepted": 5, "waiting": 1}
     assert hub.sent.count(first.envelope or b"") == 1
+
+
+@pytest.mark.parametrize("code", ["over-quota", "storage-full", "hub-unavailable"])
+def test_who_is_told_to_send_later_sends_nothing_before_and_then_everything(
+    outbox: Outbox, clock: Clock, monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
+    monkeypatch.setattr(sender_module, "_POLL", 0.001)
+    entries = [add(outbox) for _ in range(50)]
+    hub = Hub(lambda data: refusal(data, code, 3600))
+    asked = 0
+
+    async def work() -> None:
+        nonlocal asked
+        one = sender(hub, outbox, clock, window=4)
+        running = asyncio.create_task(one.run())
+        for _ in range(3):  # whoever writes one more meanwhile, or whose line is back, does not change it
+            one.wake()
+            entries.append(add(outbox))
+            for _ in range(100):
+                await asyncio.sleep(0)
+        asked = len(hub.sent)
+        hub.answer = receipt
+        clock.now += 3600
+        one.wake()
+        async with asyncio.timeout(20):
+            while outbox.counts() != {"accepted": len(entries)}:
+                await asyncio.sleep(0.001)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+    run(work())
+    assert asked == 4
+    assert len(hub.sent) == 4 + len(entries)
+
+
+def test_a_clock_that_is_set_back_does_not_make_the_wait_longer(outbox: Outbox, clock: Clock) -> None:
+    first = add(outbox)
+    hub = Hub(lambda data: refusal(data, "over-quota", 3600) if data == first.envelope else receipt(data))
+    one = sender(hub, outbox, clock)
+    run(one.send(first))
+    clock.now -= 2 * LONGEST_ASKED
+    hub.answer = receipt
+    run(one.run(until_empty=True))
+    assert outbox.counts() == {"accepted": 1}
 
 
 def test_the_hub_cannot_ask_for_more_than_a_day(outbox: Outbox, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -292,10 +292,15 @@ class TestQuestions:
 
 @pytest.mark.parametrize(
     ("state", "said"),
-    [("up", "The line is up."), ("away", "The hub does not answer"), ("denied", "Ask a coordinator")],
+    [
+        ("up", "The line is up."),
+        ("away", "The hub does not answer"),
+        ("denied", "Ask a coordinator"),
+        ("paused", "comes back by itself"),
+    ],
 )
 def test_whoever_waits_is_told_how_the_line_is(
-    capsys: pytest.CaptureFixture[str], state: Literal["up", "away", "denied"], said: str
+    capsys: pytest.CaptureFixture[str], state: Literal["up", "away", "denied", "paused"], said: str
 ) -> None:
     terminal.tell_line(state)
     assert said in capsys.readouterr().err
