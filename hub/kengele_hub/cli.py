@@ -30,6 +30,7 @@ from kengele_schemas.nkeys import KeyPair
 from . import logs
 from .access import Access
 from .backup import restore, take
+from .broker import Tls, pinned
 from .doctor import examine
 from .errors import Unavailable
 from .home import HubKeys, write_private
@@ -66,6 +67,13 @@ def command(parser: argparse.ArgumentParser) -> None:
     )
     doctor.add_argument("--json", action="store_true", help="one JSON object on stdout")
     doctor.set_defaults(run=_doctor)
+    paused = _action(
+        actions,
+        "paused",
+        "list the keys that are kept out for a time, because far too much came under them",
+        "kengele hub paused --home hub",
+    )
+    paused.set_defaults(run=_paused)
     export = _action(
         actions, "export", "write what an external broker's operator needs", "kengele hub export --home hub nats/"
     )
@@ -266,9 +274,7 @@ def _status(args: argparse.Namespace) -> int:
         with urllib.request.urlopen(f"{ops}/status", timeout=5) as answer:  # noqa: S310
             state = json.loads(answer.read())
     except (OSError, ValueError, KeyError, TypeError, http.client.HTTPException):
-        there = args.home.exists()
-        mend = "Start it: kengele hub run" if there else "Name its directory, or make one: kengele hub init"
-        raise Unavailable("hub-away", "The hub does not run on this machine.", f"{mend} --home {args.home}") from None
+        raise _away(args.home) from None
     if args.json:
         sys.stdout.write(json.dumps(state) + "\n")
         return 0
@@ -282,6 +288,32 @@ def _doctor(args: argparse.Namespace) -> int:
     for line in told(findings, json=args.json):
         sys.stdout.write((json.dumps(line) if args.json else line) + "\n")
     return FOUND if findings else 0
+
+
+def _paused(args: argparse.Namespace) -> int:
+    for nkey, until in sorted(asyncio.run(_access(args.home).paused()).items()):
+        end = datetime.fromtimestamp(until, UTC)
+        if end > datetime.now(UTC):
+            sys.stdout.write(f"{nkey}  until {end:%Y-%m-%d %H:%M:%S} UTC\n")
+    return 0
+
+
+def _access(home: Path) -> Access:
+    """To the broker that this hub runs on. Raises Unavailable if the hub does not run."""
+    keys, settings = HubKeys.load(home), Settings.load(home)
+    if settings.external:
+        return Access(keys, settings.external)
+    try:
+        running = json.loads((home / RUNNING).read_bytes())
+        certificate, key, url = (str(running[name]) for name in ("certificate", "key", "url"))
+    except (OSError, ValueError, KeyError, TypeError):
+        raise _away(home) from None
+    return Access(keys, url, tls=pinned(Tls(Path(certificate), Path(key)) if certificate else None))
+
+
+def _away(home: Path) -> Unavailable:
+    mend = "Start it: kengele hub run" if home.exists() else "Name its directory, or make one: kengele hub init"
+    return Unavailable("hub-away", "The hub does not run on this machine.", f"{mend} --home {home}")
 
 
 def _export(args: argparse.Namespace) -> int:

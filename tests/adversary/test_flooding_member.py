@@ -58,6 +58,12 @@ def flooding(url: str, key: KeyPair, jwt: str) -> Iterator[None]:
             process.kill()
 
 
+def kept_out(home: Path) -> str:
+    """What the hub's operator is told when she asks who is paused."""
+    command = [sys.executable, "-m", "kengele_node.cli", "hub", "paused", "--home", str(home)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+
+
 def test_one_hostile_member_at_full_speed_is_cut_off_within_seconds_and_the_others_reports_are_taken(
     tmp_path: Path,
 ) -> None:
@@ -79,6 +85,9 @@ def test_one_hostile_member_at_full_speed_is_cut_off_within_seconds_and_the_othe
                         answer = await session.link.request(subjects.reports_submit(other.nkey.public), data, 30)
                         assert json.loads(answer)["code"] == "accepted"
                     assert paused() == 1
+                    listed = await asyncio.to_thread(kept_out, network.hub.home)
+                    assert loud.nkey.public in listed
+                    assert other.nkey.public not in listed
                     with pytest.raises(NotAdmitted):
                         async with loud.session(1):
                             pass

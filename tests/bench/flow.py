@@ -32,7 +32,8 @@ from kengele_node.office.desk import receive
 from kengele_node.office.inbox import Arrival
 from kengele_schemas import subjects
 from kengele_schemas.envelope import parse, strip
-from kengele_schemas.keys import HYBRID, X25519
+from kengele_schemas.keys import HYBRID, X25519, new_signing_key
+from kengele_schemas.nkeys import KeyPair
 
 RECEIPT: Final = 2400
 """Bytes with which relay and naive answer: about a receipt."""
@@ -48,6 +49,7 @@ class Served:
     senders: dict[str, Link]
     desks: dict[str, Link]
     pid: int
+    url: str
 
 
 def plan_for(town: Town, sample: bytes) -> dict[str, Any]:
@@ -94,7 +96,7 @@ async def served(kind: str, home: Path, town: Town, sample: bytes) -> AsyncItera
         try:
             for link in links:
                 await link.wait_connected(30)
-            yield Served(town, senders, desks, pid)
+            yield Served(town, senders, desks, pid, url)
         finally:
             for link in links:
                 await link.__aexit__(None, None, None)
@@ -178,6 +180,46 @@ async def compared(suite: str, home: Path, *, reports: int, rounds: int = 5) -> 
     }
 
 
+async def besieged(home: Path, *, reports: int, rounds: int = 5) -> dict[str, Any]:
+    """What a member that sends all it can costs the others, each round another one, from its first message on."""
+    hostile = [f"hostile-{number}" for number in range(rounds)]
+    town = Town.of(monitors=16)
+    load = town.load(reports * 2 * rounds)
+    for name in hostile:
+        town.authors[name], town.pairs[name] = new_signing_key(), KeyPair.generate("user")
+        town.nkeys[name] = town.pairs[name].public
+    rates: dict[str, list[float]] = {"quiet": [], "besieged": []}
+    async with served("kengele", home, town, load[0][1]) as hub:
+        keys = HubKeys.load(home)
+        for number, name in enumerate(hostile):
+            for kind in sorted(rates, reverse=bool(number % 2)):
+                part, load = load[:reports], load[reports:]
+                async with AsyncExitStack() as stack:
+                    if kind == "besieged":
+                        await stack.enter_async_context(_flooding(hub, keys, name))
+                    rates[kind].append((await flow(hub, part, 64))[1])
+    ratios = [beside / alone for beside, alone in zip(rates["besieged"], rates["quiet"], strict=True)]
+    return {
+        "delivered_beside_hostile": round(statistics.median(rates["besieged"])),
+        "hostile_cost_percent": round(100 * (1 - statistics.median(ratios)), 1),
+    }
+
+
+@asynccontextmanager
+async def _flooding(hub: Served, keys: HubKeys, name: str) -> AsyncIterator[None]:
+    pair = hub.town.pairs[name]
+    jwt = credentials.member(keys.accounts, pair.public, "monitor", now=int(time.time()))
+    command = [sys.executable, "-m", "bench.hostile", hub.url, pair.seed, jwt]
+    running = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE)
+    try:
+        assert running.stdout is not None
+        await running.stdout.readline()
+        yield
+    finally:
+        running.terminate()
+        await running.wait()
+
+
 async def receipts(home: Path, *, reports: int = 2000) -> dict[str, Any]:
     """Durable receipts a second and what each took, with 1, 16 and 256 reports under way; nobody fetches meanwhile."""
     town = Town.of()
@@ -256,6 +298,7 @@ def measured(*, reports: int = 1500, rounds: int = 5) -> dict[str, Any]:
         found["ratio_to_bare_relay"] = found[f"ratio_to_bare_relay_{HYBRID}"]
         found["ratio_to_naive"] = found[f"ratio_to_naive_{HYBRID}"]
         found |= uvloop.run(receipts(home / "receipts"))
+        found |= uvloop.run(besieged(home / "besieged", reports=reports, rounds=rounds))
         found |= uvloop.run(readable(home / "slow", rate=1, count=20))
         found |= uvloop.run(readable(home / "quick", rate=100, count=1000))
     return found

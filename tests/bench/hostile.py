@@ -1,4 +1,7 @@
-"""One member that sends all it can, a process of its own: ``python -m bench.hostile URL SEED JWT``; ends on SIGTERM."""
+"""One member that sends all it can, a process of its own: ``python -m bench.hostile URL SEED JWT``; ends on SIGTERM.
+
+Says ``up`` whenever it is let in and begins.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +26,7 @@ async def flood(url: str, seed: str, jwt: str) -> None:
         while True:
             with suppress(KengeleError, OSError):
                 await link.wait_connected(60)
+                print("up", flush=True)
                 client, _ = link._current()
                 while client.is_connected:
                     for _ in range(100):
