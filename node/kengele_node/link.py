@@ -261,11 +261,13 @@ class Link:
                 return
             if self._turned_away:
                 self._denied = Paused if renewed else self._denied or NotAdmitted
+                if renewed:
+                    self._is("paused")
+                    await asyncio.sleep(random.uniform(0, bound))  # noqa: S311
                 renewed = self._renew is not None and await self._renewed(self._renew)
-            if self._denied is Paused:
-                self._is("paused")
-            elif not renewed:
-                self._is("denied" if self._denied else "away")
+                if renewed:
+                    continue  # at once: during a pause each JWT holds as little as the one before
+            self._is("paused" if self._denied is Paused else "denied" if self._denied else "away")
             await asyncio.sleep(random.uniform(0, bound))  # noqa: S311
 
     async def _renewed(self, renew: Callable[[], Awaitable[str]]) -> bool:
