@@ -19,12 +19,14 @@ import pytest
 
 from kengele_node.demo.network import Network
 from kengele_node.demo.run import oracle
-from kengele_node.member import Member
+from kengele_node.member import CARD, Member, now
 from kengele_node.monitor.commands import open_outbox
 from kengele_node.monitor.compose import new_report_id, plan_report, seal_report
+from kengele_node.monitor.sender import Sender
 from kengele_node.office.commands import open_inbox
 from kengele_node.office.desk import Desk
-from kengele_testing.cluster import Cluster, ClusterHub
+from kengele_schemas.encoding import canonical
+from kengele_testing.cluster import Cluster, ClusterHub, Relay
 from kengele_testing.network import draft, fetch_all, small_network, until
 
 pytestmark = pytest.mark.full
@@ -203,3 +205,52 @@ def worker_state(home: Path) -> dict[str, Any]:
     ops = json.loads((home / "running.json").read_bytes())["ops"]
     with urllib.request.urlopen(f"{ops}/status", timeout=5) as answer:
         return dict(json.loads(answer.read()))
+
+
+@pytest.mark.timeout(240)
+def test_a_region_whose_uplink_is_down_past_every_patience_loses_nothing(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with small_network(tmp_path, ("osh",)) as network:
+            osh, uplink = network.monitors["osh"], Relay(network.hub.port)
+            card = json.loads((osh.home / CARD).read_bytes())
+            (osh.home / CARD).write_bytes(canonical({**card, "urls": [f"nats://127.0.0.1:{uplink.port}"]}))
+            await uplink.mend()
+            async with osh.session() as session:
+                trusted, outbox = await session.refresh(), open_outbox(osh)
+                sending = asyncio.create_task(Sender(session, outbox, osh.key, osh.nkey.public).run())
+                await uplink.cut()
+                ids = []
+                for _ in range(8):
+                    report_id = new_report_id()
+                    plan = plan_report(draft(), trusted, kid=osh.kid, report_id=report_id, now=now())
+                    outbox.add(
+                        report_id,
+                        draft().model_dump(mode="json", exclude_none=True),
+                        plan.offices,
+                        lambda numbers, plan=plan: seal_report(plan, osh.key, numbers),
+                        now=now().timestamp(),
+                    )
+                    ids.append(report_id)
+                # Down until the node has tried in vain again and again, and its waits have grown.
+                tried = asyncio.Semaphore(0)
+
+                async def turned_away(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+                    writer.close()
+                    tried.release()
+
+                async with await asyncio.start_server(turned_away, "127.0.0.1", uplink.port), asyncio.timeout(90):
+                    for _ in range(4):
+                        await tried.acquire()
+                assert outbox.counts() == {"waiting": 8}
+                await uplink.mend()
+                async with asyncio.timeout(90):
+                    while outbox.counts() != {"accepted": 8}:
+                        await asyncio.sleep(0.1)
+                sending.cancel()
+                await asyncio.gather(sending, return_exceptions=True)
+                outbox.close()
+            await uplink.cut()
+            items = await fetch_all(network.offices["unrcca"], 8)
+            assert sorted(item.arrival.header.id for item in items) == sorted(ids)
+
+    asyncio.run(scenario())
