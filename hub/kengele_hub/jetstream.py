@@ -416,7 +416,17 @@ async def _ensure_stream(nc: Client, name: str, own: list[str], replicas: int, m
         "allow_direct": False,
         **more,
     }
-    if await call(nc, f"STREAM.CREATE.{name}", config, or_none=(_NAME_IN_USE,)) is None:
+    # First as one that exists: what it may grow to is reserved, and to create it the broker wants that room once more.
+    if await call(nc, f"STREAM.UPDATE.{name}", config, or_none=NOT_FOUND) is not None:
+        return
+    try:
+        made = await call(nc, f"STREAM.CREATE.{name}", config, or_none=(_NAME_IN_USE,))
+    except StorageFull:
+        # Another worker may have made it a moment ago.
+        if await call(nc, f"STREAM.UPDATE.{name}", config, or_none=NOT_FOUND) is None:
+            raise
+        return
+    if made is None:
         await call(nc, f"STREAM.UPDATE.{name}", config)
 
 

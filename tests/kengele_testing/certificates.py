@@ -14,11 +14,19 @@ from cryptography.x509.oid import NameOID
 
 from kengele_hub.broker import Tls
 
+_HOUR = datetime.timedelta(hours=1)
 
 def make_certificate(
-    directory: Path, *, ends: datetime.timedelta = datetime.timedelta(hours=1)
+    directory: Path,
+    *,
+    address: str = "127.0.0.1",
+    ends: datetime.timedelta = _HOUR,
+    begins: datetime.timedelta = -_HOUR,
 ) -> tuple[Tls, ssl.SSLContext]:
-    """The files for a broker on 127.0.0.1, and a context that trusts them and nothing else; ``ends`` is from now."""
+    """The files for a broker on ``address``, and a context that trusts them and nothing else.
+
+    ``ends`` and ``begins`` are from now.
+    """
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "kengele test")])
     now = datetime.datetime.now(datetime.UTC)
@@ -28,9 +36,9 @@ def make_certificate(
         .issuer_name(name)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_before(now + begins)
         .not_valid_after(now + ends)
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))]), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())
     )

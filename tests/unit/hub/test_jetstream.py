@@ -229,6 +229,21 @@ def test_streams_are_made_again_without_harm_and_can_be_changed(tmp_path: Path) 
     run(tmp_path, claim)
 
 
+def test_a_hub_comes_up_again_where_there_is_no_room_for_a_second_of_its_streams(tmp_path: Path) -> None:
+    async def against_a_small_disk() -> None:
+        # What the streams may grow to is reserved: about 2.5 GB, and the largest of them a second time is too much.
+        async with running_broker(tmp_path, max_store=3_000_000_000) as (broker, _):
+            first, second = await broker.access.connect(), await broker.access.connect()
+            try:
+                await jetstream.ensure_streams(first)
+                await asyncio.gather(jetstream.ensure_streams(first), jetstream.ensure_streams(second))
+            finally:
+                await first.close()
+                await second.close()
+
+    asyncio.run(against_a_small_disk())
+
+
 def test_nobody_deletes_from_the_ledger(tmp_path: Path) -> None:
     async def claim(nc: Client) -> None:
         await publish_batch(nc, [(REPORT("a"), b"", ONCE)])
