@@ -8,7 +8,7 @@ STAMP  := $(VENV)/.ready
 LOCALE := node/kengele_node/pages/locale
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast check reformat bench fuzz schemas translations lock clean
+.PHONY: help setup demo test test-fast check reformat bench fuzz torture schemas translations lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -46,6 +46,9 @@ bench: $(STAMP) ## timings, as ratios measured side by side (ARGS=--json)
 
 fuzz: $(STAMP) ## bent inputs for every reader, a million (ARGS="--executions N --seed N --json")
 	@PYTHONPATH=tests $(PY) -m fuzz.run $(ARGS)
+
+torture: $(STAMP) ## a network that is killed, frozen, cut off and filled up; judged (ARGS="--kills 50 --reports 50000")
+	@PYTHONPATH=tests $(PY) -m torture.run $(ARGS)
 
 schemas: $(STAMP) ## write the JSON Schemas from the models
 	@$(PY) -m kengele_schemas.jsonschema schemas/json

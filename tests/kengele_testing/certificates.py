@@ -16,6 +16,7 @@ from kengele_hub.broker import Tls
 
 _HOUR = datetime.timedelta(hours=1)
 
+
 def make_certificate(
     directory: Path,
     *,
