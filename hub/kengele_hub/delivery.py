@@ -40,6 +40,7 @@ from .recalls import Ordered, Recalls, Stood, read_entry
 from .recent import Recent
 from .routing import Outcome, decide, kept, marker_item
 from .shares import Shared, Shares
+from .storing import Storing
 
 CONSUMER: Final = "router"
 _ROUTED: Final = tuple(
@@ -72,6 +73,7 @@ class Delivery:
         key: the hub's; signs markers.
         standing: gives the rules and members in force.
         recent: what this worker's intake has just read.
+        storing: is told which feeds take what they are given.
     """
 
     def __init__(
@@ -81,9 +83,11 @@ class Delivery:
         key: SigningKey,
         standing: Callable[[], Standing | None],
         recent: Recent | None = None,
+        storing: Storing | None = None,
     ) -> None:
         self._nc, self._ledger, self._key, self._standing = nc, ledger, key, standing
         self._recent = recent or Recent()
+        self._storing = storing or Storing()
         self._orders = Orders(nc, ledger, key)
         self._recalls = Recalls(nc, ledger, self._orders, standing)
         self._shares = Shares(nc, ledger, self._recalls, standing)
@@ -173,6 +177,11 @@ class Delivery:
                 subject = subjects.feed_subject(nkey, item)
                 feeds[nkey][subject] = (subject, data, jetstream.ONCE)
             readers.append((message, [nkey for nkey, _, _ in items]))
+        newer = self._standing()
+        if newer is not None and newer is not standing:
+            # To work this out may take long, as where much has to be logged as withheld; by rules that were replaced
+            # meanwhile nothing goes out.
+            return await self.deliver(messages, newer)
         for code in sorted(waits):
             _log.warning("delivery-waits", code=code)
         outcomes = await asyncio.gather(*(self._fill(nkey, [*items.values()]) for nkey, items in feeds.items()))
@@ -266,12 +275,14 @@ class Delivery:
 
     async def _fill(self, nkey: str, items: list[jetstream.Message]) -> KengeleError | None:
         """Puts ``items`` into one feed; gives what kept it from taking them all."""
+        error: KengeleError | None = None
         try:
             await self._put_all(nkey, items)
-        except KengeleError as error:
-            _log.warning("feed-waits", code=error.code)
-            return error
-        return None
+        except KengeleError as problem:
+            _log.warning("feed-waits", code=problem.code)
+            error = problem
+        self._storing.note(subjects.feed_stream(nkey), error)
+        return error
 
     async def _put_all(self, nkey: str, items: list[jetstream.Message]) -> None:
         start = 0

@@ -291,6 +291,29 @@ def test_the_rules_are_looked_at_after_the_wait_for_something_to_deliver(tmp_pat
     run(tmp_path, claim)
 
 
+def test_nothing_goes_out_by_rules_that_were_replaced_while_it_was_worked_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def claim(hub: Hub) -> None:
+        await accepted(hub, hub.roster.sealed())
+        await hub.publish(hub.roster.with_rules(without="to-council"))
+        messages, append = await pulled(hub), hub.ledger.append
+
+        async def slowly(entries: Any) -> list[int]:
+            # What the older rules withhold is being logged when the monitor is revoked.
+            monkeypatch.setattr(hub.ledger, "append", append)
+            found = await append(entries)
+            await hub.publish(hub.roster.with_rules(3) | hub.roster.with_monitor("osh", status="revoked"))
+            return found
+
+        monkeypatch.setattr(hub.ledger, "append", slowly)
+        assert await deliver(hub, messages) == messages
+        for office in ("unrcca", "council"):
+            assert marker(hub, office, (await hub.feed(office))[0].data)
+
+    run(tmp_path, claim)
+
+
 def test_a_revoked_office_gets_nothing_more_and_the_others_do(tmp_path: Path) -> None:
     async def claim(hub: Hub) -> None:
         await accepted(hub, hub.roster.sealed())
