@@ -41,7 +41,7 @@ from kengele_schemas.trust import METADATA, Trusted, TrustStore
 from . import jetstream
 from .access import Access
 from .board import Board
-from .errors import Conflict
+from .errors import Conflict, Unavailable
 from .home import HubKeys
 from .intake import Standing
 from .ledger import Entry, Ledger
@@ -58,6 +58,8 @@ _RENEW: Final = timedelta(hours=12)
 _CARD: Final = "hub-card.json"
 _LOOK: Final = 3600.0
 """Seconds between two looks at what is about to expire."""
+_GLANCE: Final = 2.0
+"""Seconds between two looks at whether another worker has published something."""
 _TIMESTAMP: Final = subjects.trust_file("metadata/timestamp.json")
 _log = structlog.get_logger(__name__)
 
@@ -83,6 +85,8 @@ class Authority:
         self._changing = asyncio.Lock()
         self.held: datetime | None = None
         self._stamp = 0
+        self._behind = False
+        """Whether what was read last is not in force, as the broker was away meanwhile."""
         self._feeds: set[str] = set()
         self._joiner = _joiner(self.keys.home)
         self._removed: set[str] = set()
@@ -238,19 +242,33 @@ class Authority:
                 return
             await self._take_over()
 
+    async def keep_current(self) -> None:
+        """Notices what other workers have published, for ever: the news of it is told once, and may be lost."""
+        while True:
+            await asyncio.sleep(_GLANCE)
+            try:
+                await self.look_again()
+            except KengeleError as error:
+                _log.warning("trust-not-taken-over", code=error.code)
+
     async def look_again(self) -> None:
         """Takes over what another worker has signed anew: were one to show an older timestamp, members would take the
         hub for one that goes back. Raises as :meth:`load`."""
         async with self._changing:
-            if not await self._unchanged():
+            if self._behind or not await self._unchanged():
                 await self._take_over()
 
     async def _take_over(self) -> None:
         await self._read_stored()
-        if self.files:
-            await self._apply()
-        if self.standing is not None:
-            await self.orders.enter(self.standing.trusted)
+        try:
+            if self.files:
+                await self._apply()
+            if self.standing is not None:
+                await self.orders.enter(self.standing.trusted)
+        except Unavailable:
+            self._behind = True
+            raise
+        self._behind = False
 
     async def _unchanged(self) -> bool:
         stored = await jetstream.last(self.nc, subjects.TRUST, _TIMESTAMP)

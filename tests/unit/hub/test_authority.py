@@ -889,3 +889,19 @@ def test_trust_files_without_their_first_root_are_damage(tmp_path: Path) -> None
         assert caught.value.exit_code == 7
 
     run(tmp_path, claim)
+
+
+def test_a_worker_that_missed_the_news_finds_out_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def claims() -> None:
+        async with running_hub(tmp_path) as hub, hub.another() as deaf:
+            await deaf.authority.look_again()
+            await hub.publish(hub.roster.with_rules(without="to-unrcca"))
+            assert deaf.authority.standing is not None
+            assert deaf.authority.standing.trusted.policy.version == 1
+            await deaf.authority.look_again()
+            assert deaf.authority.standing.trusted.policy.version == 2
+            # Where nothing has changed nothing is read.
+            monkeypatch.delattr(authority_module.Authority, "_read_stored")
+            await deaf.authority.look_again()
+
+    asyncio.run(claims())
