@@ -141,6 +141,12 @@ class Broker:
             os.close(self._lock)
             self._lock = None
 
+    def renew(self) -> None:
+        """Has the broker begin anew: nats-server does not write again where a write to a full disk has failed."""
+        if self._process is not None and self._process.returncode is None:
+            with suppress(ProcessLookupError):
+                self._process.send_signal(signal.SIGTERM)
+
     async def _supervise(self) -> None:
         """Restarts the broker whenever it dies, for ever: who waits for it is better served late than not at all."""
         wait = _FIRST_WAIT

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Final
 
 import structlog
@@ -29,7 +30,8 @@ from .errors import Unavailable
 from .home import HubKeys
 from .ledger import Ledger
 from .settings import Settings
-from .watch import Holds, Watch
+from .storing import Storing
+from .watch import LEAST_ROOM, Holds, Watch, disk_of
 from .worker import Worker
 
 _log = structlog.get_logger(__name__)
@@ -42,6 +44,8 @@ _SILENT: Final = 12.0
 """Seconds without an answer after which another server of the cluster is tried; a new leader is found in less."""
 _AWAY: Final = 60.0
 """Seconds after which a line that does not come back is made anew."""
+_STUCK: Final = 20.0
+"""Seconds; twice as long as one batch waits to be confirmed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +98,12 @@ async def run(keys: HubKeys, settings: Settings, started: Callable[[Running], An
 
 async def _live(keys: HubKeys, settings: Settings, started: Callable[[Running], Any] | None) -> None:
     async with AsyncExitStack() as stack:
-        access, websocket = await _broker(stack, keys, settings)
+        access, broker = await _broker(stack, keys, settings)
         # Of an external broker's servers some may still be on their way up.
         patient = bool(settings.external)
         while True:
             try:
-                await _serve(keys, settings, access, websocket, started)
+                await _serve(keys, settings, access, broker, started)
                 _log.warning("hub-begins-anew")
             except Unavailable as error:
                 if not patient or error.code == "port-taken":
@@ -110,7 +114,7 @@ async def _live(keys: HubKeys, settings: Settings, started: Callable[[Running], 
 
 
 async def _serve(
-    keys: HubKeys, settings: Settings, access: Access, websocket: str, started: Callable[[Running], Any] | None
+    keys: HubKeys, settings: Settings, access: Access, broker: Broker | None, started: Callable[[Running], Any] | None
 ) -> None:
     """Answers requests until the line to the broker or one of the parts has ended for good."""
     async with AsyncExitStack() as stack:
@@ -122,25 +126,29 @@ async def _serve(
         authority = Authority(keys, nc, access, ledger, unb64u(settings.token_hash), settings.replicas)
         await authority.load()
         worker = Worker(keys, nc, ledger, authority)
-        delivery = Delivery(nc, ledger, keys.hub_key, lambda: authority.standing, worker.recent)
+        delivery = Delivery(nc, ledger, keys.hub_key, lambda: authority.standing, worker.recent, worker.storing)
         await worker.listen()
         await nc.flush()
         watch = Watch(
             nc, keys.home, lambda: _holds(authority), settings.tls_certificate, embedded=not settings.external
         )
         await watch.look()
-        works = (
+        works = [
             worker.run(),
             worker.pauses.run(),
             delivery.run(),
             authority.keep_fresh(),
+            authority.keep_current(),
             watch.run(),
             _lost(nc),
-        )
+        ]
+        if broker is not None:
+            works.append(_renewed(broker, worker.storing, keys.home))
         tasks: list[asyncio.Task[Any]] = [asyncio.create_task(work) for work in works]
         page = ops.Page(lambda: _state(nc.is_connected, authority, ledger, worker, delivery, watch))
         ops_url = await stack.enter_async_context(page.serving(settings.ops_port))
         if started is not None:
+            websocket = broker.websocket_url if broker else ""
             started(Running(access.url, websocket, ops_url, worker, authority, ledger, delivery))
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -186,7 +194,18 @@ async def _stores(nc: Client) -> bool:
         return False
 
 
-async def _broker(stack: AsyncExitStack, keys: HubKeys, settings: Settings) -> tuple[Access, str]:
+async def _renewed(broker: Broker, storing: Storing, home: Path) -> None:
+    """Has the broker begin anew where it stores nothing for :data:`_STUCK` seconds though its disk has room."""
+    while True:
+        await asyncio.sleep(_LOOK)
+        free, _, writable = disk_of(home)
+        if storing.stuck >= _STUCK and writable and (free or 0) >= LEAST_ROOM:
+            _log.warning("broker-stuck")
+            broker.renew()
+            storing.begin_anew()
+
+
+async def _broker(stack: AsyncExitStack, keys: HubKeys, settings: Settings) -> tuple[Access, Broker | None]:
     if settings.external:
         access = Access(keys, settings.external)
         while True:
@@ -196,7 +215,7 @@ async def _broker(stack: AsyncExitStack, keys: HubKeys, settings: Settings) -> t
                 _log.warning("broker-away", code=error.code)
                 await asyncio.sleep(_RETRY)
             else:
-                return access, ""
+                return access, None
     tls = Tls(settings.tls_certificate, settings.tls_key) if settings.tls_certificate and settings.tls_key else None
     broker = await stack.enter_async_context(
         Broker(
@@ -210,7 +229,7 @@ async def _broker(stack: AsyncExitStack, keys: HubKeys, settings: Settings) -> t
             ),
         )
     )
-    return broker.access, broker.websocket_url
+    return broker.access, broker
 
 
 async def _close(nc: Any) -> None:

@@ -40,6 +40,7 @@ from .pauses import Pauses, Tally
 from .recalls import Recalls, Stood
 from .recent import Recent
 from .shares import Shares
+from .storing import Storing
 
 MAX_WAITING: Final = 2000
 """Reports in memory that wait for intake; more are told to come later."""
@@ -96,6 +97,7 @@ class Worker:
         self.pauses = Pauses(authority.access, lambda: authority.revoked)
         self._asked = Tally()
         self.counts = Counts({})
+        self.storing = Storing()
 
     async def listen(self) -> None:
         """Subscribes to all requests. Call :meth:`run` besides."""
@@ -215,11 +217,15 @@ class Worker:
                 repeats += known
                 new = [item for item in new if item not in known]
                 continue
-            except (StorageFull, Unavailable) as error:
+            except KengeleError as error:
+                self.storing.note(subjects.LEDGER, error)
+                if not isinstance(error, StorageFull | Unavailable):
+                    raise
                 code = "storage-full" if isinstance(error, StorageFull) else "hub-unavailable"
                 for message, found in new:
                     await self._refuse(message, Examined(code, found.bytes_digest))
                 return
+            self.storing.note(subjects.LEDGER, None)
             proofs = self._ledger.proofs(indices)
             for index, (message, found) in zip(indices, new, strict=True):
                 if found.header and found.envelope and found.promised:

@@ -110,9 +110,8 @@ class Site:
         else:
             _do("tc", "qdisc", "del", "dev", self._wire(role), "root")
 
-    def fill(self, disk: str) -> None:
-        """Leaves next to no room on a disk."""
-        slack = _SLACK
+    def fill(self, disk: str, slack: int = _SLACK) -> None:
+        """Leaves next to no room on a disk: ``slack`` bytes."""
         while True:
             try:
                 self._resize(disk, shutil.disk_usage(self.disks[disk]).used + slack)
