@@ -291,7 +291,7 @@ def test_the_hub_cannot(tmp_path: Path, sentence: str) -> None:
         leaves = await hub.ledger.leaves(0, hub.ledger.size, 1 << 20)
         changed = CHANGES[sentence](leaves)
         assert changed != leaves
-        await jetstream._api(scene.other.hub.nc, f"STREAM.DELETE.{subjects.LEDGER}", {})
+        await jetstream.call(scene.other.hub.nc, f"STREAM.DELETE.{subjects.LEDGER}", {})
         await jetstream.ensure_streams(scene.other.hub.nc)
         forged = Ledger(scene.other.hub.nc, hub.keys.hub_key, LOG, tmp_path / "cache")
         await forged.load()

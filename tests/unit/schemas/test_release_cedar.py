@@ -89,8 +89,8 @@ def test_they_agree_in_regions_on_each_day_and_after_what_authors_keep_back() ->
         for region, some in (("NORTH", rules[12:24]), ("CC", rules[24:])):
             within = sorted(AREAS.below(region))
             moved = [rule.model_copy(update={"areas": (rng.choice(within),)}) for rule in some]
-            check_regional_policy(moved, region, AREAS)
             files.append(policy(*moved))
+            check_regional_policy(files[-1], region, AREAS)
         compiled = Compiled(files, OFFICES, AREAS)
         cedar = Cedar([rule for file in files for rule in file.rules], OFFICES_FILE, AREA_ROWS)
         for day in (TODAY, TODAY + timedelta(days=1), TODAY + timedelta(days=2), TODAY + timedelta(days=91)):
