@@ -41,6 +41,7 @@ from .recent import Recent
 from .routing import Outcome, decide, kept, marker_item
 from .shares import Shared, Shares
 from .storing import Storing
+from .tasks import end
 
 CONSUMER: Final = "router"
 _ROUTED: Final = tuple(
@@ -97,9 +98,11 @@ class Delivery:
     async def run(self) -> None:
         """Delivers for ever; trouble with the broker is waited out."""
         # More than one, so that the broker has work while this process reads, and the reverse.
-        async with asyncio.TaskGroup() as lanes:
-            for _ in range(_AT_ONCE):
-                lanes.create_task(self._lane())
+        lanes = [asyncio.create_task(self._lane()) for _ in range(_AT_ONCE)]
+        try:
+            await asyncio.gather(*lanes)
+        finally:
+            await end(lanes)
 
     async def _lane(self) -> None:
         while True:

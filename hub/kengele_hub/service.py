@@ -31,6 +31,7 @@ from .home import HubKeys
 from .ledger import Ledger
 from .settings import Settings
 from .storing import Storing
+from .tasks import end
 from .watch import LEAST_ROOM, Holds, Watch, disk_of
 from .worker import Worker
 
@@ -156,8 +157,7 @@ async def _serve(
                 if task.done() and not task.cancelled() and task.exception() is not None:
                     _log.error("hub-task-ended", error=type(task.exception()).__name__)
         finally:
-            for task in tasks:
-                task.cancel()
+            await end(tasks)
             await asyncio.gather(*tasks, return_exceptions=True)
 
 

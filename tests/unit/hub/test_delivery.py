@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import nats.errors
 import pytest
 from nats.aio.msg import Msg
 from structlog.testing import capture_logs
@@ -16,6 +17,7 @@ from kengele_hub import jetstream
 from kengele_hub.delivery import CONSUMER, Delivery
 from kengele_hub.errors import StorageFull
 from kengele_hub.ledger import Entry, join, split
+from kengele_hub.tasks import end
 from kengele_schemas import subjects
 from kengele_schemas.encoding import loads
 from kengele_schemas.envelope import parse
@@ -430,6 +432,30 @@ def test_a_feed_that_is_gone_holds_up_its_own_office_and_no_other(tmp_path: Path
         await jetstream.ensure_feed(hub.nc, nkey)
         assert await deliver(hub, messages) == messages
         assert (len(await hub.feed("unrcca")), len(await hub.feed("council"))) == (1, 2)
+
+    run(tmp_path, claim)
+
+
+def test_delivery_ends_though_the_line_makes_an_error_out_of_its_cancellation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def claim(hub: Hub) -> None:
+        waiting = asyncio.Semaphore(0)
+
+        async def pull(*_: Any) -> list[Msg]:
+            waiting.release()
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                raise nats.errors.ConnectionClosedError from None
+            return []
+
+        monkeypatch.setattr(jetstream, "pull", pull)
+        running = asyncio.create_task(hub.delivery.run())
+        for _ in range(2):
+            await waiting.acquire()
+        async with asyncio.timeout(20):
+            await end([running])
 
     run(tmp_path, claim)
 
