@@ -357,9 +357,19 @@ class Authority:
             _log.warning("trust-version-not-logged", code=error.code)
 
     async def _forget(self) -> None:
-        """Deletes the files of earlier versions, once what follows upon them is in the log."""
-        for path in (await self._stored()).keys() - self.files.keys():
-            await jetstream.purge(self.nc, subjects.TRUST, subjects.trust_file(path))
+        """Deletes the files of earlier versions, once what follows upon them is in the log.
+
+        Another worker may publish in this very moment. So nothing goes but what was just read, message by message, and
+        only if what was read is what is in force here: a file may come to be needed again, under the same name.
+        """
+        read = [one async for one in jetstream.read_all(self.nc, subjects.TRUST, only=subjects.TRUST_FILES)]
+        stored = {subjects.trust_path(one.subject): unpack(one.data, max_bytes=MAX_UNPACKED) for one in read}
+        needed = _needed(stored)
+        if needed != _needed(self.files):
+            return
+        for one in read:
+            if subjects.trust_path(one.subject) not in needed:
+                await jetstream.erase(self.nc, subjects.TRUST, one.sequence)
 
     async def _log(self, version: int) -> None:
         if await self._logged(version):
@@ -373,6 +383,10 @@ class Authority:
             files = metadata.as_of(stored, number)
             if files:
                 entries = [*_entries(number, metadata.as_of(stored, before), files), *entries]
+        if not entries:
+            raise Damaged(
+                "damaged", "The trust files of what is in force are not whole.", "Restore the broker's store."
+            )
         try:
             await self.ledger.append(entries)
         except Conflict:

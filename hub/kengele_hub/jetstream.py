@@ -297,8 +297,13 @@ async def erase_last(nc: Client, stream: str, subject: str) -> None:
     """Deletes the last message under ``subject`` and overwrites it, if there is one. Raises Unavailable."""
     stored = await last(nc, stream, subject)
     if stored is not None:
-        document = {"seq": stored.sequence}
-        await call(nc, f"STREAM.MSG.DELETE.{subjects.token(stream)}", document, or_none=(*NOT_FOUND, _NOT_DELETED))
+        await erase(nc, stream, stored.sequence)
+
+
+async def erase(nc: Client, stream: str, sequence: int) -> None:
+    """Deletes one message and overwrites it, if it is there still. Raises Unavailable."""
+    document = {"seq": sequence}
+    await call(nc, f"STREAM.MSG.DELETE.{subjects.token(stream)}", document, or_none=(*NOT_FOUND, _NOT_DELETED))
 
 
 async def purge(nc: Client, stream: str, subject: str) -> None:

@@ -21,7 +21,7 @@ from kengele_hub.credentials import MAX_PAYLOAD
 from kengele_hub.errors import Unavailable
 from kengele_hub.ledger import split
 from kengele_node.member import encode_files
-from kengele_schemas import drafts, metadata, subjects
+from kengele_schemas import drafts, metadata, publication, subjects
 from kengele_schemas.cards import HubCard, Joiner
 from kengele_schemas.encoding import b64u, canonical, dumps, loads
 from kengele_schemas.errors import KengeleError, Malformed, Refused, Untrusted
@@ -903,5 +903,27 @@ def test_a_worker_that_missed_the_news_finds_out_by_itself(tmp_path: Path, monke
             # Where nothing has changed nothing is read.
             monkeypatch.delattr(authority_module.Authority, "_read_stored")
             await deaf.authority.look_again()
+
+    asyncio.run(claims())
+
+
+def test_a_worker_that_is_behind_deletes_nothing_of_what_another_has_published(tmp_path: Path) -> None:
+    async def kept(hub: Hub) -> set[str]:
+        stored = jetstream.read_all(hub.nc, subjects.TRUST, only=subjects.TRUST_FILES)
+        return {subjects.trust_path(one.subject) async for one in stored}
+
+    async def claims() -> None:
+        async with running_hub(tmp_path) as hub, hub.another() as behind:
+            await hub.publish(hub.roster.with_rules(without="to-unrcca"))
+            needed = publication.current_of(hub.authority.files).keys()
+            # As when the other publishes while this one starts, and has read what stood before.
+            assert behind.authority.standing is not None
+            assert behind.authority.standing.trusted.policy.version == 1
+            await behind.authority._make_up()
+            assert await kept(hub) > needed
+            # What is superseded goes once a worker has looked that knows.
+            await behind.authority.look_again()
+            await behind.authority._make_up()
+            assert await kept(hub) == needed
 
     asyncio.run(claims())
