@@ -71,7 +71,7 @@ def _said(command: Sequence[str], path: Path, *, must: bool = False) -> None:
 
 
 def judged(run: Path) -> dict[str, Any]:
-    command = [sys.executable, "-m", "torture.judge", str(run)]
-    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    command = [sys.executable, "-m", "torture.judge", str(run.resolve())]
+    said = subprocess.run(command, check=True, capture_output=True, text=True, cwd=Path(__file__).parents[1]).stdout
     found: dict[str, Any] = json.loads(said)
     return found

@@ -76,6 +76,10 @@ class _Outside(Hub):
         pass
 
 
+_TESTS: Final = Path(__file__).parents[1]
+"""From where a writer finds its modules, whoever starts it."""
+
+
 class Town:
     """One run's network. ``processes`` by name."""
 
@@ -224,6 +228,8 @@ class Town:
         self, name: str, role: str, command: tuple[str, ...], heard: Callable[[bytes], None] = lambda _: None
     ) -> None:
         env = {} if role in ("broker", "writer") else self.site.clock(name)
+        if role == "writer":
+            env = {"PYTHONPATH": os.pathsep.join((str(_TESTS), os.environ.get("PYTHONPATH", "")))}
         log = self.run / "log" / f"{name}.log"
         process = Process(name, role, (*self.site.prefix(role), *command), env, log, heard)
         self.processes[name] = process
