@@ -14,13 +14,13 @@ from torture.run import KEYS
 
 pytestmark = [pytest.mark.full, pytest.mark.timeout(420)]
 _TESTS = Path(__file__).parent
-_KILLS = 6
+_KILLS = 4
 
 
 def test_whatever_is_killed_frozen_cut_off_or_filled_up_what_was_acknowledged_is_on_the_right_desks_once(
     tmp_path: Path,
 ) -> None:
-    asked = ["--kills", str(_KILLS), "--reports", "200", "--nodes", "5", "--json", "--keep", str(tmp_path / "run")]
+    asked = ["--kills", str(_KILLS), "--reports", "160", "--nodes", "4", "--json", "--keep", str(tmp_path / "run")]
     path = os.pathsep.join((str(_TESTS), os.environ.get("PYTHONPATH", "")))
     done = subprocess.run(
         [sys.executable, "-m", "torture.run", *asked],
