@@ -186,12 +186,25 @@ async def _stores(nc: Client) -> bool:
     """Whether the server at the other end reaches one that leads the ledger, and that one enough of the others."""
     try:
         found = await jetstream.stream(nc, subjects.LEDGER, timeout=_ANSWER)
-        replicas = (found or {})["cluster"].get("replicas") or ()
-        # A leader that was cut off leads on, over nobody.
-        there = [one for one in replicas if not one.get("offline") and one["active"] < _SILENT * 1e9]
-        return 2 * (1 + len(there)) > 1 + len(replicas)
-    except (KengeleError, KeyError, TypeError, AttributeError):
+    except KengeleError:
         return False
+    return found is not None and led(found.get("cluster"))
+
+
+def led(cluster: dict[str, Any] | None) -> bool:
+    """Whether a stream's servers, as one of them tells of them, have a leader that hears more than half of them.
+
+    None stands for a server that is alone. A server that was cut off does not say so. One that led leads on, over
+    nobody; one that followed answers without a leader, itself among the replicas, and has heard of the others
+    0 nanoseconds ago, which means never (nats-server 2.15, ``STREAM.INFO``).
+    """
+    if cluster is None:
+        return True
+    if not cluster.get("leader"):
+        return False
+    replicas = cluster.get("replicas") or ()
+    heard = [one for one in replicas if not one.get("offline") and 0 < one.get("active", 0) < _SILENT * 1e9]
+    return 2 * (1 + len(heard)) > 1 + len(replicas)
 
 
 async def _renewed(broker: Broker, storing: Storing, home: Path) -> None:

@@ -26,7 +26,7 @@ from kengele_hub.broker import Broker
 from kengele_hub.broker import Settings as BrokerSettings
 from kengele_hub.delivery import Delivery
 from kengele_hub.home import HubKeys
-from kengele_hub.service import Running, origin, run
+from kengele_hub.service import Running, led, origin, run
 from kengele_hub.settings import Settings
 from kengele_node.link import Link
 from kengele_schemas import subjects
@@ -301,3 +301,28 @@ def test_a_logs_name_is_each_hubs_own_and_says_nothing_of_it(tmp_path: Path) -> 
     first, second = HubKeys.create(tmp_path / "a"), HubKeys.create(tmp_path / "b")
     assert origin(first) == origin(HubKeys.load(tmp_path / "a")) != origin(second)
     assert re.fullmatch(r"kengele/[0-9a-f]{16}", origin(first))
+
+
+def heard(name: str, seconds: float, **more: object) -> dict[str, Any]:
+    return {"name": name, "current": True, "active": int(seconds * 1e9), **more}
+
+
+@pytest.mark.parametrize(
+    ("cluster", "leads"),
+    [
+        (None, True),
+        ({"leader": "n0"}, True),
+        ({"leader": "n0", "replicas": [heard("n1", 0.4), heard("n2", 0.5)]}, True),
+        ({"leader": "n0", "replicas": [heard("n1", 0.4), heard("n2", 60.4)]}, True),
+        ({"leader": "n0", "replicas": [heard("n1", 0.4), heard("n2", 0.3, offline=True)]}, True),
+        # A leader that was cut off.
+        ({"leader": "n0", "replicas": [heard("n1", 60.4), heard("n2", 60.4)]}, False),
+        ({"leader": "n0", "replicas": [heard("n1", 0), heard("n2", 0)]}, False),
+        ({"leader": "n0", "replicas": [heard("n1", 0.4, offline=True), heard("n2", 0.4, offline=True)]}, False),
+        # A follower that was cut off: it tells of itself, too.
+        ({"replicas": [heard("n0", 0), heard("n1", 0.5), heard("n2", 0)]}, False),
+        ({"leader": "", "replicas": [heard("n1", 0.4), heard("n2", 0.5)]}, False),
+    ],
+)
+def test_a_server_that_was_cut_off_is_told_from_one_that_stores(cluster: dict[str, Any] | None, leads: bool) -> None:
+    assert led(cluster) is leads
