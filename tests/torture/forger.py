@@ -52,7 +52,7 @@ class Forger:
         async with member.session(_PATIENCE) as session:
             trusted = await session.refresh()
             honest = self._sealed(dice, own, member, trusted, forged=False)
-            taken = next(iter(self._town.by_node[own]), new_report_id())
+            taken = next(iter(self._town.by_node[own]), None)
             foreign = world.node_names(len(world.AREAS))[(world.AREAS.index(world.area_of(own)) + 1) % 6]
             tampered = self._sealed(dice, own, member, trusted)
             at = tampered.index(b'"account":"') + dice.randint(20, 200)
@@ -62,10 +62,11 @@ class Forger:
                 self._sealed(dice, own, member, trusted, key=new_signing_key()),
                 self._sealed(dice, foreign, member, trusted),
                 self._sealed(dice, own, victim, trusted),
-                self._sealed(dice, own, member, trusted, report_id=taken),
                 dice.randbytes(dice.randint(1, 4000)),
                 honest[: dice.randint(1, len(honest) - 1)],
             ]
+            if taken is not None:  # under a free id it would be the member's own and genuine
+                thrown.append(self._sealed(dice, own, member, trusted, report_id=taken))
             await asyncio.gather(*(self._throw(session, member, data) for data in thrown))
             self.thrown += len(thrown)
             await asyncio.gather(*(self._repeat(session, member, honest) for _ in range(3)))
