@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -23,7 +24,7 @@ from typing import Any, Final
 import uvloop
 
 from bench.serve import PLAN
-from bench.town import PARTS, Town
+from bench.town import PARTS, SETTLED, Town
 from kengele_hub import credentials
 from kengele_hub.home import HubKeys
 from kengele_node.link import Link
@@ -38,6 +39,10 @@ from kengele_schemas.nkeys import KeyPair
 RECEIPT: Final = 2400
 """Bytes with which relay and naive answer: about a receipt."""
 FETCH: Final = 200
+SIEGE: Final = 6
+"""How many times longer than other runs one beside a hostile member is."""
+SHARED: Final = ("keys.json", SETTLED)
+"""What a second worker has of the first one's home."""
 _PATIENCE: Final = 60.0
 
 
@@ -66,11 +71,10 @@ def plan_for(town: Town, sample: bytes) -> dict[str, Any]:
 
 
 @contextmanager
-def process(kind: str, home: Path) -> Iterator[tuple[str, int]]:
-    """A hub of this kind on ``home``: its broker's address and its process id."""
-    running = subprocess.Popen(
-        [sys.executable, "-m", "bench.serve", kind, str(home)], stdout=subprocess.PIPE, text=True
-    )
+def process(kind: str, home: Path, broker: str = "") -> Iterator[tuple[str, int]]:
+    """A hub of this kind on ``home``: its broker's address and its process id. With ``broker``, it uses that one."""
+    words = [sys.executable, "-m", "bench.serve", kind, str(home), *([broker] if broker else [])]
+    running = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
     try:
         assert running.stdout is not None
         url = running.stdout.readline().strip()
@@ -180,8 +184,38 @@ async def compared(suite: str, home: Path, *, reports: int, rounds: int = 5) -> 
     }
 
 
+async def workers(home: Path, *, reports: int, rounds: int = 5) -> dict[str, Any]:
+    """What a second worker process on the same broker brings, in turn with one alone."""
+    town = Town.of()
+    load = town.load(reports * 2 * rounds)
+    rates: dict[str, list[float]] = {"one": [], "two": []}
+    async with served("kengele", home / "one", town, load[0][1]) as hub:
+        other = home / "two"
+        shutil.copytree(
+            home / "one", other, ignore=lambda folder, names: [name for name in names if name not in SHARED]
+        )
+        for number in range(rounds):
+            for kind in sorted(rates, reverse=bool(number % 2)):
+                part, load = load[:reports], load[reports:]
+                with ExitStack() as stack:
+                    if kind == "two":
+                        await asyncio.to_thread(stack.enter_context, process("kengele", other, hub.url))
+                    rates[kind].append((await flow(hub, part, 256))[1])
+    ratios = [two / one for two, one in zip(rates["two"], rates["one"], strict=True)]
+    return {
+        **{
+            f"delivered_{kind}_worker{'s' if kind == 'two' else ''}": round(statistics.median(found))
+            for kind, found in rates.items()
+        },
+        "ratio_two_workers_to_one": round(statistics.median(ratios), 2),
+    }
+
+
 async def besieged(home: Path, *, reports: int, rounds: int = 5) -> dict[str, Any]:
-    """What a member that sends all it can costs the others, each round another one, from its first message on."""
+    """What a member that sends all it can costs the others, each round another one, from its first message on.
+
+    It is cut off after a moment, so the share depends on how long one looks, and the seconds do not.
+    """
     hostile = [f"hostile-{number}" for number in range(rounds)]
     town = Town.of(monitors=16)
     load = town.load(reports * 2 * rounds)
@@ -198,10 +232,14 @@ async def besieged(home: Path, *, reports: int, rounds: int = 5) -> dict[str, An
                     if kind == "besieged":
                         await stack.enter_async_context(_flooding(hub, keys, name))
                     rates[kind].append((await flow(hub, part, 64))[1])
-    ratios = [beside / alone for beside, alone in zip(rates["besieged"], rates["quiet"], strict=True)]
+    pairs = list(zip(rates["besieged"], rates["quiet"], strict=True))
     return {
         "delivered_beside_hostile": round(statistics.median(rates["besieged"])),
-        "hostile_cost_percent": round(100 * (1 - statistics.median(ratios)), 1),
+        "hostile_cost_percent": round(100 * (1 - statistics.median(beside / alone for beside, alone in pairs)), 1),
+        "hostile_cost_seconds": round(
+            statistics.median(reports / beside - reports / alone for beside, alone in pairs), 2
+        ),
+        "hostile_run_seconds": round(statistics.median(reports / alone for _, alone in pairs), 1),
     }
 
 
@@ -298,7 +336,8 @@ def measured(*, reports: int = 1500, rounds: int = 5) -> dict[str, Any]:
         found["ratio_to_bare_relay"] = found[f"ratio_to_bare_relay_{HYBRID}"]
         found["ratio_to_naive"] = found[f"ratio_to_naive_{HYBRID}"]
         found |= uvloop.run(receipts(home / "receipts"))
-        found |= uvloop.run(besieged(home / "besieged", reports=reports, rounds=rounds))
+        found |= uvloop.run(workers(home / "workers", reports=reports, rounds=rounds))
+        found |= uvloop.run(besieged(home / "besieged", reports=SIEGE * reports, rounds=max(1, rounds - 2)))
         found |= uvloop.run(readable(home / "slow", rate=1, count=20))
         found |= uvloop.run(readable(home / "quick", rate=100, count=1000))
     return found

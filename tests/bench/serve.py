@@ -1,8 +1,9 @@
-"""What the flow is measured against, each as a process of its own: ``python -m bench.serve KIND HOME``.
+"""What the flow is measured against, each as a process of its own: ``python -m bench.serve KIND HOME [BROKER]``.
 
-``kengele`` is the hub as ``kengele hub run`` starts it. ``relay`` moves the same bytes over the same streams, in the
-same batches and with the same fsync, and does nothing else: no signature, no policy, no log, no stripping. ``naive`` is
-what one would write first: a model, one signature check, and one publish after the other.
+``kengele`` is the hub as ``kengele hub run`` starts it; with BROKER, one more worker beside the first. ``relay`` moves
+the same bytes over the same streams, in the same batches and with the same fsync, and does nothing else: no signature,
+no policy, no log, no stripping. ``naive`` is what one would write first: a model, one signature check, and one publish
+after the other.
 
 Prints the broker's address when it serves, and ends on SIGTERM.
 """
@@ -16,10 +17,10 @@ import json
 import signal
 import sys
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import uvloop
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -46,10 +47,11 @@ def say(url: str) -> None:
     print(url, flush=True)
 
 
-async def kengele(home: Path) -> None:
+async def kengele(home: Path, broker: str = "") -> None:
     settled = json.loads((home / SETTLED).read_text())
     token, files = token_of(settled)
-    settings = HubSettings(port=-1, token_hash=b64u(hashlib.sha256(unb64u(token)).digest()), ops_port=0)
+    token_hash = b64u(hashlib.sha256(unb64u(token)).digest())
+    settings = HubSettings(port=-1, external=broker, token_hash=token_hash, ops_port=0)
     founding: set[asyncio.Task[None]] = set()
 
     def started(running: service.Running) -> None:
@@ -160,8 +162,9 @@ async def _bus(home: Path, nkeys: list[str]) -> AsyncIterator[tuple[Client, str]
         yield nc, broker.url
 
 
-async def _until_told(home: Path, kind: str) -> None:
-    work = asyncio.create_task({"relay": relay, "naive": naive, "kengele": kengele}[kind](home))
+async def _until_told(home: Path, kind: str, *broker: str) -> None:
+    hubs: dict[str, Callable[..., Coroutine[Any, Any, None]]] = {"relay": relay, "naive": naive, "kengele": kengele}
+    work = asyncio.create_task(hubs[kind](home, *broker))
     if kind != "kengele":
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, work.cancel)
     with suppress(asyncio.CancelledError, Conflict):
@@ -169,4 +172,4 @@ async def _until_told(home: Path, kind: str) -> None:
 
 
 if __name__ == "__main__":
-    uvloop.run(_until_told(Path(sys.argv[2]), sys.argv[1]))
+    uvloop.run(_until_told(Path(sys.argv[2]), sys.argv[1], *sys.argv[3:]))
