@@ -83,7 +83,18 @@ async def told_everything(network: Network) -> list[bytes]:
     return answers
 
 
-def test_the_canary_is_nowhere_in_the_hubs_memory_disk_log_figures_or_answers(tmp_path: Path) -> None:
+def filed(home: Path) -> list[Path]:
+    return [path for path in home.rglob("*") if path.is_file()]
+
+
+def hub_says(*words: str) -> list[bytes]:
+    done = subprocess.run(
+        [sys.executable, "-m", "kengele_node.cli", "hub", *words], capture_output=True, check=True, timeout=90
+    )
+    return [done.stdout, done.stderr]
+
+
+def test_the_canary_is_nowhere_in_the_hubs_memory_disk_copies_log_figures_or_answers(tmp_path: Path) -> None:
     if not os.access("/proc/self/mem", os.R_OK):
         pytest.skip("NOT TESTED HERE: this system shows no process's memory")
 
@@ -101,8 +112,18 @@ def test_the_canary_is_nowhere_in_the_hubs_memory_disk_log_figures_or_answers(tm
             assert holds((piece for pid in processes for piece in memory_of(pid)), control)
             assert not holds(pages_of(network), wanted)
             assert not holds(iter(answers), wanted)
+            copy, key, elsewhere = tmp_path / "copy", tmp_path / "copy-key", tmp_path / "elsewhere"
+            own = ("--home", str(network.hub.home))
+            said = await asyncio.to_thread(hub_says, "backup", str(copy), *own, "--new-key-file", str(key))
             network.close()
-            files = [path for path in network.hub.home.rglob("*") if path.is_file()]
+            # Streams travel packed: what a copy holds is seen where it is unpacked.
+            said += await asyncio.to_thread(
+                hub_says, "restore", str(copy), "--home", str(elsewhere), "--key-file", str(key)
+            )
+            assert not holds(iter(said), wanted)
+            assert not holds((path.read_bytes() for path in (copy, *filed(elsewhere))), wanted)
+            assert holds((path.read_bytes() for path in filed(elsewhere)), control)
+            files = filed(network.hub.home)
             assert not holds((path.read_bytes() for path in files), wanted)
             assert len(files) > 10
 
