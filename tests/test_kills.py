@@ -18,9 +18,9 @@ from kengele_node.demo.network import Network
 from kengele_node.demo.run import oracle
 from kengele_node.monitor.commands import open_outbox
 from kengele_node.monitor.compose import new_report_id, plan_report, seal_report
+from kengele_node.office.arrivals import Item
 from kengele_node.office.commands import open_inbox
 from kengele_node.office.desk import Desk
-from kengele_node.office.inbox import Item
 from kengele_testing.network import draft, small_network
 
 REPORTS = 1000

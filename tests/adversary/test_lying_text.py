@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from kengele_node.office.arrivals import Arrival
 from kengele_node.office.commands import _full, _line
-from kengele_node.office.inbox import Arrival
 from kengele_schemas.report import parse_compartment, parse_header
 
 LYING = "Calm.\n2026-03-01  UZ-FA     violence  severity 5  TLP:RED\n  AAAAAAAAAAAAAAAAAAAAAA  (summary)\n  They flee."

@@ -21,8 +21,8 @@ from kengele_node.cli import main
 from kengele_node.demo.network import Network
 from kengele_node.member import Member
 from kengele_node.monitor.recalling import leaf_of
+from kengele_node.office.arrivals import Aside, Item, Tombstone
 from kengele_node.office.commands import open_inbox
-from kengele_node.office.inbox import Aside, Item, Tombstone
 from kengele_node.rules import visible_to, write
 from kengele_schemas import subjects
 from kengele_schemas.encoding import b64u, dumps

@@ -14,8 +14,8 @@ from kengele_node.errors import NotAdmitted
 from kengele_node.link import Link
 from kengele_node.member import now
 from kengele_node.monitor.compose import new_report_id, plan_report, seal_report
+from kengele_node.office.arrivals import Marker
 from kengele_node.office.desk import Desk
-from kengele_node.office.inbox import Marker
 from kengele_schemas import subjects
 from kengele_schemas.compartments import REPORT_COMPARTMENTS
 from kengele_schemas.encoding import unb64u

@@ -29,8 +29,8 @@ from kengele_hub import credentials
 from kengele_hub.home import HubKeys
 from kengele_node.link import Link
 from kengele_node.member import now
+from kengele_node.office.arrivals import Arrival
 from kengele_node.office.desk import receive
-from kengele_node.office.inbox import Arrival
 from kengele_schemas import subjects
 from kengele_schemas.envelope import parse, strip
 from kengele_schemas.keys import HYBRID, X25519, new_signing_key

@@ -14,8 +14,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from kengele_hub.intake import ACCEPTED, Quota, examine, leaf_of
+from kengele_node.office.arrivals import Arrival
 from kengele_node.office.desk import receive
-from kengele_node.office.inbox import Arrival
 from kengele_schemas.cards import CoordinatorCard, read_card
 from kengele_schemas.checkpoint import sign_checkpoint, verify_checkpoint, verify_proof, write_proof
 from kengele_schemas.compartments import ALL_BITS

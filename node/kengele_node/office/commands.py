@@ -28,9 +28,10 @@ from kengele_schemas.sealing import Opened, reassemble
 from kengele_schemas.sharing import open_held, split
 from kengele_schemas.trust import Trusted
 
+from .arrivals import COORDINATORS, Arrival, Aside, Item, Lost, Marker, Notice, Tombstone
 from .confirmer import Confirmer
 from .desk import NEW_KEY, Desk, Received
-from .inbox import COORDINATORS, Arrival, Aside, Inbox, Item, Lost, Marker, Notice, Tombstone
+from .inbox import Inbox
 from .keyring import WEEKS, Keyring
 from .rotation import Rotation, hand_in
 from .sharing import add_share

@@ -32,7 +32,8 @@ from kengele_schemas.sealing import open_envelope
 from kengele_schemas.sharing import is_shared, split, verified
 from kengele_schemas.trust import Trusted
 
-from .inbox import MAX_COUNTER, Arrival, Aside, Inbox, Item, Lost, Marker, Notice, Tombstone
+from .arrivals import MAX_COUNTER, Arrival, Aside, Item, Lost, Marker, Notice, Tombstone
+from .inbox import Inbox
 
 Received = Arrival | Marker | Notice | Aside
 

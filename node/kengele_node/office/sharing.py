@@ -24,7 +24,8 @@ from kengele_schemas.report import Handling
 from kengele_schemas.sharing import split
 from kengele_schemas.trust import Trusted
 
-from .inbox import Inbox, Item
+from .arrivals import Item
+from .inbox import Inbox
 
 _PAGE: Final = 500
 

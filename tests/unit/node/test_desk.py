@@ -19,8 +19,9 @@ from nacl.signing import SigningKey
 from kengele_node.errors import NotAdmitted
 from kengele_node.link import Delivery
 from kengele_node.office import desk as desk_module
+from kengele_node.office.arrivals import MAX_COUNTER, Arrival, Aside, Gaps, Item, Marker, Notice
 from kengele_node.office.desk import Desk, Received, receive
-from kengele_node.office.inbox import MAX_COUNTER, Arrival, Aside, Gaps, Inbox, Item, Marker, Notice
+from kengele_node.office.inbox import Inbox
 from kengele_node.rows import RowCipher
 from kengele_schemas import orders, subjects
 from kengele_schemas.compartments import ALL_BITS, names

@@ -12,20 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kengele_node.office.arrivals import MAX_COUNTER, Arrival, Aside, Gaps, Item, Lost, Marker, Notice, Tombstone
 from kengele_node.office.desk import receive
-from kengele_node.office.inbox import (
-    _SCHEMA,
-    MAX_COUNTER,
-    Arrival,
-    Aside,
-    Gaps,
-    Inbox,
-    Item,
-    Lost,
-    Marker,
-    Notice,
-    Tombstone,
-)
+from kengele_node.office.inbox import _SCHEMA, Inbox
 from kengele_node.rows import RowCipher, Store
 from kengele_schemas.encoding import b64u
 from kengele_schemas.envelope import parse
