@@ -5,20 +5,29 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from nats.aio.client import Client
 
-from kengele_hub import backup
+from kengele_hub import backup, jetstream, snapshot
+from kengele_hub.broker import Broker
+from kengele_hub.broker import Settings as BrokerSettings
 from kengele_hub.home import HubKeys
 from kengele_hub.sealed import Lock, make_key_file
 from kengele_node.coordinator import documents as papers
 from kengele_node.demo.network import Network
+from kengele_node.link import Link
 from kengele_schemas import subjects
 from kengele_schemas.errors import Damaged, KengeleError, Refused, Unreachable, Untrusted
+from kengele_schemas.nkeys import KeyPair
 from kengele_testing.network import draft, fetch_all, sealed, small_network, until
 
 pytestmark = pytest.mark.full
@@ -131,9 +140,7 @@ def until_ready(network: Network) -> None:
     asyncio.run(until(lambda: bool((network.hub.state() or {}).get("ready")), 40))
 
 
-def test_a_hub_that_stands_still_is_copied_and_what_is_no_backup_is_not_restored(tmp_path: Path) -> None:
-    home = tmp_path / "hub"
-    assert kengele("hub", "init", "--home", str(home), "--port", "14999").returncode == 0
+def test_a_hub_that_stands_still_is_copied_and_what_is_no_backup_is_not_restored(tmp_path: Path, home: Path) -> None:
     lock = make_key_file(tmp_path / "key")
     copy = tmp_path / "copy"
     asyncio.run(made_streams(home))
@@ -156,11 +163,131 @@ def test_a_hub_that_stands_still_is_copied_and_what_is_no_backup_is_not_restored
         backup.restore(copy, words, tmp_path / "other")
 
 
-async def made_streams(home: Path) -> None:
-    from kengele_hub import jetstream
-    from kengele_hub.broker import Broker, Settings
-
-    async with Broker(HubKeys.load(home), Settings(port=-1)) as broker:
+@asynccontextmanager
+async def on_broker(home: Path) -> AsyncIterator[tuple[Broker, Client]]:
+    """A hub's broker without the hub, and a connection to it."""
+    async with Broker(HubKeys.load(home), BrokerSettings(port=-1)) as broker:
         nc = await broker.access.connect()
+        try:
+            yield broker, nc
+        finally:
+            await nc.close()
+
+
+async def made_streams(home: Path, *feeds: str) -> list[str]:
+    async with on_broker(home) as (_, nc):
         await jetstream.ensure_streams(nc)
-        await nc.close()
+        for nkey in feeds:
+            await jetstream.ensure_feed(nc, nkey)
+            await jetstream.publish_batch(nc, [(subjects.feed_subject(nkey, "waits"), b"sealed", jetstream.ONCE)])
+        await jetstream.publish_batch(nc, [(subjects.trust_file("metadata/1.root.json"), b"{}", {})])
+        return await jetstream.names(nc)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    made = tmp_path / "hub"
+    assert kengele("hub", "init", "--home", str(made), "--port", "14999").returncode == 0
+    return made
+
+
+def test_every_stream_of_a_hub_is_in_its_copy(tmp_path: Path, home: Path) -> None:
+    names = asyncio.run(made_streams(home, KeyPair.generate("user").public))
+    copied = asyncio.run(backup.take(tmp_path / "copy", make_key_file(tmp_path / "key"), home))
+    assert set(copied.streams) == set(names)
+
+
+def test_a_restored_hub_gives_nothing_of_what_waits_in_a_feed_before_the_coordinators_have_signed(
+    tmp_path: Path, home: Path
+) -> None:
+    office, lock, new = KeyPair.generate("user"), make_key_file(tmp_path / "key"), tmp_path / "new"
+    asyncio.run(made_streams(home, office.public))
+    asyncio.run(backup.take(tmp_path / "copy", lock, home))
+    backup.restore(tmp_path / "copy", lock, new)
+
+    async def fetched(broker: Broker) -> list[bytes]:
+        """What the office gets, which may have been revoked after the copy was made: nobody here can know."""
+        jwt = broker.access.member_jwt(office.public, "office")
+        async with Link([broker.access.url], jwt, office) as link:
+            await link.wait_connected(20)
+            client, _ = link._current()
+            inbox = await client.subscribe(f"_INBOX_{office.public}.feed")
+            ask = b'{"batch":1,"expires":1000000000}'
+            await client.publish(subjects.feed_next(office.public), ask, reply=inbox.subject)
+            answer = await inbox.next_msg(20)
+            return [] if answer.headers and "Status" in answer.headers else [answer.data]
+
+    async def claim() -> None:
+        async with on_broker(new) as (broker, nc):
+            assert await fetched(broker) == []
+            # Once the roster names the office.
+            await jetstream.ensure_feed(nc, office.public)
+            assert await fetched(broker) == [b"sealed"]
+
+    asyncio.run(claim())
+
+
+_KILLED = """
+import os, signal, sys
+from pathlib import Path
+from kengele_hub import backup, jetstream
+from kengele_hub.sealed import Lock
+from kengele_node.link import Link
+from kengele_schemas import subjects
+
+stored = jetstream.publish_batch
+
+async def publish_batch(nc, messages):
+    if messages[0][0] == subjects.TRUST_HELD:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return await stored(nc, messages)
+
+jetstream.publish_batch = publish_batch
+copy, key, home = map(Path, sys.argv[1:])
+backup.restore(copy, Lock(key_file=key), home)
+"""
+
+
+def test_a_restoration_that_is_killed_half_way_leaves_nothing_that_runs_as_a_hub(tmp_path: Path, home: Path) -> None:
+    key, copy, new = tmp_path / "key", tmp_path / "copy", tmp_path / "new"
+    lock = make_key_file(key)
+    asyncio.run(made_streams(home))
+    asyncio.run(backup.take(copy, lock, home))
+    ended = subprocess.run([sys.executable, "-c", _KILLED, copy, key, new], timeout=90, check=False)
+    assert ended.returncode == -signal.SIGKILL
+    ran = kengele("hub", "run", "--home", str(new))
+    assert (ran.returncode, "no-hub" in ran.stderr) == (7, True)
+    with pytest.raises(Refused):
+        backup.restore(copy, lock, new)
+
+
+def test_a_restoration_that_fails_deletes_no_stream_that_a_hub_has_made_meanwhile(
+    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock, place = make_key_file(tmp_path / "key"), subjects.ledger_report("A" * 22)
+    asyncio.run(made_streams(home))
+    asyncio.run(backup.take(tmp_path / "copy", lock, home))
+    put_back = snapshot.put_back
+
+    async def late(nc: Client, *shape: Any, **replicas: Any) -> None:
+        await jetstream.ensure_streams(nc)
+        await jetstream.publish_batch(nc, [(place, b"a report", jetstream.ONCE)])
+        await put_back(nc, *shape, **replicas)
+
+    monkeypatch.setattr(snapshot, "put_back", late)
+
+    async def claim() -> None:
+        other = tmp_path / "other"
+        other.mkdir()
+        shutil.copy(home / "keys.json", other)
+        async with on_broker(other) as (broker, nc):
+            with pytest.raises(Refused):
+                await asyncio.to_thread(
+                    backup.restore, tmp_path / "copy", lock, tmp_path / "new", external=broker.access.url
+                )
+            stored = await jetstream.last(nc, subjects.LEDGER, place)
+            assert stored is not None
+            assert stored.data == b"a report"
+        assert not (tmp_path / "new").exists()
+
+    asyncio.run(claim())

@@ -318,6 +318,8 @@ class Authority:
     async def _apply(self) -> None:
         if self.held is not None:
             self.standing = None
+            # Desks fetch from the broker itself, and one of them may have been revoked since.
+            await jetstream.close_feeds(self.nc, await jetstream.names(self.nc))
             _log.warning("hub-waits-for-coordinators")
             return
         try:

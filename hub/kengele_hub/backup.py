@@ -17,7 +17,7 @@ import json
 import shutil
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -43,8 +43,12 @@ from .snapshot import Shape
 from .symptoms import RUNNING
 
 _FILES: Final = (KEYS, SETTINGS, "hub-card.json")
-_KINDS: Final = {subjects.LEDGER, subjects.TRUST, subjects.BOARD, subjects.LOBBY, subjects.AUDIT, subjects.REFUSED}
-_FEED: Final = "FEED_"
+_KINDS: Final = {
+    *(subjects.LEDGER, subjects.TRUST, subjects.BOARD, subjects.LOBBY),
+    *(subjects.LETTERS, subjects.AUDIT, subjects.REFUSED),
+}
+_DRAFT: Final = "restoring"
+"""In the home: where its files are until all else is there."""
 _MAX_SAID: Final = 65536
 _SAID, _PIECE = b"S", b"P"
 
@@ -80,7 +84,7 @@ async def take(path: Path, lock: Lock, home: Path) -> Copied:
                     _say(sealer, {"file": name})
                     sealer.put(_PIECE + (home / name).read_bytes())
             for name in sorted(await jetstream.names(nc), key=_order):
-                if name not in _KINDS and not name.startswith(_FEED):
+                if name not in _KINDS and not name.startswith(jetstream.FEED):
                     continue
                 taken = await snapshot.taken(nc, name)
                 if taken is None:
@@ -95,6 +99,8 @@ async def take(path: Path, lock: Lock, home: Path) -> Copied:
 
 def restore(path: Path, lock: Lock, home: Path, *, external: str = "") -> Copied:
     """Makes a hub in ``home`` of a backup, which is read to its end before anything is written.
+
+    Its keys come last: killed half-way, it leaves nothing that runs as a hub and does not know that it is held.
 
     Args:
         home: must be missing or empty.
@@ -121,6 +127,8 @@ async def _restored(path: Path, lock: Lock, home: Path, external: str) -> Copied
     first, _ = next(found)
     copied = Copied(datetime.fromisoformat(first["at"]), {})
     nc: Client | None = None
+    draft = home / _DRAFT
+    draft.mkdir(mode=0o700)
     async with AsyncExitStack() as stack:
         undo: list[str] = []
         try:
@@ -128,19 +136,26 @@ async def _restored(path: Path, lock: Lock, home: Path, external: str) -> Copied
                 if "file" in said:
                     if said["file"] not in _FILES:
                         raise _strange()
-                    write_private(home / said["file"], b"".join(pieces))
+                    write_private(draft / said["file"], b"".join(pieces))
                     continue
                 if nc is None:
-                    settings = Settings.load(home)
+                    settings = Settings.load(draft)
                     if external:
                         settings = read(Settings, {**settings.model_dump(mode="json"), "external": external})
-                        settings.save(home)
-                    keys = HubKeys.load(home)
+                        settings.save(draft)
+                    keys = replace(HubKeys.load(draft), home=home)
                     nc = await stack.enter_async_context(_reached(home, keys, settings, new=True))
                 shape = Shape(said["stream"]["config"], said["stream"]["state"])
                 name = str(shape.config["name"])
+                try:
+                    await snapshot.put_back(nc, shape, pieces, replicas=settings.replicas)
+                except Refused:
+                    raise  # such as one that somebody else has made meanwhile: it is not ours to delete
+                except BaseException:
+                    undo.append(name)
+                    raise
                 undo.append(name)
-                await snapshot.put_back(nc, shape, pieces, replicas=settings.replicas)
+                await jetstream.close_feeds(nc, [name])
                 copied.streams[name] = (int(shape.state["messages"]), int(shape.state["last_seq"]))
                 now = await jetstream.stream(nc, name)
                 if now is None or int(now["state"]["messages"]) != copied.streams[name][0]:
@@ -151,11 +166,20 @@ async def _restored(path: Path, lock: Lock, home: Path, external: str) -> Copied
             if copied.streams.get(subjects.TRUST, (0, 0))[0]:
                 since = datetime.now(UTC).isoformat(timespec="seconds").encode("ascii")
                 await jetstream.publish_batch(nc, [(subjects.TRUST_HELD, since, {})])
+            _settle(draft, home)
         except BaseException:
             for name in undo if nc is not None else ():
                 await snapshot.remove(nc, name)  # type: ignore[arg-type]
             raise
     return copied
+
+
+def _settle(draft: Path, home: Path) -> None:
+    """Puts the files in their place, the keys last."""
+    for name in sorted(_FILES, key=KEYS.__eq__):
+        if (draft / name).exists():
+            write_private(home / name, (draft / name).read_bytes())
+    shutil.rmtree(draft)
 
 
 @asynccontextmanager
@@ -172,7 +196,7 @@ async def _reached(home: Path, keys: HubKeys, settings: Settings, *, new: bool =
             access = (await stack.enter_async_context(broker)).access
         nc = await access.connect("hub-backup")
         stack.push_async_callback(nc.close)
-        if new and any(name in _KINDS or name.startswith(_FEED) for name in await jetstream.names(nc)):
+        if new and any(name in _KINDS or name.startswith(jetstream.FEED) for name in await jetstream.names(nc)):
             raise Refused("exists", "This broker holds a hub's streams already.", "Use another broker, or empty it.")
         yield nc
 

@@ -17,7 +17,7 @@ import secrets
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import suppress
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
 import nats.errors
@@ -42,7 +42,12 @@ HOUR: Final = 3600
 MAX_PENDING: Final = 1000
 """Deliveries that one office may leave unacknowledged before it gets no more; it bounds a fetch, too."""
 
+FEED: Final = "FEED_"
+"""How the name of each feed's stream begins."""
+
 _NANOSECONDS: Final = 1_000_000_000
+_CLOSED: Final = timedelta(days=90)
+"""The broker tells what is left of it in nanoseconds; of more than 104 days these are no number of I-JSON."""
 _LOOK: Final = 1.0
 """Seconds between two looks at whether the line still stands over which something was asked."""
 _NOBODY: Final = "503"
@@ -194,7 +199,22 @@ async def ensure_consumer(
     if only:
         config["filter_subjects"] = list(only)
     document = {"stream_name": stream, "config": config}
-    await call(nc, f"CONSUMER.DURABLE.CREATE.{subjects.token(stream)}.{name}", document)
+    made = await call(nc, f"CONSUMER.DURABLE.CREATE.{subjects.token(stream)}.{name}", document)
+    if (made or {}).get("paused"):
+        await call(nc, f"CONSUMER.PAUSE.{subjects.token(stream)}.{name}", {})
+
+
+async def close_feeds(nc: Client, streams: Sequence[str]) -> None:
+    """Has those of ``streams`` that are feeds hand out nothing, until :func:`ensure_feed` opens them again.
+
+    For 90 days; call it again before they are over. What is not a feed is passed over. Raises Unavailable.
+    """
+    until = datetime.now(UTC) + _CLOSED
+    for name in streams:
+        if name.startswith(FEED):
+            own = subjects.feed_consumer(name.removeprefix(FEED))
+            document = {"pause_until": until.strftime("%Y-%m-%dT%H:%M:%SZ")}
+            await call(nc, f"CONSUMER.PAUSE.{subjects.token(name)}.{own}", document, or_none=NOT_FOUND)
 
 
 async def publish_batch(nc: Client, messages: Sequence[Message], timeout: float = 10) -> int:

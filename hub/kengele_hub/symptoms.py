@@ -39,7 +39,6 @@ from .watch import disk_of
 RUNNING: Final = "running.json"
 MACHINE: Final = "machine"
 _CARD: Final = "hub-card.json"
-_FEED: Final = "FEED_"
 _PRIVATE: Final = (_CARD, "hub.json", "broker", "trust", "ledger.cache")
 _IDENTITIES: Final = (Path("/etc/machine-id"), Path("/var/lib/dbus/machine-id"))
 
@@ -161,10 +160,10 @@ def _times(servers: list[dict[str, Any]]) -> list[datetime]:
 
 async def _look_at_feeds(seen: Symptoms, nc: Any) -> None:
     for name in await jetstream.names(nc):
-        if not name.startswith(_FEED):
+        if not name.startswith(jetstream.FEED):
             continue
         stream = await jetstream.stream(nc, name)
-        waits = await jetstream.consumer(nc, name, subjects.feed_consumer(name.removeprefix(_FEED)))
+        waits = await jetstream.consumer(nc, name, subjects.feed_consumer(name.removeprefix(jetstream.FEED)))
         if stream is not None:
             most, size = stream["config"].get("max_bytes", -1), stream["state"]["bytes"]
             seen.feeds_full += most > 0 and size > 0.95 * most
