@@ -130,6 +130,52 @@ def test_the_canary_is_nowhere_in_the_hubs_memory_disk_copies_log_figures_or_ans
     asyncio.run(run())
 
 
+PEOPLE = {
+    "who did it": "Zarlyk Qumoev",
+    "her people": "Qyzyl-Zhar Xelq",
+    "who told it": "Xasiyat Zumoeva",
+    "the village": "Zhanyqaiyr",
+}
+
+
+def test_the_hub_cannot_learn_a_name(tmp_path: Path) -> None:
+    """Neither of whom a report speaks, nor who wrote it or governs the network: a monitor is asked for no name, and
+    what people call their homes stays on their machines. (What an office is called stands in the roster.)"""
+    if not os.access("/proc/self/mem", os.R_OK):
+        pytest.skip("NOT TESTED HERE: this system shows no process's memory")
+
+    async def run() -> None:
+        async with small_network(tmp_path, ("osh",)) as network:
+            osh = network.monitors["osh"]
+            report = draft(
+                account={"text": ", ".join(PEOPLE.values()), "lang": "en"},
+                people={"actors": [{"name": PEOPLE["who did it"], "role": "initiator", "group": PEOPLE["her people"]}]},
+                source={"basis": "witness", "description": PEOPLE["who told it"]},
+                place={"name": PEOPLE["the village"]},
+            )
+            async with osh.session() as session:
+                data = sealed(osh, report, await session.refresh())
+                answer = await session.link.request(subjects.reports_submit(osh.nkey.public), data, timeout=20)
+            assert json.loads(answer)["code"] == "accepted"
+            (item,) = await fetch_all(network.offices["unrcca"])
+            assert item.arrival.contents["account"].text == ", ".join(PEOPLE.values())
+
+            wanted = {f"{name}, {how}": text for name in PEOPLE.values() for how, text in spellings(name).items()}
+            # Too short for all spellings: what these call themselves is the name of the directory of each one's home.
+            wanted |= {name: name.encode() for name in (*network.coordinators, "monitors/osh")}
+            status = network.hub.state()
+            assert status is not None
+            pieces = [piece for pid in family(int(status["pid"])) for piece in memory_of(pid)]
+            assert not holds(iter(pieces), wanted)
+            # The pseudonym, the search does find, and the office's public name.
+            assert len(holds(iter(pieces), {"kid": osh.kid.encode(), "office": b"unrcca"})) == 2
+            assert not holds(pages_of(network), wanted)
+            network.close()
+            assert not holds((path.read_bytes() for path in filed(network.hub.home)), wanted)
+
+    asyncio.run(run())
+
+
 def test_the_search_finds_what_is_there(tmp_path: Path) -> None:
     script = (
         f"import sys, time; held = bytes.fromhex('{CANARY.encode().hex()}') * 2; print(len(held), flush=True); input()"

@@ -467,6 +467,39 @@ def test_an_office_cannot_acknowledge_what_was_delivered_to_another(tmp_path: Pa
     asyncio.run(run())
 
 
+def test_an_office_cannot_see_other_offices_feeds_nor_that_they_exist_beyond_the_roster(tmp_path: Path) -> None:
+    """Whatever it tries of another's: it is told the same of an office that has a feed and of one that never was."""
+
+    async def run() -> None:
+        async with scene(tmp_path) as setting:
+            there, nowhere = setting.other.nkey, KeyPair.generate("user").public
+            hub = account_hash(setting.keys.accounts.hub.public)
+            told = {}
+            for other in (there, nowhere):
+                me = await intrude(setting.broker.url, member_credentials(setting.keys, "office"))
+                mine, said = me.member.nkey, []
+                for sentence, name in FORBIDDEN.items():
+                    await me.publish(name(mine, other, hub), PULL, reply=me.client.new_inbox())
+                    said += [(sentence, one) for one in await me.violations()]
+                for sentence, name in SUBSCRIPTIONS.items():
+                    await me.client.subscribe(name(mine, other, ""))
+                    said += [(sentence, one) for one in await me.violations()]
+                await me.client.close()
+                told[other] = [
+                    (how, one.lower().replace(other.lower(), "OTHER").replace(mine.lower(), "MINE"))
+                    for how, one in said
+                ]
+            assert told[there] == told[nowhere]
+            assert len(told[there]) == len(FORBIDDEN) + len(SUBSCRIPTIONS)
+            # To whom it belongs the same feed is there.
+            async with setting.other.link(setting.broker.url) as link:
+                await link.wait_connected(10)
+                (delivery,) = await link.fetch(subjects.feed_stream(there), subjects.feed_consumer(there), 10, 5)
+                assert delivery.data == b"for the other"
+
+    asyncio.run(run())
+
+
 REPLIES: dict[str, Callable[[str], str]] = {
     "another's feed": subjects.feed_subject,
     "the ledger": lambda other: subjects.ledger_report("forged"),
