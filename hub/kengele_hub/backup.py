@@ -13,7 +13,6 @@ after it was made.
 from __future__ import annotations
 
 import asyncio
-import json
 import shutil
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -31,7 +30,7 @@ from kengele_schemas.fields import read
 
 from . import jetstream, snapshot
 from .access import Access
-from .broker import Broker, Tls, pinned
+from .broker import Broker, pinned
 from .broker import Settings as BrokerSettings
 from .errors import Unavailable
 from .home import FILE as KEYS
@@ -40,7 +39,7 @@ from .sealed import Lock, Sealer, records
 from .settings import FILE as SETTINGS
 from .settings import Settings
 from .snapshot import Shape
-from .symptoms import RUNNING
+from .symptoms import running_in, tls_of
 
 _FILES: Final = (KEYS, SETTINGS, "hub-card.json")
 _KINDS: Final = {
@@ -202,12 +201,11 @@ async def _reached(home: Path, keys: HubKeys, settings: Settings, *, new: bool =
 
 
 async def _running(home: Path, keys: HubKeys, settings: Settings) -> Access | None:
-    try:
-        url = str(json.loads((home / RUNNING).read_bytes())["url"])
-    except (OSError, ValueError, KeyError, TypeError):
+    found = running_in(home)
+    url = found.get("url")
+    if not isinstance(url, str) or not url:
         return None
-    tls = Tls(settings.tls_certificate, settings.tls_key) if settings.tls_certificate and settings.tls_key else None
-    access = Access(keys, url, tls=pinned(tls))
+    access = Access(keys, url, tls=pinned(tls_of(settings, found)))
     try:
         await (await access.connect("hub-backup")).close()
     except Unavailable:

@@ -30,7 +30,7 @@ from kengele_schemas.nkeys import KeyPair
 from . import logs
 from .access import Access
 from .backup import restore, take
-from .broker import Tls, pinned
+from .broker import pinned
 from .doctor import examine
 from .errors import Unavailable
 from .home import HubKeys, write_private
@@ -38,7 +38,7 @@ from .sealed import Lock, make_key_file
 from .service import Running, origin, run
 from .settings import Settings
 from .status import words
-from .symptoms import MACHINE, RUNNING, gathered, machine
+from .symptoms import MACHINE, RUNNING, gathered, machine, running_in, tls_of
 
 HELP: Final = "run the hub: the part in the middle, which routes what it cannot read"
 
@@ -152,7 +152,7 @@ def _init(actions: Any) -> None:
 def _make(args: argparse.Namespace) -> int:
     urls = args.url or (args.external.split(",") if args.external else _own_urls(args))
     token = secrets.token_bytes(16)
-    # Before the keys, which are never made twice.
+    # Before the keys, which are never made twice. Links stay links: who renews certificates points them elsewhere.
     settings = read(
         Settings,
         {
@@ -160,8 +160,8 @@ def _make(args: argparse.Namespace) -> int:
             "host": args.host,
             "port": args.port,
             "websocket_port": args.websocket_port,
-            "tls_certificate": args.tls_certificate.resolve() if args.tls_certificate else None,
-            "tls_key": args.tls_key.resolve() if args.tls_key else None,
+            "tls_certificate": args.tls_certificate.absolute() if args.tls_certificate else None,
+            "tls_key": args.tls_key.absolute() if args.tls_key else None,
             "external": args.external,
             "replicas": args.replicas,
             "ops_port": args.ops_port,
@@ -265,7 +265,8 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _text(path: Path | None) -> str:
-    return str(path) if path else ""
+    # Whoever reads it may be at home elsewhere.
+    return str(path.absolute()) if path else ""
 
 
 def _status(args: argparse.Namespace) -> int:
@@ -303,12 +304,11 @@ def _access(home: Path) -> Access:
     keys, settings = HubKeys.load(home), Settings.load(home)
     if settings.external:
         return Access(keys, settings.external)
-    try:
-        running = json.loads((home / RUNNING).read_bytes())
-        certificate, key, url = (str(running[name]) for name in ("certificate", "key", "url"))
-    except (OSError, ValueError, KeyError, TypeError):
-        raise _away(home) from None
-    return Access(keys, url, tls=pinned(Tls(Path(certificate), Path(key)) if certificate else None))
+    running = running_in(home)
+    url = running.get("url")
+    if not isinstance(url, str) or not url:
+        raise _away(home)
+    return Access(keys, url, tls=pinned(tls_of(settings, running)))
 
 
 def _away(home: Path) -> Unavailable:

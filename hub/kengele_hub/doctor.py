@@ -198,6 +198,13 @@ def _network(seen: Symptoms, now: datetime) -> Iterator[Finding]:
     if seen.state is None:
         return
     state = seen.state
+    if "hub-restored" in state["not_ready"]:
+        yield Finding(
+            "hub-restored",
+            "This hub was restored from a copy, and takes and gives nothing until coordinators have signed anew.",
+            "Have two of them do so: kengele coordinator renew, sign, publish. Nobody founds anything again.",
+        )
+        return
     if not state["founded"]:
         yield Finding(
             "not-founded",

@@ -99,8 +99,8 @@ async def gathered(home: Path) -> Symptoms:
     seen.resolved, seen.ipv6 = {host: resolution(host) for host in hosts}, routes_ipv6()
     if not seen.external:
         seen.version, seen.program = _version()
-    running = _running(home)
-    tls = _tls(settings, running)
+    running = running_in(home)
+    tls = tls_of(settings, running)
     if tls is not None and not seen.external:
         seen.certificate = certificate(tls)
         with suppress(OSError):
@@ -246,7 +246,8 @@ def _version() -> tuple[str | None, bool]:
     return (found[1] if found else None), True
 
 
-def _running(home: Path) -> dict[str, Any]:
+def running_in(home: Path) -> dict[str, Any]:
+    """What the hub that runs on ``home``, or was killed there, said of itself; empty if there is nothing."""
     try:
         found = json.loads((home / RUNNING).read_bytes())
     except (OSError, ValueError):
@@ -254,7 +255,7 @@ def _running(home: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _tls(settings: Settings, running: Mapping[str, Any]) -> Tls | None:
+def tls_of(settings: Settings, running: Mapping[str, Any]) -> Tls | None:
     """The files that the hub was started with, as a unit gives them, or else those of its settings."""
     files = (running.get("certificate"), running.get("key"))
     if all(isinstance(one, str) and one for one in files):

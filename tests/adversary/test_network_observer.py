@@ -206,7 +206,7 @@ def test_without_tls_the_observer_reads_all_but_what_is_sealed(tmp_path: Path, m
 
 
 def seen(stream: bytearray, since: int) -> int:
-    """How many bytes TLS carried, as whoever adds up its records knows it; less the pings, which come when they come."""
+    """How many bytes TLS carried, as whoever adds up its records knows it; without pings, which come by the clock."""
     lengths = [length - _OVERHEAD for kind, length in records(bytes(stream[since:])) if kind == _APPLICATION]
     return sum(length for length in lengths if length != len(b"PING\r\n"))
 

@@ -29,6 +29,10 @@ from .effect import Effect, effect, touches_readers
 _DRAFT: Final = "draft.json"
 _FIRST_ROOT: Final = "metadata/1.root.json"
 HUB_RESTORED: Final = "hub-restored"
+_CARRY: Final = (
+    "Whose home has the newest version renews. The others take it from a directory: "
+    "kengele coordinator export --all DIR, then kengele coordinator sign DRAFT --from DIR"
+)
 action = partial(terminal.action, home="coordinator")
 """A sub-command of ``kengele coordinator``, with what all of them take."""
 
@@ -66,6 +70,7 @@ async def refreshed(session: Session) -> dict[str, bytes]:
         if told is None:
             raise
         terminal.note(told.sentence)
+        terminal.note(_CARRY)
     return session.member.trust.files()
 
 

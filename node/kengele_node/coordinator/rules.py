@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from kengele_node import rules, terminal
+from kengele_node.member import Member
 from kengele_schemas import metadata
 from kengele_schemas.areas import Areas, AreasFile
+from kengele_schemas.errors import Untrusted
 from kengele_schemas.fields import read
 from kengele_schemas.policy_text import policy_from_yaml
 from kengele_schemas.roster import Offices, OfficesFile
+from kengele_schemas.trust import Trusted
 
 from . import documents as papers
 from . import letters, questions, signing
@@ -100,9 +103,18 @@ def _renew(args: argparse.Namespace) -> int:
     return propose(args, lambda before: letters.renewed(before, found, member.card.root_digest))
 
 
+async def _standing(member: Member) -> Trusted:
+    """The rules in force; as they were last verified here, if the hub was restored from a copy and waits for them."""
+    try:
+        return await rules.in_force(member)
+    except Untrusted:
+        await current(member)
+        return member.offline()
+
+
 def _export(args: argparse.Namespace) -> int:
     member = opened(args)
-    trusted = asyncio.run(rules.in_force(member))
+    trusted = asyncio.run(_standing(member))
     files = member.trust.files()
     if not args.all:
         files = rules.visible_to(files, trusted, office=args.office)

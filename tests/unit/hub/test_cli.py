@@ -208,6 +208,16 @@ def test_files_named_in_the_settings_are_found_from_any_directory(
     assert (card.urls, card.ca) == (("tls://127.0.0.1:4222",), None)
 
 
+def test_a_link_to_a_certificate_stays_a_link_for_whoever_renews_it_points_it_elsewhere(
+    hub: Terminal, tmp_path: Path
+) -> None:
+    tls, _ = make_certificate(tmp_path)
+    live = tmp_path / "live.pem"
+    live.symlink_to(tls.certificate)
+    hub.run("init", "--tls-certificate", str(live), "--tls-key", str(tls.key))
+    assert Settings.load(hub.home).tls_certificate == live
+
+
 def test_an_authority_of_ones_own_goes_into_the_card(hub: Terminal, tmp_path: Path) -> None:
     tls, _ = make_certificate(tmp_path)
     files = ("--tls-certificate", str(tls.certificate), "--tls-key", str(tls.key), "--tls-ca", str(tls.certificate))

@@ -121,6 +121,7 @@ FAULTS: list[tuple[str, dict[str, Any]]] = [
     ("ca-missing", {"no_authorities": ["SSL_CERT_FILE"]}),
     ("feed-full", {"feeds_full": 1}),
     ("feed-waits", {"feeds_waiting": 2}),
+    ("hub-restored", {"state": state(founded=False, not_ready=["hub-restored"])}),
     ("not-founded", {"state": state(founded=False)}),
     ("signatures-end", {"state": state(signatures_hold_until="2026-12-03T23:00:00+00:00")}),
     ("root-ends", {"state": state(root_holds_until="2026-12-30T00:00:00+00:00")}),
