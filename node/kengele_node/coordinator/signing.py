@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from kengele_node import rules, terminal
 from kengele_node.member import CARD, Member, encode_files, joiner, now
-from kengele_schemas import metadata, signatures, subjects
+from kengele_schemas import metadata, signatures
 from kengele_schemas.cards import HubCard, NetworkCard, read_card
 from kengele_schemas.drafts import Draft
 from kengele_schemas.encoding import b64u
@@ -22,8 +22,9 @@ from kengele_schemas.errors import KengeleError, Refused
 
 from . import board
 from .dates import Ending, endings
-from .drafting import HUB_RESTORED, action, check, current, opened, told, weighed, what_changes, written
+from .drafting import action, check, current, opened, told, weighed, what_changes, written
 from .founding import HUB_CARD
+from .publishing import publish
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{21}[AQgw]")
 
@@ -119,31 +120,24 @@ def _publish(args: argparse.Namespace) -> int:
             f"This draft needs {max(lacking.values())} more to sign it.",
             "Give it to another coordinator: kengele coordinator sign FILE",
         )
-    answer = asyncio.run(_sent(args, member, draft))
-    if answer.get("code") != "published":
-        raise Refused(str(answer["code"]), str(answer.get("sentence", "")), str(answer.get("mend", "")))
+    version = asyncio.run((_founded if draft.founding else _sent)(args, member, draft))
     if args.json:
-        terminal.emit({"version": answer["version"]})
+        terminal.emit({"version": version})
     else:
-        terminal.say(f"Version {answer['version']} is in force.")
+        terminal.say(f"Version {version} is in force.")
     return 0
 
 
-async def _sent(args: argparse.Namespace, member: Member, draft: Draft) -> dict[str, Any]:
-    files = encode_files(draft.files())
-    if not draft.founding:
-        async with member.session() as session:
-            subject = subjects.publish_metadata(member.nkey.public)
-            try:
-                answer: dict[str, Any] = await session.ask(subject, files)
-            except Refused as told:
-                if told.code != HUB_RESTORED:
-                    raise
-                answer = await session.ask(subject, {**encode_files(member.trust.files()), **files})
-            with suppress(KengeleError):
-                await board.drop(session, signatures.draft_id(draft))
-                await session.refresh()
-        return answer
+async def _sent(_: argparse.Namespace, member: Member, draft: Draft) -> int:
+    async with member.session() as session:
+        version = await publish(session, draft)
+        with suppress(KengeleError):
+            await board.drop(session, signatures.draft_id(draft))
+            await session.refresh()
+    return version
+
+
+async def _founded(args: argparse.Namespace, member: Member, draft: Draft) -> int:
     try:
         hub = read_card((member.home / HUB_CARD).read_bytes(), HubCard)
     except OSError:
@@ -154,22 +148,23 @@ async def _sent(args: argparse.Namespace, member: Member, draft: Draft) -> dict[
         ) from None
     tls = ssl.create_default_context(cadata=hub.ca) if hub.ca else None
     async with joiner(hub.urls, hub.join, tls=tls) as ask:
-        answer = await ask(member.nkey.public, {"found": hub.token, "files": files})
-    if answer.get("code") == "published":
-        root = draft.roles["root"]
-        card = NetworkCard(
-            name=json.loads(draft.documents["network.json"])["name"],
-            urls=hub.urls,
-            join=hub.join,
-            root=b64u(root),
-            root_digest=b64u(hashlib.sha256(root).digest()),
-            ca=hub.ca,
-        )
-        args.card.write_bytes(card.encode())
-        member.join(card)
-        if not args.json:
-            terminal.say(f"The network's card is {args.card}: give it to everyone who joins.")
-    return answer
+        answer = await ask(member.nkey.public, {"found": hub.token, "files": encode_files(draft.files())})
+    if answer.get("code") != "published":
+        raise Refused(str(answer["code"]), str(answer.get("sentence", "")), str(answer.get("mend", "")))
+    root = draft.roles["root"]
+    card = NetworkCard(
+        name=json.loads(draft.documents["network.json"])["name"],
+        urls=hub.urls,
+        join=hub.join,
+        root=b64u(root),
+        root_digest=b64u(hashlib.sha256(root).digest()),
+        ca=hub.ca,
+    )
+    args.card.write_bytes(card.encode())
+    member.join(card)
+    if not args.json:
+        terminal.say(f"The network's card is {args.card}: give it to everyone who joins.")
+    return int(answer["version"])
 
 
 def _in_a_network() -> Refused:

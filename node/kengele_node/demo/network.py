@@ -19,9 +19,10 @@ from typing import Any, Final
 import yaml
 
 from kengele_node.coordinator import documents as papers
+from kengele_node.coordinator.publishing import publish
 from kengele_node.member import Member, encode_files, joiner, now
 from kengele_node.vault import Lock, make_key_file
-from kengele_schemas import drafts, metadata, signatures, subjects
+from kengele_schemas import drafts, metadata, signatures
 from kengele_schemas.areas import Areas
 from kengele_schemas.cards import CoordinatorCard, HubCard, JoinRequest, NetworkCard, read_card
 from kengele_schemas.encoding import b64u
@@ -201,8 +202,7 @@ class Network:
             draft = signatures.sign(draft, self.coordinators[name].key)
         member = self.coordinators[signers[0]]
         async with member.session() as session:
-            answer = await session.ask(subjects.publish_metadata(member.nkey.public), encode_files(draft.files()))
-        return int(_check(answer)["version"])
+            return await publish(session, draft)
 
     def close(self) -> None:
         """Ends the hub."""

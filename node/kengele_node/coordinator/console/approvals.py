@@ -9,8 +9,9 @@ from typing import Any
 from aiohttp import web
 
 from kengele_node.coordinator import board, drafting
-from kengele_node.member import encode_files, now
-from kengele_schemas import signatures, subjects
+from kengele_node.coordinator.publishing import publish
+from kengele_node.member import now
+from kengele_schemas import signatures
 from kengele_schemas.drafts import Draft
 from kengele_schemas.errors import KengeleError, Malformed
 
@@ -78,7 +79,7 @@ async def _decide(request: web.Request) -> web.Response:
         await board.put(view.session, signatures.sign(draft, view.member.key))
         raise web.HTTPSeeOther("/approvals")
     if what == "publish":
-        await view.session.ask(subjects.publish_metadata(view.member.nkey.public), encode_files(draft.files()))
+        await publish(view.session, draft)
         await board.drop(view.session, name)
         await view.in_force(anew=True)
         raise web.HTTPSeeOther("/approvals?published=1")
