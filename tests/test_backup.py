@@ -28,6 +28,7 @@ from kengele_node.link import Link
 from kengele_schemas import subjects
 from kengele_schemas.errors import Damaged, KengeleError, Refused, Unreachable, Untrusted
 from kengele_schemas.nkeys import KeyPair
+from kengele_testing import forked
 from kengele_testing.network import draft, fetch_all, sealed, small_network, until
 
 pytestmark = pytest.mark.full
@@ -35,14 +36,7 @@ pytestmark = pytest.mark.full
 
 def kengele(*words: str) -> subprocess.CompletedProcess[str]:
     environment = {name: value for name, value in os.environ.items() if name != "KENGELE_PASSPHRASE"}
-    return subprocess.run(
-        [sys.executable, "-m", "kengele_node.cli", *words],
-        capture_output=True,
-        text=True,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        timeout=90,
-    )
+    return forked.run(words, cwd=Path.cwd(), env=environment)
 
 
 async def send(network: Network, name: str, data: bytes) -> dict[str, Any]:

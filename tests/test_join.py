@@ -26,6 +26,7 @@ from kengele_schemas.errors import KengeleError, Refused, Untrusted
 from kengele_schemas.invitations import Answer, Commitment, Invitation, Reveal, Terms
 from kengele_schemas.keys import new_signing_key
 from kengele_schemas.nkeys import KeyPair
+from kengele_testing import forked
 from kengele_testing.network import small_network
 
 pytestmark = [pytest.mark.full, pytest.mark.timeout(240)]
@@ -35,15 +36,8 @@ def run(network: Network, *words: str, home: str = "", fails: int = 0) -> str:
     """One command; ``home`` is a coordinator's."""
     where = ("--home", str(network.home / "coordinators" / home)) if home else ()
     key = ("--key-file", str(network.home / "key")) if home or "join" in words else ()
-    done = subprocess.run(
-        [sys.executable, "-m", "kengele_node.cli", *words, *where, *key],
-        capture_output=True,
-        text=True,
-        timeout=90,
-        check=False,
-        cwd=network.home,
-        env={**os.environ, "KENGELE_PASSPHRASE": "seven goats and a bell"},
-    )
+    environment = {**os.environ, "KENGELE_PASSPHRASE": "seven goats and a bell"}
+    done = forked.run((*words, *where, *key), cwd=network.home, env=environment)
     assert done.returncode == fails, done.stdout + done.stderr
     return done.stdout if not fails else done.stderr
 

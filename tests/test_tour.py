@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 
 from kengele_node.demo import story
+from kengele_testing import forked
 from kengele_testing.certificates import make_certificate
 
 pytestmark = [pytest.mark.full, pytest.mark.timeout(240)]
@@ -35,16 +36,7 @@ class Shell:
         self.environment = {**os.environ, "KENGELE_PASSPHRASE": PASSPHRASE}
 
     def run(self, *words: str, fails: int = 0, stdin: str = "") -> str:
-        done = subprocess.run(
-            [sys.executable, "-m", "kengele_node.cli", *words],
-            cwd=self.directory,
-            env=self.environment,
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        done = forked.run(words, cwd=self.directory, env=self.environment, stdin=stdin)
         assert done.returncode == fails, done.stdout + done.stderr
         assert "Traceback" not in done.stderr
         return done.stdout if not fails else done.stdout + done.stderr

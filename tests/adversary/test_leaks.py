@@ -23,6 +23,7 @@ from kengele_node.link import Delivery
 from kengele_node.member import Member
 from kengele_schemas import subjects
 from kengele_schemas.encoding import dumps
+from kengele_testing import forked
 from kengele_testing.canary import CANARY, canary, spellings
 from kengele_testing.network import draft, fetch_all, sealed, small_network
 
@@ -218,9 +219,8 @@ def test_the_canary_is_in_no_file_of_a_members_home_and_in_nothing_that_a_failur
 def kengele(network: Network, member: Member, who: str, verb: str, *words: str) -> bytes:
     """All that a command says, wherever it says it."""
     key = ("--home", str(member.home), "--key-file", str(network.home / "key"))
-    command = [sys.executable, "-m", "kengele_node.cli", who, verb, *key, *words]
-    done = subprocess.run(command, capture_output=True, timeout=60, stdin=subprocess.DEVNULL)
-    return done.stdout + done.stderr
+    done = forked.run((who, verb, *key, *words), cwd=network.home)
+    return (done.stdout + done.stderr).encode()
 
 
 Seen = list[tuple[int, int, int, str]]

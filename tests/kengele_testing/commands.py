@@ -8,24 +8,19 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from kengele_node.demo.network import Network
 
+from . import forked
+
 
 def run(network: Network, *words: str, home: Path, fails: int = 0) -> str:
     """What one command says on stdout; on both where it ``fails`` with that code."""
-    done = subprocess.run(
-        _command(network, words, home),
-        capture_output=True,
-        text=True,
-        timeout=90,
-        check=False,
-        cwd=network.home,
-    )
+    done = forked.run((*words, *_where(network, home)), cwd=network.home)
     assert done.returncode == fails, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     return done.stdout if not fails else done.stdout + done.stderr
@@ -45,7 +40,7 @@ def lines(network: Network, *words: str, home: Path) -> list[Any]:
 def running(network: Network, *words: str, home: Path) -> Iterator[subprocess.Popen[str]]:
     """A command that runs as long as the block does."""
     process = subprocess.Popen(
-        _command(network, (*words, "--json"), home),
+        [sys.executable, "-m", "kengele_node.cli", *words, "--json", *_where(network, home)],
         cwd=network.home,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -66,6 +61,5 @@ def says(process: subprocess.Popen[str]) -> Any:
     return json.loads(line)
 
 
-def _command(network: Network, words: Sequence[str], home: Path) -> list[str]:
-    where = ("--home", str(home), "--key-file", str(network.home / "key"))
-    return [sys.executable, "-m", "kengele_node.cli", *words, *where]
+def _where(network: Network, home: Path) -> tuple[str, ...]:
+    return ("--home", str(home), "--key-file", str(network.home / "key"))
