@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -25,11 +25,14 @@ from kengele_hub.sealed import Lock, make_key_file
 from kengele_node.coordinator import documents as papers
 from kengele_node.demo.network import Network
 from kengele_node.link import Link
+from kengele_node.member import CARD
 from kengele_schemas import subjects
+from kengele_schemas.encoding import canonical
 from kengele_schemas.errors import Damaged, KengeleError, Refused, Unreachable, Untrusted
 from kengele_schemas.nkeys import KeyPair
 from kengele_testing import forked
-from kengele_testing.network import draft, fetch_all, sealed, small_network, until
+from kengele_testing.cluster import Cluster, ClusterHub
+from kengele_testing.network import draft, fetch_all, sealed, until
 
 pytestmark = pytest.mark.full
 
@@ -50,10 +53,41 @@ def coordinate(network: Network, name: str, *words: str) -> subprocess.Completed
     return kengele("coordinator", *words, "--home", str(home), "--key-file", str(network.home / "key"))
 
 
+@asynccontextmanager
+async def lost_and_replaced(tmp_path: Path, servers: int) -> AsyncIterator[tuple[Network, Callable[[], Any]]]:
+    """A network on so many servers or on its own, and what takes them and the hub away and gives where to restore."""
+    old, new = (Cluster(tmp_path / name, servers) for name in ("old", "new"))
+    network = Network.at(tmp_path / "network")
+    if servers:
+        network.hub = ClusterHub(network.hub.home, old)
+
+    async def lose() -> list[str]:
+        network.hub.kill()
+        network.hub.home.rename(tmp_path / "lost")
+        if not servers:
+            return []
+        await old.stop()
+        await new.start(tmp_path / "network" / "exported")
+        for member in (*network.offices.values(), *network.coordinators.values(), *network.monitors.values()):
+            card = {**json.loads((member.home / CARD).read_bytes()), "urls": new.url.split(",")}
+            (member.home / CARD).write_bytes(canonical(card))
+        return ["--external", new.url]
+
+    try:
+        await network.found()
+        await network.admit(("osh", "batken"))
+        yield network, lose
+    finally:
+        network.close()
+        await old.stop()
+        await new.stop()
+
+
+@pytest.mark.parametrize("servers", [0, 3], ids=["its-own-broker", "three-new-servers"])
 @pytest.mark.timeout(300)
-def test_a_hub_that_was_lost_goes_on_elsewhere_and_lets_nobody_back_in(tmp_path: Path) -> None:
+def test_a_hub_that_was_lost_goes_on_elsewhere_and_lets_nobody_back_in(tmp_path: Path, servers: int) -> None:
     async def run() -> None:
-        async with small_network(tmp_path) as network:
+        async with lost_and_replaced(tmp_path, servers) as (network, lose):
             hub, copy, key = network.hub, tmp_path / "hub.backup", tmp_path / "backup-key"
             async with network.monitors["osh"].session() as session:
                 rules = await session.refresh()
@@ -78,15 +112,13 @@ def test_a_hub_that_was_lost_goes_on_elsewhere_and_lets_nobody_back_in(tmp_path:
                 await send(network, "batken", early)
 
             identity = HubKeys.load(hub.home).hub_key
-            hub.kill()
-            hub.home.rename(tmp_path / "lost")
+            where = await lose()
             wrong = await asyncio.to_thread(
                 kengele, "hub", "restore", str(copy), "--home", str(hub.home), "--key-file", str(network.home / "key")
             )
             assert (wrong.returncode, hub.home.exists()) == (5, False)
-            made = await asyncio.to_thread(
-                kengele, "hub", "restore", str(copy), "--home", str(hub.home), "--key-file", str(key)
-            )
+            words = ("restore", str(copy), "--home", str(hub.home), "--key-file", str(key), *where)
+            made = await asyncio.to_thread(kengele, "hub", *words)
             assert made.returncode == 0, made.stderr
             assert HubKeys.load(hub.home).hub_key == identity
             await hub.start()
@@ -106,8 +138,8 @@ def test_a_hub_that_was_lost_goes_on_elsewhere_and_lets_nobody_back_in(tmp_path:
             stick = str(tmp_path / "stick")
             brought = await asyncio.to_thread(coordinate, network, "aigul", "export", "--all", stick)
             assert brought.returncode == 0, brought.stderr
-            words = ("sign", "--yes", str(paper), "--from", stick)
-            signed = await asyncio.to_thread(coordinate, network, "nyambura", *words)
+            signing = ("sign", "--yes", str(paper), "--from", stick)
+            signed = await asyncio.to_thread(coordinate, network, "nyambura", *signing)
             assert signed.returncode == 0, signed.stderr
             published = await asyncio.to_thread(coordinate, network, "aigul", "publish", str(paper))
             assert published.returncode == 0, published.stderr
@@ -195,13 +227,20 @@ def test_every_stream_of_a_hub_is_in_its_copy(tmp_path: Path, home: Path) -> Non
     assert set(copied.streams) == set(names)
 
 
+@pytest.mark.parametrize("external", [False, True], ids=["its-own-broker", "another-broker"])
 def test_a_restored_hub_gives_nothing_of_what_waits_in_a_feed_before_the_coordinators_have_signed(
-    tmp_path: Path, home: Path
+    tmp_path: Path, home: Path, external: bool
 ) -> None:
     office, lock, new = KeyPair.generate("user"), make_key_file(tmp_path / "key"), tmp_path / "new"
     asyncio.run(made_streams(home, office.public))
     asyncio.run(backup.take(tmp_path / "copy", lock, home))
-    backup.restore(tmp_path / "copy", lock, new)
+    broker_home = new
+    if external:
+        broker_home = tmp_path / "other"
+        broker_home.mkdir()
+        shutil.copy(home / "keys.json", broker_home)
+    else:
+        backup.restore(tmp_path / "copy", lock, new)
 
     async def fetched(broker: Broker) -> list[bytes]:
         """What the office gets, which may have been revoked after the copy was made: nobody here can know."""
@@ -216,7 +255,9 @@ def test_a_restored_hub_gives_nothing_of_what_waits_in_a_feed_before_the_coordin
             return [] if answer.headers and "Status" in answer.headers else [answer.data]
 
     async def claim() -> None:
-        async with on_broker(new) as (broker, nc):
+        async with on_broker(broker_home) as (broker, nc):
+            if external:
+                await asyncio.to_thread(backup.restore, tmp_path / "copy", lock, new, external=broker.access.url)
             assert await fetched(broker) == []
             # Once the roster names the office.
             await jetstream.ensure_feed(nc, office.public)
@@ -231,6 +272,7 @@ from pathlib import Path
 from kengele_hub import backup, jetstream
 from kengele_hub.sealed import Lock
 from kengele_node.link import Link
+from kengele_node.member import CARD
 from kengele_schemas import subjects
 
 stored = jetstream.publish_batch

@@ -14,12 +14,13 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator, Iterator
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from nats.aio.client import Client
 
@@ -49,7 +50,12 @@ _KINDS: Final = {
 _DRAFT: Final = "restoring"
 """In the home: where its files are until all else is there."""
 _MAX_SAID: Final = 65536
+_PATIENCE: Final = 30.0
+"""Seconds."""
+_PAUSE: Final = 0.5
 _SAID, _PIECE = b"S", b"P"
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,23 +160,52 @@ async def _restored(path: Path, lock: Lock, home: Path, external: str) -> Copied
                     undo.append(name)
                     raise
                 undo.append(name)
-                await jetstream.close_feeds(nc, [name])
+                await _patiently(_shut, nc, shape)
                 copied.streams[name] = (int(shape.state["messages"]), int(shape.state["last_seq"]))
-                now = await jetstream.stream(nc, name)
-                if now is None or int(now["state"]["messages"]) != copied.streams[name][0]:
-                    raise Unavailable("broker-unavailable", "The broker did not take a stream whole.", "Try again.")
             if nc is None or subjects.LEDGER not in copied.streams:
                 raise _strange()
-            await jetstream.ensure_streams(nc, replicas=settings.replicas, ledger_max_bytes=settings.ledger_max_bytes)
+            await _patiently(_completed, nc, settings)
             if copied.streams.get(subjects.TRUST, (0, 0))[0]:
                 since = datetime.now(UTC).isoformat(timespec="seconds").encode("ascii")
-                await jetstream.publish_batch(nc, [(subjects.TRUST_HELD, since, {})])
+                await _patiently(jetstream.publish_batch, nc, [(subjects.TRUST_HELD, since, {})])
             _settle(draft, home)
         except BaseException:
             for name in undo if nc is not None else ():
                 await snapshot.remove(nc, name)  # type: ignore[arg-type]
             raise
     return copied
+
+
+async def _patiently(ask: Callable[..., Awaitable[_T]], *given: Any) -> _T:
+    """What may be asked twice, until the broker does it: servers that have just begun, or a stream that is new to them,
+    elect first. Raises as ``ask``; Unavailable after half a minute."""
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            return await ask(*given)
+        except Unavailable:
+            if time.monotonic() > deadline:
+                raise
+        await asyncio.sleep(_PAUSE)
+
+
+async def _shut(nc: Client, shape: Shape) -> None:
+    """Has a restored feed hand out nothing. Raises Unavailable while the stream or its consumer is not all there."""
+    name, consumers = str(shape.config["name"]), int(shape.state.get("consumer_count", 0))
+    now = await jetstream.stream(nc, name)
+    state = now["state"] if now else {}
+    if (state.get("messages"), state.get("consumer_count", 0) >= consumers) != (shape.state["messages"], True):
+        raise Unavailable("broker-unavailable", "The broker did not take a stream whole.", "Try again.")
+    await jetstream.close_feeds(nc, [name])
+    if consumers and name.startswith(jetstream.FEED):
+        own = subjects.feed_consumer(name.removeprefix(jetstream.FEED))
+        if not (await jetstream.consumer(nc, name, own) or {}).get("paused"):
+            raise Unavailable("broker-unavailable", "The broker did not shut a feed.", "Try again.")
+
+
+async def _completed(nc: Client, settings: Settings) -> None:
+    """Makes the streams that the copy has not got."""
+    await jetstream.ensure_streams(nc, replicas=settings.replicas, ledger_max_bytes=settings.ledger_max_bytes)
 
 
 def _settle(draft: Path, home: Path) -> None:
@@ -195,7 +230,8 @@ async def _reached(home: Path, keys: HubKeys, settings: Settings, *, new: bool =
             access = (await stack.enter_async_context(broker)).access
         nc = await access.connect("hub-backup")
         stack.push_async_callback(nc.close)
-        if new and any(name in _KINDS or name.startswith(jetstream.FEED) for name in await jetstream.names(nc)):
+        names = await _patiently(jetstream.names, nc) if new else []
+        if any(name in _KINDS or name.startswith(jetstream.FEED) for name in names):
             raise Refused("exists", "This broker holds a hub's streams already.", "Use another broker, or empty it.")
         yield nc
 

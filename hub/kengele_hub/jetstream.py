@@ -199,8 +199,9 @@ async def ensure_consumer(
     if only:
         config["filter_subjects"] = list(only)
     document = {"stream_name": stream, "config": config}
-    made = await call(nc, f"CONSUMER.DURABLE.CREATE.{subjects.token(stream)}.{name}", document)
-    if (made or {}).get("paused"):
+    await call(nc, f"CONSUMER.DURABLE.CREATE.{subjects.token(stream)}.{name}", document)
+    # Asked for, as what the broker answers just above leaves it out of a consumer that came with a restored stream.
+    if (await consumer(nc, stream, name) or {}).get("paused"):
         await call(nc, f"CONSUMER.PAUSE.{subjects.token(stream)}.{name}", {})
 
 
