@@ -20,8 +20,10 @@ from nats.aio.client import Client
 from kengele_hub import backup, jetstream, snapshot
 from kengele_hub.broker import Broker
 from kengele_hub.broker import Settings as BrokerSettings
+from kengele_hub.errors import Unavailable
 from kengele_hub.home import HubKeys
 from kengele_hub.sealed import Lock, make_key_file
+from kengele_hub.settings import Settings
 from kengele_node.coordinator import documents as papers
 from kengele_node.demo.network import Network
 from kengele_node.link import Link
@@ -29,6 +31,7 @@ from kengele_node.member import CARD
 from kengele_schemas import subjects
 from kengele_schemas.encoding import canonical
 from kengele_schemas.errors import Damaged, KengeleError, Refused, Unreachable, Untrusted
+from kengele_schemas.fields import read
 from kengele_schemas.nkeys import KeyPair
 from kengele_testing import forked
 from kengele_testing.cluster import Cluster, ClusterHub
@@ -272,7 +275,6 @@ from pathlib import Path
 from kengele_hub import backup, jetstream
 from kengele_hub.sealed import Lock
 from kengele_node.link import Link
-from kengele_node.member import CARD
 from kengele_schemas import subjects
 
 stored = jetstream.publish_batch
@@ -329,5 +331,37 @@ def test_a_restoration_that_fails_deletes_no_stream_that_a_hub_has_made_meanwhil
             assert stored is not None
             assert stored.data == b"a report"
         assert not (tmp_path / "new").exists()
+
+    asyncio.run(claim())
+
+
+def test_three_copies_are_not_restored_onto_one_server_unless_that_is_said(
+    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock, other = make_key_file(tmp_path / "key"), tmp_path / "other"
+    other.mkdir()
+    shutil.copy(home / "keys.json", other)
+    monkeypatch.setattr(backup, "_PATIENCE", 0.0)
+
+    async def claim() -> None:
+        async with on_broker(home) as (broker, nc):
+            await jetstream.ensure_streams(nc)
+            settings = Settings.load(home).model_dump(mode="json")
+            read(Settings, {**settings, "external": broker.access.url, "replicas": 3}).save(home)
+            await backup.take(tmp_path / "copy", lock, home)
+        async with on_broker(other) as (broker, nc):
+
+            async def restored(name: str, **replicas: int) -> None:
+                words = (tmp_path / "copy", lock, tmp_path / name)
+                await asyncio.to_thread(backup.restore, *words, external=broker.access.url, **replicas)
+
+            with pytest.raises(Unavailable) as refused:
+                await restored("three")
+            assert refused.value.code == "too-few-servers"
+            assert "--replicas 1" in refused.value.mend
+            assert not (tmp_path / "three").exists()
+            assert await jetstream.names(nc) == []
+            await restored("one", replicas=1)
+            assert Settings.load(tmp_path / "one").replicas == 1
 
     asyncio.run(claim())

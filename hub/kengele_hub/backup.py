@@ -102,7 +102,24 @@ async def take(path: Path, lock: Lock, home: Path) -> Copied:
     return copied
 
 
-def restore(path: Path, lock: Lock, home: Path, *, external: str = "") -> Copied:
+def identity(path: Path, lock: Lock) -> tuple[HubKeys, Settings]:
+    """The keys and the settings in a backup, without a home: a broker has to know whose it is before it is given one.
+
+    Raises:
+        Locked, Damaged, Malformed: the file is not opened, or of a newer version.
+    """
+    files: dict[str, bytes] = {}
+    for said, pieces in _read(path, lock):
+        if "stream" in said:
+            break
+        if "file" in said:
+            files[said["file"]] = b"".join(pieces)
+    if KEYS not in files or SETTINGS not in files:
+        raise _strange()
+    return HubKeys.parse(Path(), files[KEYS]), read(Settings, loads(files[SETTINGS], max_bytes=_MAX_SAID))
+
+
+def restore(path: Path, lock: Lock, home: Path, *, external: str = "", replicas: int | None = None) -> Copied:
     """Makes a hub in ``home`` of a backup, which is read to its end before anything is written.
 
     Its keys come last: killed half-way, it leaves nothing that runs as a hub and does not know that it is held.
@@ -110,6 +127,7 @@ def restore(path: Path, lock: Lock, home: Path, *, external: str = "") -> Copied
     Args:
         home: must be missing or empty.
         external: a broker to use instead of what the backup's settings say; it must hold no hub's streams.
+        replicas: servers that hold each message from now on; as many as the backup's settings say if None.
 
     Raises:
         Refused: ``exists``. Locked, Damaged: the file is not opened, not whole, or of a newer version.
@@ -121,13 +139,13 @@ def restore(path: Path, lock: Lock, home: Path, *, external: str = "") -> Copied
         pass
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
-        return asyncio.run(_restored(path, lock, home, external))
+        return asyncio.run(_restored(path, lock, home, external, replicas))
     except BaseException:
         shutil.rmtree(home, ignore_errors=True)
         raise
 
 
-async def _restored(path: Path, lock: Lock, home: Path, external: str) -> Copied:
+async def _restored(path: Path, lock: Lock, home: Path, external: str, replicas: int | None) -> Copied:
     found = _read(path, lock)
     first, _ = next(found)
     copied = Copied(datetime.fromisoformat(first["at"]), {})
@@ -145,8 +163,10 @@ async def _restored(path: Path, lock: Lock, home: Path, external: str) -> Copied
                     continue
                 if nc is None:
                     settings = Settings.load(draft)
-                    if external:
-                        settings = read(Settings, {**settings.model_dump(mode="json"), "external": external})
+                    given = {"external": external, "replicas": replicas}
+                    changed = {name: one for name, one in given.items() if one}
+                    if changed:
+                        settings = read(Settings, {**settings.model_dump(mode="json"), **changed})
                         settings.save(draft)
                     keys = replace(HubKeys.load(draft), home=home)
                     nc = await stack.enter_async_context(_reached(home, keys, settings, new=True))
@@ -189,6 +209,17 @@ async def _patiently(ask: Callable[..., Awaitable[_T]], *given: Any) -> _T:
         await asyncio.sleep(_PAUSE)
 
 
+async def _enough(access: Access, replicas: int) -> None:
+    """Raises Unavailable while fewer servers answer than are to hold each message."""
+    found = len(await access.servers())
+    if found < replicas:
+        raise Unavailable(
+            "too-few-servers",
+            f"This hub keeps {replicas} copies of everything, and {found} of the broker's servers answer.",
+            "Start the others and look at their routes, or restore with --replicas 1.",
+        )
+
+
 async def _shut(nc: Client, shape: Shape) -> None:
     """Has a restored feed hand out nothing. Raises Unavailable while the stream or its consumer is not all there."""
     name, consumers = str(shape.config["name"]), int(shape.state.get("consumer_count", 0))
@@ -223,6 +254,7 @@ async def _reached(home: Path, keys: HubKeys, settings: Settings, *, new: bool =
         access = Access(keys, settings.external) if settings.external else None
         if access is not None and new:
             await access.push_accounts()
+            await _patiently(_enough, access, settings.replicas)
         if access is None and not new:
             access = await _running(home, keys, settings)
         if access is None:

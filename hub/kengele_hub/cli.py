@@ -29,7 +29,7 @@ from kengele_schemas.nkeys import KeyPair
 
 from . import logs
 from .access import Access
-from .backup import restore, take
+from .backup import identity, restore, take
 from .broker import pinned
 from .doctor import examine
 from .errors import Unavailable
@@ -78,6 +78,8 @@ def command(parser: argparse.ArgumentParser) -> None:
         actions, "export", "write what an external broker's operator needs", "kengele hub export --home hub nats/"
     )
     export.add_argument("directory", type=Path)
+    export.add_argument("--backup", type=Path, metavar="FILE", help="of the hub in this backup, before it is restored")
+    _opened_by(export)
     export.set_defaults(run=_export)
     _copies(actions)
 
@@ -99,16 +101,19 @@ def _copies(actions: Any) -> None:
     )
     making.add_argument("file", type=Path)
     making.add_argument("--external", default="", metavar="URL", help="a NATS server or cluster to put it on")
+    making.add_argument("--replicas", type=int, choices=(1, 3, 5), help="copies in that cluster (default: as before)")
     making.set_defaults(run=_restore)
-    for parser in (taking, making):
-        locks = parser.add_mutually_exclusive_group()
-        locks.add_argument(
-            "--key-file", type=Path, metavar="FILE", help="a file of 32 random bytes, in a passphrase's stead"
-        )
-        locks.add_argument(
-            "--passphrase-file", type=Path, metavar="FILE", help="read it from the first line of this file"
-        )
-    taking.add_argument("--new-key-file", type=Path, metavar="FILE", help="make a key file and use it")
+    _opened_by(making)
+    _opened_by(taking).add_argument("--new-key-file", type=Path, metavar="FILE", help="make a key file and use it")
+
+
+def _opened_by(parser: argparse.ArgumentParser) -> argparse._MutuallyExclusiveGroup:
+    locks = parser.add_mutually_exclusive_group()
+    locks.add_argument(
+        "--key-file", type=Path, metavar="FILE", help="a file of 32 random bytes, in a passphrase's stead"
+    )
+    locks.add_argument("--passphrase-file", type=Path, metavar="FILE", help="read it from the first line of this file")
+    return locks
 
 
 def _action(actions: Any, name: str, what: str, example: str) -> argparse.ArgumentParser:
@@ -317,10 +322,13 @@ def _away(home: Path) -> Unavailable:
 
 
 def _export(args: argparse.Namespace) -> int:
-    keys = HubKeys.load(args.home)
     if args.directory.exists() and any(args.directory.iterdir()):
         raise Refused("exists", "That directory is not empty.", "Choose another.")
-    for path in Access(keys, "").export(args.directory, max_store=Settings.load(args.home).max_store):
+    if args.backup is not None:
+        keys, settings = identity(args.backup, _lock(args))
+    else:
+        keys, settings = HubKeys.load(args.home), Settings.load(args.home)
+    for path in Access(keys, "").export(args.directory, max_store=settings.max_store):
         sys.stdout.write(f"{path}\n")
     return 0
 
@@ -334,7 +342,7 @@ def _backup(args: argparse.Namespace) -> int:
 
 
 def _restore(args: argparse.Namespace) -> int:
-    copied = restore(args.file, _lock(args), args.home, external=args.external)
+    copied = restore(args.file, _lock(args), args.home, external=args.external, replicas=args.replicas)
     sys.stdout.write(
         f"{args.home} is the hub as it was at {copied.at:%Y-%m-%d %H:%M} UTC: {copied.entries:,} entries.\n"
     )

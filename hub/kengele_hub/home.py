@@ -86,6 +86,11 @@ class HubKeys:
             ) from None
         if exposed:
             raise Refused("keys-exposed", "Others on this machine can read the hub's keys.", f"Run: chmod 600 {FILE}")
+        return cls.parse(home, data)
+
+    @classmethod
+    def parse(cls, home: Path, data: bytes) -> HubKeys:
+        """The keys in ``data``, the file's content. Raises Damaged."""
         try:
             document = loads(data, max_bytes=65536)
             if isinstance(document["v"], int) and document["v"] > _VERSION:

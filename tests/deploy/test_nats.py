@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import shutil
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,9 +16,12 @@ import pytest
 
 from kengele_hub import jetstream
 from kengele_hub.access import Access
+from kengele_hub.broker import Broker
+from kengele_hub.broker import Settings as BrokerSettings
 from kengele_hub.home import HubKeys
 from kengele_hub.service import Running, run
 from kengele_hub.settings import Settings
+from kengele_node.cli import main
 from kengele_schemas import subjects
 from kengele_schemas.encoding import b64u
 from kengele_testing.certificates import make_certificate
@@ -113,6 +117,8 @@ def test_three_servers_keep_every_stream_and_any_one_may_be_killed(
                     while code != "accepted":
                         answer = await nc.request(subjects.reports_submit(roster.nkeys["osh"]), roster.sealed(), 15)
                         code = json.loads(answer.data)["code"]
+                        # As a node does: who sends again and again without a pause is paused.
+                        await asyncio.sleep(0.5)
                 assert await answered(keys, three[1].url, context) == "unknown-monitor"
 
     asyncio.run(scenario())
@@ -140,6 +146,38 @@ def test_a_server_without_the_clusters_certificate_does_not_join_it(
             assert {one["server_name"] for one in facts} == {"nats-1", "nats-2"}
         finally:
             stranger.kill()
+
+
+def test_a_hub_of_which_nothing_is_left_but_its_backup_is_restored_onto_a_new_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        home, key, copy = tmp_path / "hub", str(tmp_path / "key"), str(tmp_path / "copy")
+        tls, _ = make_certificate(tmp_path)
+        monkeypatch.setenv("SSL_CERT_FILE", str(tls.certificate))
+        assert main(["hub", "init", "--home", str(home), "--port", "4222"]) == 0
+        made = ("hub", "backup", copy, "--home", str(home), "--new-key-file", key)
+        async with Broker(HubKeys.load(home), BrokerSettings(port=-1)) as broker:
+            settings = json.loads((home / "hub.json").read_bytes())
+            changed = {**settings, "external": broker.access.url, "max_store": 2**32}
+            (home / "hub.json").write_text(json.dumps(changed))
+            nc = await broker.access.connect()
+            await jetstream.ensure_streams(nc)
+            await nc.close()
+            assert await asyncio.to_thread(main, made) == 0
+        shutil.rmtree(home)
+        written = tmp_path / "exported"
+        exporting = ("hub", "export", str(written), "--home", str(home), "--backup", copy, "--key-file", key)
+        assert await asyncio.to_thread(main, exporting) == 0
+        assert not home.exists()
+        server = Server(tmp_path / "nats", written, tls, "server.conf", {})
+        with started([server]):
+            restoring = ("hub", "restore", copy, "--home", str(home), "--key-file", key, "--external", server.url)
+            assert await asyncio.to_thread(main, restoring) == 0
+            (facts,) = await Access(HubKeys.load(home), server.url).servers()
+            assert facts["jetstream"]["config"]["max_storage"] == 2**32
+
+    asyncio.run(scenario())
 
 
 @pytest.mark.parametrize("name", ["server.conf", "cluster.conf"])
