@@ -17,7 +17,7 @@ from kengele_schemas import metadata, subjects
 from kengele_schemas.errors import Unreachable
 from kengele_schemas.fields import read
 from kengele_schemas.policy import PolicyFile, Rule
-from kengele_schemas.trust import Trusted
+from kengele_schemas.trusted import Trusted
 from kengele_testing.network import small_network, until
 
 pytestmark = pytest.mark.full

@@ -32,11 +32,12 @@ from kengele_schemas.cards import HubCard, read_card
 from kengele_schemas.encoding import b64u, dumps, loads, unb64u
 from kengele_schemas.errors import Damaged, KengeleError, Malformed, Refused
 from kengele_schemas.leaves import Issue, trust_leaves
-from kengele_schemas.metadata import Files
+from kengele_schemas.metadata import METADATA, Files
 from kengele_schemas.nkeys import KeyPair
 from kengele_schemas.packing import pack, unpack
 from kengele_schemas.regional import LINES
-from kengele_schemas.trust import METADATA, Trusted, TrustStore
+from kengele_schemas.trust import TrustStore
+from kengele_schemas.trusted import Trusted
 
 from . import jetstream
 from .access import Access

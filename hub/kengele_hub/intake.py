@@ -18,13 +18,14 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Final, Literal
 
 from kengele_schemas.compartments import ALL_BITS, HANDLING_BIT
+from kengele_schemas.concern import concern
 from kengele_schemas.encoding import b64u, dumps, unb64u
 from kengele_schemas.envelope import Envelope, check_whole, parse, verify
 from kengele_schemas.errors import KengeleError
 from kengele_schemas.receipt import MAX_RECEIPT, Leaf
 from kengele_schemas.report import Header, parse_header
 from kengele_schemas.roster import Monitor, earlier
-from kengele_schemas.trust import Trusted, concern
+from kengele_schemas.trusted import Trusted
 
 ACCEPTED: Final = "accepted"
 ONE_REPORT: Final = 32 * 1024

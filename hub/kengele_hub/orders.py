@@ -24,7 +24,7 @@ from kengele_schemas.envelope import parse
 from kengele_schemas.orders import Notice, Order, is_notice, mark_of, sign_notice
 from kengele_schemas.receipt import Leaf, read_leaf
 from kengele_schemas.report import parse_header
-from kengele_schemas.trust import Trusted
+from kengele_schemas.trusted import Trusted
 
 from . import jetstream
 from .errors import Conflict

@@ -20,7 +20,7 @@ from kengele_schemas.envelope import Envelope, strip
 from kengele_schemas.receipt import Leaf
 from kengele_schemas.release import Decision
 from kengele_schemas.report import Header
-from kengele_schemas.trust import Trusted
+from kengele_schemas.trusted import Trusted
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ from kengele_schemas.errors import KengeleError, Malformed, Refused
 from kengele_schemas.leaves import NarrowedLeaf, SharedLeaf, read_entry
 from kengele_schemas.release import Decision
 from kengele_schemas.sharing import By, Share, join, read_share, verified
-from kengele_schemas.trust import Trusted
+from kengele_schemas.trusted import Trusted
 
 from . import jetstream
 from .authority import not_admitted

@@ -23,7 +23,7 @@ from tuf.api.metadata import Metadata
 from kengele_schemas import subjects
 from kengele_schemas.errors import KengeleError
 from kengele_schemas.metadata import newest
-from kengele_schemas.trust import Trusted
+from kengele_schemas.trusted import Trusted
 
 from . import delivery, jetstream
 

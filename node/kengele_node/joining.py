@@ -21,13 +21,13 @@ from typing import Any, Final
 
 from kengele_schemas import invitations, subjects
 from kengele_schemas.cards import Joiner, JoinRequest, read_card
+from kengele_schemas.concern import Scope
 from kengele_schemas.encoding import b64u, dumps, loads, unb64u
 from kengele_schemas.errors import Damaged, Malformed, Refused, Unreachable, Untrusted
 from kengele_schemas.fields import read
 from kengele_schemas.invitations import Answer, Commitment, Invitation, Reveal
 from kengele_schemas.keys import OpeningKey
 from kengele_schemas.nkeys import KeyPair
-from kengele_schemas.trust import Scope
 
 from . import terminal
 from .errors import NotAdmitted

@@ -24,12 +24,14 @@ from nacl.signing import SigningKey
 
 from kengele_schemas import subjects
 from kengele_schemas.cards import Joiner, NetworkCard, read_card
+from kengele_schemas.concern import Scope
 from kengele_schemas.encoding import b64u, dumps, loads, unb64u
 from kengele_schemas.errors import Damaged, KengeleError, Malformed, Refused, Untrusted
 from kengele_schemas.keys import OpeningKey, monitor_id, new_signing_key
 from kengele_schemas.nkeys import KeyPair
 from kengele_schemas.packing import pack, unpack
-from kengele_schemas.trust import Scope, Trusted, TrustStore
+from kengele_schemas.trust import TrustStore
+from kengele_schemas.trusted import Trusted
 
 from .errors import NotAdmitted
 from .link import Link

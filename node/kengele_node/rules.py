@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Final
 
 from kengele_schemas import metadata, subjects
+from kengele_schemas.concern import concern
 from kengele_schemas.errors import Refused, Unreachable, Untrusted
 from kengele_schemas.policy import Rule
 from kengele_schemas.rotation import unvouched
-from kengele_schemas.trust import Fetch, Trusted, concern
+from kengele_schemas.trusted import Trusted
+from kengele_schemas.verification import Fetch
 
 from . import terminal
 from .member import Member, now

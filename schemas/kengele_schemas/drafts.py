@@ -31,6 +31,7 @@ from .metadata import (
     coordinator_of,
     lists,
     metadata_path,
+    metadata_version,
     newest,
     public_key,
     signed_part,
@@ -40,7 +41,7 @@ from .metadata import (
 )
 from .orders import RECALLS
 from .regional import area_of, delegated, path_of, paths, revision, role_of
-from .trust import CONNECTIONS, metadata_version
+from .trusted import CONNECTIONS
 
 ROOT_LIFE: Final = timedelta(days=365)
 TARGETS_LIFE: Final = timedelta(days=14)

@@ -9,6 +9,7 @@ The files were verified when they came; no signature is looked at here.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -18,20 +19,24 @@ from nacl.signing import SigningKey
 from securesystemslib.signer._crypto_signer import CryptoSigner
 from securesystemslib.signer._key import Key, SSlibKey
 from tuf.api._payload import Root, Snapshot, Targets
+from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Metadata
 
 from .areas import Areas
 from .cards import coordinator_id
+from .concern import overlap
 from .encoding import canonical, loads
 from .errors import Malformed, Refused
 from .leaves import REGIONS
 from .orders import RECALLS
 from .regional import LINES, MONITORS, area_of, delegated, delegated_paths, path_of, revision, role_of
-from .trust import CONNECTIONS, METADATA, TARGETS, Trusted, assemble, metadata_version, overlap
+from .trusted import CONNECTIONS, Trusted, assemble
 
 Files = Mapping[str, bytes]
 """Trust files by the paths under which they are served."""
 
+METADATA: Final = "metadata/"
+TARGETS: Final = "targets/"
 MAX_DRAFT: Final = 8 * 1024 * 1024
 ROOT, LIST, SNAPSHOT, TIMESTAMP = "root", "targets", "snapshot", "timestamp"
 
@@ -154,7 +159,7 @@ def visible(path: str, role: str, own: tuple[str, ...], areas: Areas) -> bool:
 
     Args:
         role: ``monitor``, ``office`` or ``coordinator``.
-        own: the areas from which an office may be sent something (:func:`~kengele_schemas.trust.concern`).
+        own: the areas from which an office may be sent something (:func:`~kengele_schemas.concern.concern`).
     """
     folder, _, rest = path.partition("/")
     name = rest.rpartition("/")[2].partition(".")[2].removesuffix(".json")
@@ -217,6 +222,14 @@ def _listing(files: Files, path: str) -> Targets:
     """The newest list that names the document at ``path``. Raises KeyError."""
     listed: Targets = signed_part(files[newest(files, LIST if "/" not in path else role_of(path))], Targets)
     return listed
+
+
+def metadata_version(data: bytes) -> int:
+    """The version of a metadata file. Raises Malformed."""
+    try:
+        return int(Metadata[Any].from_bytes(data).signed.version)
+    except (RepositoryError, ValueError, KeyError, TypeError, json.JSONDecodeError):
+        raise Malformed("malformed", "A metadata file is not one.") from None
 
 
 def signed_part(data: bytes, kind: type[Any]) -> Any:

@@ -159,7 +159,7 @@ class PolicyFile(Model):
     """``policy.json`` or ``policy/<area>.json``: the rules in force.
 
     ``refuse_below``: the hub takes no report sealed under older rules than this; counted as
-    :attr:`~kengele_schemas.trust.Trusted.rules_version`, and in ``policy.json`` only. ``assertions`` hold for all
+    :attr:`~kengele_schemas.trusted.Trusted.rules_version`, and in ``policy.json`` only. ``assertions`` hold for all
     rules of all files together; whoever publishes a version that breaks one is refused.
     """
 

@@ -22,6 +22,7 @@ from .drafts import TARGETS_LIFE
 from .errors import Malformed, Refused, Untrusted
 from .metadata import (
     LIST,
+    METADATA,
     ROOT,
     SNAPSHOT,
     Files,
@@ -30,6 +31,7 @@ from .metadata import (
     document_paths,
     documents_of,
     hashed,
+    metadata_version,
     newest,
     signed_part,
     signer_of,
@@ -40,7 +42,8 @@ from .metadata import (
 from .nkeys import decode_public
 from .orders import check_follows
 from .regional import POLICY, delegated, role_of
-from .trust import METADATA, Trusted, TrustStore, metadata_version
+from .trust import TrustStore
+from .trusted import Trusted
 
 SNAPSHOT_LIFE: Final = timedelta(days=7)
 TIMESTAMP_LIFE: Final = timedelta(days=1)

@@ -25,7 +25,7 @@ from .errors import KengeleError, Malformed, Untrusted
 from .fields import Bytes32, Day, Model, OfficeId, ReportId, bad, read
 from .keys import OpeningKey, verify_signature
 from .sealing import Opened, Reader, open_envelope, wrap
-from .trust import Trusted
+from .trusted import Trusted
 
 By = Literal["author", "custodian"]
 MAX_SHARE: Final = 4096

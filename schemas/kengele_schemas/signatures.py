@@ -35,7 +35,7 @@ from .metadata import (
     signer_of,
 )
 from .regional import area_of, check_delegations, check_keys, delegated, path_of, paths, role_of
-from .trust import CONNECTIONS
+from .trusted import CONNECTIONS
 
 _CLOCKS: Final = timedelta(hours=1)
 """By how much two coordinators' clocks may differ."""

@@ -10,7 +10,7 @@ from datetime import date
 
 from .diff import widens
 from .domain import Side
-from .trust import Trusted
+from .trusted import Trusted
 
 
 def side(trusted: Trusted) -> Side:

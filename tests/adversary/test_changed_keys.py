@@ -21,7 +21,7 @@ from kengele_schemas.fields import read
 from kengele_schemas.keys import OpeningKey, new_signing_key
 from kengele_schemas.roster import Office
 from kengele_schemas.rotation import Epoch, Lineage, OfficeKeys, coming, followed
-from kengele_schemas.trust import assemble
+from kengele_schemas.trusted import assemble
 from kengele_testing.network import small_network
 
 pytestmark = pytest.mark.full

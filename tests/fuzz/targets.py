@@ -33,7 +33,8 @@ from kengele_schemas.report import parse_header
 from kengele_schemas.sealing import Reader
 from kengele_schemas.sharing import make_share, verified
 from kengele_schemas.tiles import bundle, read_bundle
-from kengele_schemas.trust import Trusted, TrustStore
+from kengele_schemas.trust import TrustStore
+from kengele_schemas.trusted import Trusted
 from kengele_testing.hub import LOG, Roster
 from kengele_testing.trust import NOW, Paper
 

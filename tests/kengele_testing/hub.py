@@ -39,7 +39,7 @@ from kengele_schemas.envelope import TENSION_REPORT
 from kengele_schemas.keys import X25519, OpeningKey, monitor_id, new_signing_key
 from kengele_schemas.nkeys import KeyPair
 from kengele_schemas.sealing import Reader, seal
-from kengele_schemas.trust import Trusted, assemble
+from kengele_schemas.trusted import Trusted, assemble
 from kengele_testing.server import running_broker
 from kengele_testing.trust import Paper
 

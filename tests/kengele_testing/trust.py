@@ -17,7 +17,8 @@ from kengele_schemas.cards import CoordinatorCard
 from kengele_schemas.encoding import b64u
 from kengele_schemas.keys import X25519, OpeningKey, monitor_id, new_signing_key
 from kengele_schemas.nkeys import KeyPair
-from kengele_schemas.trust import Trusted, TrustStore
+from kengele_schemas.trust import TrustStore
+from kengele_schemas.trusted import Trusted
 
 Files = dict[str, bytes]
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)

@@ -18,7 +18,7 @@ from kengele_schemas.areas import Areas
 from kengele_schemas.encoding import b64u
 from kengele_schemas.keys import X25519, OpeningKey, monitor_id
 from kengele_schemas.report import Report, parse_draft
-from kengele_schemas.trust import Trusted, assemble
+from kengele_schemas.trusted import Trusted, assemble
 
 NOW: Final = datetime(2026, 11, 24, 12, tzinfo=UTC)
 TODAY: Final = NOW.date()

@@ -19,7 +19,7 @@ from kengele_schemas import subjects
 from kengele_schemas.errors import KengeleError
 from kengele_schemas.keys import new_signing_key
 from kengele_schemas.report import parse_draft
-from kengele_schemas.trust import Trusted
+from kengele_schemas.trusted import Trusted
 from torture import world
 from torture.town import Town
 

@@ -15,7 +15,8 @@ from kengele_schemas.checkpoint import verify_checkpoint
 from kengele_schemas.cosignature import cosigner
 from kengele_schemas.encoding import unb64u
 from kengele_schemas.errors import Untrusted
-from kengele_schemas.trust import Trusted, TrustStore
+from kengele_schemas.trust import TrustStore
+from kengele_schemas.trusted import Trusted
 
 from .examination import Examination
 from .sources import Source

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 
 from kengele_schemas.lint import SOON, VERY_SOON
-from kengele_schemas.trust import Trusted
+from kengele_schemas.trusted import Trusted
 
 _SIGNATURES: Final = timedelta(days=3)
 

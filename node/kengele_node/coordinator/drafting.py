@@ -20,7 +20,7 @@ from kengele_schemas.encoding import b64u
 from kengele_schemas.errors import KengeleError, Refused, Untrusted
 from kengele_schemas.lint import Finding, lint
 from kengele_schemas.regional import area_of
-from kengele_schemas.trust import Trusted, assemble
+from kengele_schemas.trusted import Trusted, assemble
 
 from . import board
 from . import documents as papers

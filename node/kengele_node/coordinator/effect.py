@@ -9,7 +9,7 @@ from datetime import date
 from typing import Any
 
 from kengele_schemas.diff import SENSITIVE, Change, diff
-from kengele_schemas.trust import Trusted
+from kengele_schemas.trusted import Trusted
 from kengele_schemas.widening import side, signatures
 
 

@@ -27,7 +27,8 @@ from kengele_schemas.listing import BadOffices, listed, named
 from kengele_schemas.policy import PolicyFile, Rule
 from kengele_schemas.policy_text import Written, policy_from_yaml
 from kengele_schemas.roster import Offices
-from kengele_schemas.trust import Trusted, TrustStore
+from kengele_schemas.trust import TrustStore
+from kengele_schemas.trusted import Trusted
 
 HOME: Final = Path("coordinator")
 

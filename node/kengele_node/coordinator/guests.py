@@ -19,7 +19,7 @@ from kengele_schemas.cards import read_card
 from kengele_schemas.errors import KengeleError, Malformed, Refused
 from kengele_schemas.fields import read
 from kengele_schemas.invitations import LONGEST, Commitment, OfficeName, Reveal
-from kengele_schemas.trust import Trusted, assemble
+from kengele_schemas.trusted import Trusted, assemble
 
 from . import letters, lobby, replacing
 from .drafting import action, add_draft, opened, propose

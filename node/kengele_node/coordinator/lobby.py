@@ -26,7 +26,7 @@ from kengele_schemas.errors import Malformed, Refused, Untrusted
 from kengele_schemas.invitations import Answer, Commitment, Invitation, OfficeName, Reveal, Terms, read_signed
 from kengele_schemas.metadata import Files
 from kengele_schemas.sight import Asked, all_of, matrix
-from kengele_schemas.trust import Trusted
+from kengele_schemas.trusted import Trusted
 
 _CHOSEN: Final = "guest."
 _LOOK: Final = 1.0

@@ -20,7 +20,7 @@ from kengele_schemas.fields import read
 from kengele_schemas.metadata import MAX_DRAFT
 from kengele_schemas.orders import REASONS, RECALLS, Order, RecallsFile, mark_of
 from kengele_schemas.recall import Confirmation, read_confirmation
-from kengele_schemas.trust import Trusted
+from kengele_schemas.trusted import Trusted
 
 from . import documents as papers
 from .drafting import action, add_draft, opened, propose

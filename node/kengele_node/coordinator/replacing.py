@@ -15,7 +15,7 @@ from kengele_schemas.errors import Refused
 from kengele_schemas.fields import read
 from kengele_schemas.invitations import OfficeName, Terms
 from kengele_schemas.roster import Office
-from kengele_schemas.trust import Trusted
+from kengele_schemas.trusted import Trusted
 
 from . import documents as papers
 from . import rotating

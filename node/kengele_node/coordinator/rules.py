@@ -16,7 +16,7 @@ from kengele_schemas.errors import Untrusted
 from kengele_schemas.fields import read
 from kengele_schemas.policy_text import policy_from_yaml
 from kengele_schemas.roster import Offices, OfficesFile
-from kengele_schemas.trust import Trusted
+from kengele_schemas.trusted import Trusted
 
 from . import documents as papers
 from . import letters, questions, signing

@@ -16,7 +16,8 @@ from kengele_schemas.encoding import unb64u
 from kengele_schemas.errors import KengeleError
 from kengele_schemas.keys import new_signing_key
 from kengele_schemas.report import Report, parse_draft
-from kengele_schemas.trust import Trusted, TrustStore
+from kengele_schemas.trust import TrustStore
+from kengele_schemas.trusted import Trusted
 
 from .network import Network
 

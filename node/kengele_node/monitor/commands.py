@@ -22,7 +22,7 @@ from kengele_schemas.encoding import loads
 from kengele_schemas.errors import KengeleError, Malformed, Refused, Unreachable
 from kengele_schemas.receipt import CODES
 from kengele_schemas.report import parse_draft
-from kengele_schemas.trust import Trusted
+from kengele_schemas.trusted import Trusted
 
 from . import rotating
 from .compose import Plan, new_report_id, plan_report, seal_report

@@ -27,7 +27,7 @@ from kengele_schemas.release import Decision, narrow
 from kengele_schemas.report import Header, Place, Report
 from kengele_schemas.rotation import unvouched
 from kengele_schemas.sealing import Reader, seal
-from kengele_schemas.trust import Trusted
+from kengele_schemas.trusted import Trusted
 
 Mode = Literal["policy", "custodian-only"]
 _ID: Final = 16

@@ -10,7 +10,7 @@ from kengele_node import terminal
 from kengele_schemas import taxonomy, tlp
 from kengele_schemas.errors import Malformed, Refused
 from kengele_schemas.report import MAX_CATEGORIES, parse_compartment
-from kengele_schemas.trust import Trusted
+from kengele_schemas.trusted import Trusted
 
 _UNKNOWN: Final = "und"
 

@@ -25,7 +25,7 @@ from kengele_schemas.recall import Confirmation, read_confirmation
 from kengele_schemas.receipt import MAX_RECEIPT, Leaf, read_leaf
 from kengele_schemas.report import Handling, Text, parse_header
 from kengele_schemas.sealing import Reader, seal
-from kengele_schemas.trust import Trusted
+from kengele_schemas.trusted import Trusted
 
 from .outbox import Entry
 

@@ -14,7 +14,7 @@ from kengele_node import terminal
 from kengele_node.member import Member, Session
 from kengele_node.vault import occupied
 from kengele_schemas.errors import KengeleError, Unreachable
-from kengele_schemas.trust import Trusted
+from kengele_schemas.trusted import Trusted
 
 from .epochs import Epochs
 from .sender import Sender

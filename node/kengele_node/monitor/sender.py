@@ -28,7 +28,7 @@ from kengele_schemas.errors import KengeleError, Malformed, Refused, Unreachable
 from kengele_schemas.keys import monitor_id
 from kengele_schemas.receipt import CODES, Receipt, read_receipt
 from kengele_schemas.report import parse_draft
-from kengele_schemas.trust import Trusted
+from kengele_schemas.trusted import Trusted
 
 from .compose import plan_report, seal_report
 from .outbox import Entry, Outbox

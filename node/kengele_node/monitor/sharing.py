@@ -20,7 +20,7 @@ from kengele_schemas.errors import Refused
 from kengele_schemas.fields import read
 from kengele_schemas.recall import left
 from kengele_schemas.report import Caveat, parse_header
-from kengele_schemas.trust import Trusted
+from kengele_schemas.trusted import Trusted
 
 from .outbox import Entry, Outbox
 from .recalling import leaf_of

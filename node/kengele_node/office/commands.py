@@ -26,7 +26,7 @@ from kengele_schemas.roster import OfficeKey
 from kengele_schemas.rotation import OfficeKeys, warning
 from kengele_schemas.sealing import Opened, reassemble
 from kengele_schemas.sharing import open_held, split
-from kengele_schemas.trust import Trusted
+from kengele_schemas.trusted import Trusted
 
 from .arrivals import COORDINATORS, Arrival, Aside, Item, Lost, Marker, Notice, Tombstone
 from .confirmer import Confirmer

@@ -30,7 +30,7 @@ from kengele_schemas.report import parse_compartment, parse_header
 from kengele_schemas.rotation import Lineage
 from kengele_schemas.sealing import open_envelope
 from kengele_schemas.sharing import is_shared, split, verified
-from kengele_schemas.trust import Trusted
+from kengele_schemas.trusted import Trusted
 
 from .arrivals import MAX_COUNTER, Arrival, Aside, Item, Lost, Marker, Notice, Tombstone
 from .inbox import Inbox

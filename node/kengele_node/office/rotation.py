@@ -14,7 +14,7 @@ from kengele_schemas import subjects
 from kengele_schemas.errors import KengeleError
 from kengele_schemas.roster import Office
 from kengele_schemas.rotation import OfficeKeys, ahead, warning
-from kengele_schemas.trust import Trusted
+from kengele_schemas.trusted import Trusted
 
 from .desk import Desk
 from .keyring import FEWEST, Keyring

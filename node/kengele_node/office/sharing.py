@@ -22,7 +22,7 @@ from kengele_schemas.envelope import parse
 from kengele_schemas.errors import Refused
 from kengele_schemas.report import Handling
 from kengele_schemas.sharing import split
-from kengele_schemas.trust import Trusted
+from kengele_schemas.trusted import Trusted
 
 from .arrivals import Item
 from .inbox import Inbox

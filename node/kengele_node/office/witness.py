@@ -23,7 +23,7 @@ from kengele_schemas.checkpoint import Checkpoint, verify_checkpoint
 from kengele_schemas.cosignature import cosign, cosigner, read_cosignatures
 from kengele_schemas.encoding import dumps, loads, unb64u
 from kengele_schemas.errors import KengeleError, Malformed, Refused, Unreachable, Untrusted
-from kengele_schemas.trust import Trusted
+from kengele_schemas.trusted import Trusted
 from kengele_schemas.witness import witness
 
 PACE: Final = 900.0

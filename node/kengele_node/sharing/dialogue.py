@@ -16,7 +16,7 @@ from kengele_node.member import Member, now
 from kengele_node.monitor.compose import Reading
 from kengele_schemas.compartments import HANDLING, names
 from kengele_schemas.errors import Malformed, Refused
-from kengele_schemas.trust import Trusted
+from kengele_schemas.trusted import Trusted
 
 from .journal import FILE, Journal
 from .plan import Source, gains, made

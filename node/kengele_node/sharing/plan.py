@@ -18,7 +18,7 @@ from kengele_schemas.release import narrow
 from kengele_schemas.report import Caveat, Header
 from kengele_schemas.sealing import Reader
 from kengele_schemas.sharing import make_share
-from kengele_schemas.trust import Trusted
+from kengele_schemas.trusted import Trusted
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from kengele_schemas.errors import KengeleError, Malformed, Refused, Untrusted
 from kengele_schemas.leaves import SharedLeaf, read_entry
 from kengele_schemas.merkle import leaf_hash
 from kengele_schemas.sharing import MAX_SHARE
-from kengele_schemas.trust import Trusted
+from kengele_schemas.trusted import Trusted
 
 from .journal import Journal, Kept
 

@@ -36,7 +36,7 @@ from kengele_schemas.report import parse_draft
 from kengele_schemas.rotation import Epoch, Lineage
 from kengele_schemas.sealing import Reader, reassemble, seal
 from kengele_schemas.sharing import join, make_share, open_held, split
-from kengele_schemas.trust import Trusted
+from kengele_schemas.trusted import Trusted
 from kengele_testing.values import (
     CANARY,
     EVERYTHING,

@@ -34,7 +34,7 @@ from kengele_schemas.keys import fingerprint, new_signing_key
 from kengele_schemas.nkeys import KeyPair
 from kengele_schemas.orders import mark_of
 from kengele_schemas.policy import Assertion, Rule
-from kengele_schemas.trust import Trusted, assemble
+from kengele_schemas.trusted import Trusted, assemble
 from kengele_testing.values import HUB, KEYS, NOW, TODAY, forbid, grant
 
 WORLD = Areas.world()

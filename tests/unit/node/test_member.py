@@ -17,11 +17,11 @@ from kengele_node.member import Member, Session, encode_files
 from kengele_node.vault import Lock, Vault, make_key_file
 from kengele_schemas import subjects
 from kengele_schemas.cards import Joiner, NetworkCard
+from kengele_schemas.concern import Scope
 from kengele_schemas.encoding import b64u, dumps
 from kengele_schemas.errors import Damaged, KengeleError, Locked, Malformed, Refused, Unreachable, Untrusted
 from kengele_schemas.keys import HYBRID, X25519, OpeningKey, monitor_id
 from kengele_schemas.nkeys import KeyPair
-from kengele_schemas.trust import Scope
 from kengele_testing.certificates import make_certificate
 from kengele_testing.trust import NOW, Paper
 

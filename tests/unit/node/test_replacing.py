@@ -20,7 +20,7 @@ from kengele_schemas.fields import read
 from kengele_schemas.invitations import Terms, key_of, new_token
 from kengele_schemas.nkeys import KeyPair
 from kengele_schemas.rotation import NEWS, Lineage, unvouched
-from kengele_schemas.trust import Trusted, assemble
+from kengele_schemas.trusted import Trusted, assemble
 from kengele_testing.values import AREAS, KID, MONITOR, NOW, TODAY, report
 from unit.node.test_rotating import LINED, NETWORK, NEW, NKEY, OTHER, THIRD, kid, monitors, office, rotated
 from unit.schemas.test_rotation import PUBLIC

@@ -15,7 +15,7 @@ from kengele_schemas.errors import Refused, Unreachable
 from kengele_schemas.invitations import read_signed
 from kengele_schemas.roster import Offices, OfficesFile
 from kengele_schemas.rotation import GRACE, WEEK, OfficeKeys
-from kengele_schemas.trust import Trusted
+from kengele_schemas.trusted import Trusted
 from kengele_testing.values import network
 from unit.node.test_keyring import MONDAY, TODAY, Home
 

@@ -34,7 +34,7 @@ from kengele_schemas.nkeys import KeyPair
 from kengele_schemas.receipt import CODES, Leaf, accepted, refused
 from kengele_schemas.report import parse_draft
 from kengele_schemas.sealing import open_envelope
-from kengele_schemas.trust import Trusted
+from kengele_schemas.trusted import Trusted
 from kengele_testing.values import (
     CANARY,
     HUB,

@@ -8,9 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from kengele_schemas import metadata
 from kengele_schemas.areas import Areas
+from kengele_schemas.encoding import dumps
+from kengele_schemas.errors import Malformed
 from kengele_schemas.trust import TrustStore
 from kengele_testing.trust import NOW, ROOT, Files
 
@@ -95,3 +99,22 @@ def test_what_a_version_was_made_of_is_found_among_files_of_several(first: Files
     assert metadata.as_of(stored, 3) == {}
     lists = [path for path in first if path.endswith("1.targets.json")]
     assert metadata.as_of({path: data for path, data in stored.items() if path not in lists}, 1) == {}
+
+
+NESTED = st.recursive(
+    st.none() | st.integers() | st.text(max_size=3),
+    lambda inner: st.dictionaries(st.sampled_from(["signed", "signatures", "_type", "version"]), inner, max_size=3),
+    max_leaves=4,
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.binary(max_size=100) | NESTED.map(dumps))
+def test_garbage_has_no_version(data: bytes) -> None:
+    with pytest.raises(Malformed):
+        metadata.metadata_version(data)
+
+
+def test_metadata_has_the_version_that_stands_in_it(second: Files) -> None:
+    assert metadata.metadata_version(second["metadata/2.targets.json"]) == 2
+    assert metadata.metadata_version(second[ROOT]) == 1

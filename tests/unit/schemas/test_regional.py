@@ -17,7 +17,8 @@ from kengele_schemas.keys import monitor_id, new_signing_key
 from kengele_schemas.leaves import changes, members
 from kengele_schemas.nkeys import KeyPair
 from kengele_schemas.regional import LAPSED, area_of, path_of, paths, revision, role_of
-from kengele_schemas.trust import Trusted, TrustStore
+from kengele_schemas.trust import TrustStore
+from kengele_schemas.trusted import Trusted
 from kengele_testing.region import Region, rule
 from kengele_testing.trust import DAY, NOW, ROOT, Files
 
@@ -50,6 +51,27 @@ class About(NamedTuple):
 def released(trusted: Trusted, area: str, office: str = "unrcca") -> set[str]:
     found = trusted.compiled.release(About(area), NOW.date()).get(office)
     return set(names(found.bits)) - {"handling"} if found else set()
+
+
+@pytest.mark.parametrize(
+    ("path", "found"),
+    [
+        ("monitors/KG.json", ("monitors", "KG")),
+        ("policy/KG-O.json", ("policy", "KG-O")),
+        ("policy.json", None),
+        ("people/KG.json", None),
+        ("monitors/.json", None),
+        ("monitors/KG", None),
+        ("monitors/KG.json.txt", None),
+        ("", None),
+    ],
+)
+def test_a_regional_documents_path_says_what_it_is(path: str, found: tuple[str, str] | None) -> None:
+    if found is not None:
+        assert area_of(path) == found
+    else:
+        with pytest.raises(Malformed):
+            area_of(path)
 
 
 def test_roles_and_paths_of_an_area_follow_from_each_other() -> None:

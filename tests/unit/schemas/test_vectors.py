@@ -30,7 +30,7 @@ from kengele_schemas.release import Compiled, narrow
 from kengele_schemas.report import Caveat, parse_compartment, parse_header
 from kengele_schemas.roster import Offices, OfficesFile
 from kengele_schemas.sealing import Reader, ciphertext_size, digest_of, disclosure, open_envelope, reassemble, seal
-from kengele_schemas.trust import assemble
+from kengele_schemas.trusted import assemble
 from vectors import generate, plain
 
 

@@ -16,7 +16,7 @@ from kengele_schemas.cards import coordinator_id
 from kengele_schemas.errors import Unreachable
 from kengele_schemas.lint import SOON, VERY_SOON
 from kengele_schemas.policy import Rule
-from kengele_schemas.trust import Trusted
+from kengele_schemas.trusted import Trusted
 
 POLICY: Final = "policy.json"
 _AGE: Final = 2.0
