@@ -83,6 +83,8 @@ def _process(seen: Symptoms) -> Iterator[Finding]:
             f"Port {port} is not free for the hub.",
             f"See who holds it: ss -ltnp 'sport = :{port}'. End that, or choose another port in hub.json.",
         )
+    if not seen.reached and seen.max_store is not None and seen.max_store < RESERVED:
+        yield _small(seen.max_store)
     if seen.held and not seen.answers:
         yield Finding(
             "broker-left-over",
@@ -121,6 +123,14 @@ def _old(version: str) -> Finding:
         "nats-old",
         f"nats-server {version} is too old.",
         f"Take {'.'.join(map(str, OLDEST))} or newer: older ones know no atomic batch, or lose what they acknowledged.",
+    )
+
+
+def _small(most: int) -> Finding:
+    return Finding(
+        "jetstream-small",
+        f"A server's streams may take {most // 1024**2:,} MB, and the small ones alone reserve 2,400.",
+        "Raise max_file_store (max_store in hub.json), or give it a disk with more room.",
     )
 
 
@@ -169,11 +179,7 @@ def _server(one: dict[str, Any]) -> Iterator[Finding]:
         )
     most, used = int(config.get("max_storage", 0)), int((stream.get("stats") or {}).get("storage", 0))
     if most < RESERVED:
-        yield Finding(
-            "jetstream-small",
-            f"A server's streams may take {most // 1024**2:,} MB, and the small ones alone reserve 2,400.",
-            "Raise max_file_store (max_store in hub.json), or give it a disk with more room.",
-        )
+        yield _small(most)
     elif used > 0.9 * most:
         yield Finding(
             "jetstream-full",
@@ -237,7 +243,7 @@ def _network(seen: Symptoms, now: datetime) -> Iterator[Finding]:
     if state["log_size"] and (cosigned is None or now - cosigned > _UNWITNESSED):
         yield Finding(
             "not-witnessed",
-            "No office has cosigned the log for a week.",
+            "No office has cosigned the log yet." if cosigned is None else "No office has cosigned the log for a week.",
             "Have two offices' desks run: kengele office follow. A log without witnesses can be split unnoticed.",
         )
     if (state["undelivered"] or 0) > _BEHIND:

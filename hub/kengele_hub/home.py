@@ -74,12 +74,14 @@ class HubKeys:
 
         Raises:
             Damaged: ``no-keys`` or ``damaged``: there is no such file, or it cannot be read.
-            Refused: ``keys-exposed``: others on this machine can read it.
+            Refused: ``keys-exposed``: others on this machine can read it; ``not-yours``: this user cannot.
         """
         path = home / FILE
         try:
             data = path.read_bytes()
             exposed = path.stat().st_mode & 0o077
+        except PermissionError:
+            raise not_yours(home) from None
         except OSError:
             raise Damaged(
                 "no-keys", "There are no hub keys in this directory.", "Make them with: kengele hub init"
@@ -134,6 +136,16 @@ class HubKeys:
             {role: pair[f"nodes-{role}"] for role in ROLES},
         )
         return cls(home, accounts, pair["hub-user"], pair["system-user"], *signing)
+
+
+def not_yours(home: Path) -> Refused:
+    """What is told to who may not read what is there: to make another hub would be the worst that they could do."""
+    return Refused(
+        "not-yours",
+        f"This user may not read what is in {home}.",
+        "Work as the hub's user: runuser -u kengele -- kengele hub …; or give it back what a command run as root took: "
+        "chown -R kengele: on the home.",
+    )
 
 
 def write_private(path: Path, data: bytes) -> None:

@@ -26,7 +26,7 @@ from .authority import Authority
 from .broker import Broker, Tls
 from .broker import Settings as BrokerSettings
 from .delivery import Delivery
-from .errors import Unavailable
+from .errors import StorageFull, Unavailable
 from .home import HubKeys
 from .ledger import Ledger
 from .settings import Settings
@@ -121,7 +121,14 @@ async def _serve(
     async with AsyncExitStack() as stack:
         nc = await access.connect("hub-worker")
         stack.push_async_callback(_close, nc)
-        await jetstream.ensure_streams(nc, replicas=settings.replicas, ledger_max_bytes=settings.ledger_max_bytes)
+        try:
+            await jetstream.ensure_streams(nc, replicas=settings.replicas, ledger_max_bytes=settings.ledger_max_bytes)
+        except StorageFull:
+            raise StorageFull(
+                "storage-full",
+                "The broker has no room for the hub's streams: the small ones alone reserve 2.4 GB.",
+                "Raise max_store in hub.json (max_file_store of a broker of your own) to 3 GB at least, or free room.",
+            ) from None
         ledger = Ledger(nc, keys.hub_key, origin(keys), keys.home / "ledger.cache")
         await ledger.load()
         authority = Authority(keys, nc, access, ledger, unb64u(settings.token_hash), settings.replicas)

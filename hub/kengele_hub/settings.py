@@ -19,7 +19,7 @@ from kengele_schemas.encoding import loads
 from kengele_schemas.errors import Damaged, Malformed
 from kengele_schemas.fields import BadField, Bytes32, Items, Model, bad, read
 
-from .home import write_private
+from .home import not_yours, write_private
 
 FILE: Final = "hub.json"
 _VERSION: Final = 1
@@ -104,9 +104,11 @@ class Settings(Model):
 
     @classmethod
     def load(cls, home: Path) -> Settings:
-        """The settings in ``home``. Raises Damaged or Malformed, naming what to mend."""
+        """The settings in ``home``. Raises Damaged, Refused or Malformed, naming what to mend."""
         try:
             data = (home / FILE).read_bytes()
+        except PermissionError:
+            raise not_yours(home) from None
         except OSError:
             raise Damaged("no-hub", "There is no hub in this directory.", "Make one with: kengele hub init") from None
         try:

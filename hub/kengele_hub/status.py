@@ -53,7 +53,8 @@ def words(state: dict[str, Any], now: datetime) -> Iterator[str]:
             yield f"  ! {what} {_far(until, now)}. {mend}"
     cosigned = _read(state["last_cosigned"])
     if state["founded"] and state["log_size"] and (cosigned is None or now - cosigned > _UNWITNESSED):
-        yield "  ! No office has cosigned the log for a week. Have one run: kengele office follow"
+        since = "yet" if cosigned is None else "for a week"
+        yield f"  ! No office has cosigned the log {since}. Have one run: kengele office follow"
     yield ""
     rows = {
         "Broker": "connected" if state["connected"] else "away",

@@ -60,6 +60,8 @@ class Symptoms:
     external: bool = False
     replicas: int = 1
     urls: tuple[str, ...] = ()
+    max_store: int | None = None
+    """What the embedded broker may use, by the settings."""
     taken: list[int] = field(default_factory=list)
     version: str | None = None
     program: bool = True
@@ -99,6 +101,7 @@ async def gathered(home: Path) -> Symptoms:
     seen.resolved, seen.ipv6 = {host: resolution(host) for host in hosts}, routes_ipv6()
     if not seen.external:
         seen.version, seen.program = _version()
+        seen.max_store = settings.max_store
     running = running_in(home)
     tls = tls_of(settings, running)
     if tls is not None and not seen.external:

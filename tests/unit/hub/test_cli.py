@@ -415,6 +415,18 @@ def test_a_port_that_another_program_holds_is_told_by_its_number(hub: Terminal, 
     assert f"Port {port} " in told
 
 
+@pytest.mark.full
+@pytest.mark.timeout(60)
+def test_a_hub_without_room_for_its_streams_says_which_setting_to_raise(hub: Terminal) -> None:
+    hub.run("init", "--port", "4299")
+    Settings.load(hub.home).model_copy(update={"port": -1, "max_store": 2**28}).save(hub.home)
+    with process(hub.home) as running:
+        _, told = running.communicate(timeout=50)
+    assert running.returncode == 7
+    assert "(code: storage-full)" in told
+    assert "max_store" in told
+
+
 def test_a_certificate_that_was_moved_away_stops_the_hub_at_its_start(hub: Terminal, tmp_path: Path) -> None:
     tls, _ = make_certificate(tmp_path)
     hub.run("init", "--tls-certificate", str(tls.certificate), "--tls-key", str(tls.key))

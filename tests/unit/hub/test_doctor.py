@@ -112,6 +112,7 @@ FAULTS: list[tuple[str, dict[str, Any]]] = [
     ("accounts-missing", {"accounts": False}),
     ("jetstream-off", {"servers": server(jetstream={})}),
     ("jetstream-small", {"servers": jetstream_with(max_storage=RESERVED - 1)}),
+    ("jetstream-small", {"max_store": RESERVED - 1, "reached": None, "servers": []}),
     ("jetstream-full", {"servers": jetstream_with(int(0.91 * 2**36))}),
     ("too-few-servers", {"replicas": 3, "servers": [SERVER, SERVER]}),
     ("broker-away", {"reached": False, "servers": []}),

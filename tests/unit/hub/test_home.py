@@ -34,6 +34,19 @@ def test_keys_that_others_can_read_are_not_used(tmp_path: Path) -> None:
     assert caught.value.code == "keys-exposed"
 
 
+def test_who_may_not_read_the_keys_is_not_told_to_make_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    HubKeys.create(tmp_path)
+
+    def denied(_: Path) -> bytes:
+        raise PermissionError
+
+    monkeypatch.setattr(Path, "read_bytes", denied)
+    with pytest.raises(Refused) as caught:
+        HubKeys.load(tmp_path)
+    assert caught.value.code == "not-yours"
+    assert "init" not in caught.value.mend
+
+
 def test_keys_are_never_overwritten(tmp_path: Path) -> None:
     keys = HubKeys.create(tmp_path)
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from kengele_hub.settings import FILE, Settings
 from kengele_schemas.encoding import dumps
-from kengele_schemas.errors import Damaged, Malformed
+from kengele_schemas.errors import Damaged, Malformed, Refused
 
 HASH = "A" * 43
 HASHED = f'"token_hash": "{HASH}"}}'
@@ -138,6 +138,19 @@ def test_half_of_tls_is_refused_and_not_taken_for_none(tmp_path: Path, half: str
 def test_without_the_tokens_hash_nobody_could_found_a_network(tmp_path: Path) -> None:
     (tmp_path / FILE).write_bytes(b"{}")
     assert "The field 'token_hash' is missing." in refused(tmp_path).sentence
+
+
+def test_who_may_not_read_the_settings_is_not_told_to_make_another_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied(_: Path) -> bytes:
+        raise PermissionError
+
+    monkeypatch.setattr(Path, "read_bytes", denied)
+    with pytest.raises(Refused) as caught:
+        Settings.load(tmp_path)
+    assert caught.value.code == "not-yours"
+    assert "init" not in caught.value.mend
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"[]", b"null", b"\xff", b'{"port":1,"port":2}', b" " * 70_000])
