@@ -12,7 +12,7 @@ import pytest
 from nacl.signing import SigningKey
 
 from kengele_node import cli
-from kengele_node.coordinator import documents as papers
+from kengele_node.coordinator import standing
 from kengele_node.demo.network import Network
 from kengele_node.office.witness import open_memory
 from kengele_schemas import subjects
@@ -110,7 +110,7 @@ def test_who_was_given_what_under_which_rule_and_version_and_when(
             assert found["given"][0]["rules"] == decisions["unrcca"][3]
             assert (found["entry"], found["policy"]) == (2, 2)
         kid = scene.network.monitors["osh"].kid
-        await scene.network.publish(lambda before: papers.suspend(before, kid), ("aigul", "moussa"))
+        await scene.network.publish(lambda before: standing.suspend(before, kid), ("aigul", "moussa"))
         told, _ = await scene.audit("search", "--member", kid)
         assert told.splitlines()[-1] == f"    monitor {kid}: suspended"
         assert f"    monitor {kid}: added" in told
@@ -173,7 +173,7 @@ def test_an_older_copy_lacks_a_newer_receipt(tmp_path: Path, capsys: pytest.Capt
         _, told = await scene.audit("verify", scene.log, "--witnesses", 0, "--receipt", scene.receipt, ends=6)
         assert "receipt-not-in-log" in told
         await scene.network.publish(
-            lambda before: papers.suspend(before, scene.network.monitors["osh"].kid), ("aigul", "moussa")
+            lambda before: standing.suspend(before, scene.network.monitors["osh"].kid), ("aigul", "moussa")
         )
         await scene.network.files("aigul")
         told, _ = await scene.audit("verify", scene.log, "--witnesses", 0)

@@ -24,7 +24,7 @@ from kengele_hub.errors import Unavailable
 from kengele_hub.home import HubKeys
 from kengele_hub.sealed import Lock, make_key_file
 from kengele_hub.settings import Settings
-from kengele_node.coordinator import documents as papers
+from kengele_node.coordinator import standing
 from kengele_node.demo.network import Network
 from kengele_node.link import Link
 from kengele_node.member import CARD
@@ -109,7 +109,7 @@ def test_a_hub_that_was_lost_goes_on_elsewhere_and_lets_nobody_back_in(tmp_path:
             late = sealed(network.monitors["osh"], draft(summary={"text": "Third.", "lang": "en"}), rules)
             assert (await send(network, "osh", late))["code"] == "accepted"
             gone = network.monitors["batken"]
-            await network.publish(lambda before: papers.remove(before, gone.kid, 1), ("aigul", "moussa"))
+            await network.publish(lambda before: standing.remove(before, gone.kid, 1), ("aigul", "moussa"))
             await network.files("aigul")
             with pytest.raises(KengeleError):
                 await send(network, "batken", early)

@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 
-from kengele_node.coordinator import documents as papers
-from kengele_node.coordinator import letters, rotating
-from kengele_node.coordinator.documents import describe
+from kengele_node.coordinator import letters, rotating, standing
+from kengele_node.coordinator.describing import describe
 from kengele_node.coordinator.drafting import network_of
 from kengele_node.demo.network import Network
 from kengele_node.member import now
@@ -179,7 +178,7 @@ def test_a_stolen_old_key_cannot_rotate_a_revoked_monitor_back_in(tmp_path: Path
         osh, following = network.monitors["osh"], new_signing_key()
         both = ("aigul", "moussa")
         await network.publish(with_epoch(Epoch.of(osh.key, following, root), root), both)
-        await network.publish(lambda before: papers.remove(before, osh.kid, 7), both)
+        await network.publish(lambda before: standing.remove(before, osh.kid, 7), both)
         documents, _ = await in_force(network)
         for stolen in (osh.key, following):
             with pytest.raises(Refused):

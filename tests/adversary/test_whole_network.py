@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from kengele_node.coordinator import documents as papers
+from kengele_node.coordinator import standing
 from kengele_node.errors import NotAdmitted
 from kengele_node.link import Link
 from kengele_node.member import now
@@ -103,7 +104,9 @@ def test_a_revoked_member_is_disconnected_at_once_and_stays_out_after_a_restart(
                 assert json.loads(await session.link.request(subject, first))["code"] == "accepted"
                 # What was delivered before stays; what still waits at the hub would go out as a marker.
                 assert len(await fetch_all(unrcca)) == 1
-                await network.publish(lambda before: papers.remove(before, osh.kid, 1_800_000_000), ("aigul", "moussa"))
+                await network.publish(
+                    lambda before: standing.remove(before, osh.kid, 1_800_000_000), ("aigul", "moussa")
+                )
                 started = time.monotonic()
                 await until(lambda: not session.link.connected)
                 assert time.monotonic() - started < 1

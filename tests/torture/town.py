@@ -25,6 +25,7 @@ from nats.aio.client import Client
 
 from kengele_hub.access import Access
 from kengele_hub.home import HubKeys
+from kengele_node.coordinator import admission, standing
 from kengele_node.coordinator import documents as papers
 from kengele_node.demo.network import Hub, Network
 from kengele_node.member import Member, now
@@ -138,7 +139,7 @@ class Town:
         self.journal.write("world", offices=list(world.OFFICES), monitors=kids)
 
         def change(before: Mapping[str, Any]) -> dict[str, Any]:
-            admitted = papers.admit(before, requests, Areas.world(), (now() - _EARLIER).date())
+            admitted = admission.admit(before, requests, Areas.world(), (now() - _EARLIER).date())
             return {**admitted, **self._rules(before, 0)}
 
         await insist(lambda: network.publish(change, SIGNERS))
@@ -164,7 +165,7 @@ class Town:
             before = await self._documents()
             if all(row["member"] != kid for row in before["connections.json"]["connections"]):
                 break
-            await self.network.publish(lambda documents: papers.remove(documents, kid, at), SIGNERS)
+            await self.network.publish(lambda documents: standing.remove(documents, kid, at), SIGNERS)
         self.journal.write("revoked", kid=kid)
 
     def start(self) -> None:

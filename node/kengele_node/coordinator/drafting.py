@@ -22,8 +22,7 @@ from kengele_schemas.lint import Finding, lint
 from kengele_schemas.regional import area_of
 from kengele_schemas.trusted import Trusted, assemble
 
-from . import board
-from . import documents as papers
+from . import board, describing
 from .effect import Effect, effect, touches_readers
 
 _DRAFT: Final = "draft.json"
@@ -124,7 +123,7 @@ def what_changes(
     who = [f"From then on {seated[1]} signatures count, of: {', '.join(seated[0])}."] if seated else []
     for area, ids, threshold in signatures.handed(draft, files) if files else ():
         who.append(f"From then on {threshold} signatures count for {area}, of: {', '.join(ids)}.")
-    return [*who, *papers.describe(before, after, network_of(files) if files else "")]
+    return [*who, *describing.describe(before, after, network_of(files) if files else "")]
 
 
 def weighed(files: metadata.Files, after: Mapping[str, Any], made: Trusted) -> Effect | None:

@@ -22,6 +22,7 @@ from kengele_schemas.errors import Malformed, Refused
 from kengele_schemas.fields import read
 from kengele_schemas.metadata import Files
 
+from . import admission, standing
 from . import documents as papers
 from .drafting import action, add_draft, add_region, check, current, opened, propose, what_changes, written
 from .settling import add_settling, groups_of, settled
@@ -101,7 +102,7 @@ def _found(args: argparse.Namespace) -> int:
     made = papers.first(args.name, hub, cards, args.custodian, args.area, reports_per_hour=args.reports_per_hour)
     requests = [read_card(path.read_bytes(), JoinRequest) for path in args.admit]
     areas = Areas(read(AreasFile, made["areas.json"]))
-    made |= papers.admit(made, requests, areas, now().date(), groups=groups_of(args))
+    made |= admission.admit(made, requests, areas, now().date(), groups=groups_of(args))
     made |= settled(args, made)
     check(made)
     draft = drafts.found(made, cards, args.threshold, hub.snapshot_key, hub.timestamp_key, now())
@@ -126,7 +127,7 @@ def _seats(args: argparse.Namespace) -> int:
     going = set(args.remove) - elsewhere
     return propose(
         args,
-        lambda before: papers.reseat(before, new, going, int(time.time())),
+        lambda before: standing.reseat(before, new, going, int(time.time())),
         lambda files, after, moment: drafts.reseat(files, after, cards, args.remove, args.threshold, moment),
     )
 
@@ -152,7 +153,7 @@ def _region(args: argparse.Namespace, region: str, cards: Sequence[CoordinatorCa
         made = papers.hand_over(before, region)
         new = [card for card in cards if card.id not in known]
         going = [one for one in args.remove if one not in counting]
-        return made | papers.reseat({**before, **made}, new, going, int(time.time()))
+        return made | standing.reseat({**before, **made}, new, going, int(time.time()))
 
     def edit(files: Files, after: Mapping[str, Any], moment: datetime) -> Draft:
         public = [metadata.public_key(key) for key in keys.values()]

@@ -20,8 +20,7 @@ from kengele_schemas.fields import read
 from kengele_schemas.roster import OfficesFile
 from kengele_schemas.rotation import warning
 
-from . import documents as papers
-from . import guests, letters
+from . import admission, guests, letters, standing
 from .drafting import action, add_draft, current, opened, propose
 from .settling import add_settling, groups_of, settled
 
@@ -51,8 +50,8 @@ def add(actions: Any) -> None:
     guests.add(rooms)
     letters.add(rooms)
     for word, what, change in (
-        ("suspend", "draft a member's suspension", papers.suspend),
-        ("restore", "draft a suspended member's return", papers.restore),
+        ("suspend", "draft a member's suspension", standing.suspend),
+        ("restore", "draft a suspended member's return", standing.restore),
         ("revoke", "draft the removal of a member", _removed),
     ):
         parser = action(rooms, word, what, f"kengele coordinator members {word} m-4jc5xq2f…", partial(_changed, change))
@@ -72,7 +71,7 @@ def _admit(args: argparse.Namespace) -> int:
 
     def change(before: dict[str, Any]) -> dict[str, Any]:
         areas = Areas(read(AreasFile, before["areas.json"]))
-        changed = papers.admit(before, requests, areas, now().date(), groups=groups_of(args))
+        changed = admission.admit(before, requests, areas, now().date(), groups=groups_of(args))
         return {**changed, **settled(args, {**before, **changed})}
 
     return propose(args, change)
@@ -87,7 +86,7 @@ def _digits(args: argparse.Namespace, requests: Sequence[JoinRequest]) -> list[s
 
 
 def _removed(before: Mapping[str, Any], member: str) -> dict[str, Any]:
-    return papers.remove(before, member, int(time.time()))
+    return standing.remove(before, member, int(time.time()))
 
 
 def _changed(change: Callable[[Mapping[str, Any], str], dict[str, Any]], args: argparse.Namespace) -> int:

@@ -17,9 +17,8 @@ from kengele_schemas.invitations import OfficeName, Terms
 from kengele_schemas.roster import Office
 from kengele_schemas.trusted import Trusted
 
-from . import documents as papers
-from . import rotating
-from .documents import Documents
+from . import admission, rotating, standing
+from .documents import Documents, connection_lists
 from .rotating import YEAR
 
 _SEE = "See: kengele coordinator members list"
@@ -63,11 +62,11 @@ def let_in(
         groups: by office id, the groups that a new one joins.
 
     Raises:
-        Refused: ``already-admitted``, ``no-such-member``, ``overtaken``; Malformed: as :func:`~.documents.admit`.
+        Refused: ``already-admitted``, ``no-such-member``, ``overtaken``; Malformed: as :func:`~.admission.admit`.
     """
     if terms.replaces is None:
-        return papers.admit(documents, [request], areas, today, groups=groups)
-    known = papers.taken(documents) - ({terms.replaces} if request.office is not None else set())
+        return admission.admit(documents, [request], areas, today, groups=groups)
+    known = admission.taken(documents) - ({terms.replaces} if request.office is not None else set())
     if known & {request.nkey, request.member}:
         raise Refused("already-admitted", "These keys are, or were, in the network.", "Who comes back makes new keys.")
     changed = {**documents, **_out(documents, terms.replaces, now)}
@@ -88,9 +87,8 @@ def let_in(
 def _out(documents: Documents, member: str, now: int) -> dict[str, Any]:
     """The documents without the lost keys' lines; of a monitor that is out already, nothing changes."""
     names = rotating.names_of(documents, member)
-    lists = [listed for path, listed in documents.items() if path.startswith("connections") and listed]
-    if any(row["member"] in names for listed in lists for row in listed["connections"]):
-        return papers.remove(documents, member, now)
+    if any(row["member"] in names for _, listed in connection_lists(documents) for row in listed["connections"]):
+        return standing.remove(documents, member, now)
     return {}
 
 

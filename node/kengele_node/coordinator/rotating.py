@@ -11,7 +11,8 @@ from kengele_schemas.fields import read
 from kengele_schemas.roster import Monitor, Office
 from kengele_schemas.rotation import GRACE, NEWS, Epoch, OfficeKeys, handed_over, vouched
 
-Documents = Mapping[str, Any]
+from .documents import Documents
+
 YEAR: Final = timedelta(days=365)
 
 

@@ -18,6 +18,7 @@ from typing import Any, Final
 
 import yaml
 
+from kengele_node.coordinator import admission
 from kengele_node.coordinator import documents as papers
 from kengele_node.coordinator.publishing import publish
 from kengele_node.member import Member, encode_files, joiner, now
@@ -180,7 +181,7 @@ class Network:
         rules = from_yaml(story.data("policy.yaml").read_text("utf-8"))
 
         def change(before: Mapping[str, Any]) -> dict[str, Any]:
-            after = papers.admit(before, requests, Areas.world(), now().date())
+            after = admission.admit(before, requests, Areas.world(), now().date())
             after["offices.json"] = {**after["offices.json"], "groups": listed["groups"]}
             return {**after, **papers.adopt(before, rules)}
 

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from nacl.signing import SigningKey
 
-from kengele_node.coordinator.documents import describe, remove
+from kengele_node.coordinator.describing import describe
 from kengele_node.coordinator.replacing import let_in, offered
+from kengele_node.coordinator.standing import remove
 from kengele_node.monitor.compose import plan_report
 from kengele_schemas.areas import Areas, AreasFile
 from kengele_schemas.cards import JoinRequest

@@ -8,7 +8,8 @@ import pytest
 from nacl.signing import SigningKey
 
 from kengele_node.coordinator import letters, rotating
-from kengele_node.coordinator.documents import describe, remove, restore, suspend
+from kengele_node.coordinator.describing import describe
+from kengele_node.coordinator.standing import remove, restore, suspend
 from kengele_schemas.areas import Areas, AreasFile
 from kengele_schemas.encoding import b64u
 from kengele_schemas.errors import KengeleError

@@ -7,7 +7,7 @@ from typing import Any
 
 from aiohttp import web
 
-from kengele_node.coordinator import documents as papers
+from kengele_node.coordinator import standing
 from kengele_schemas.errors import Malformed
 
 from .pages import PAGES, VIEW
@@ -50,9 +50,9 @@ async def _change(request: web.Request) -> web.Response:
     member, what = str(form.get("member", "")), str(form.get("what", ""))
     held = await view.in_force(anew=True)
     if what == "suspend":
-        changed = papers.suspend(held.documents, member)
+        changed = standing.suspend(held.documents, member)
     elif what == "restore":
-        changed = papers.restore(held.documents, member)
+        changed = standing.restore(held.documents, member)
     elif what == "revoke":
         if str(form.get("typed", "")).strip() != member:
             raise Malformed(
@@ -60,7 +60,7 @@ async def _change(request: web.Request) -> web.Response:
                 "Removing a member is for good. Its id was not typed as it is.",
                 "Go back and type it in full.",
             )
-        changed = papers.remove(held.documents, member, int(time.time()))
+        changed = standing.remove(held.documents, member, int(time.time()))
     else:
         raise Malformed("malformed", "The form does not say what is to be done.", "Load the page anew.")
     name = await view.propose(changed)
