@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kengele_schemas.errors import Refused
+from kengele_schemas.errors import Refused, Unreachable
 
 
 class NotAdmitted(Refused):
@@ -24,3 +24,12 @@ class Paused(NotAdmitted):
             "The hub keeps this node out for a while, because far too much came from it.",
             "It comes back by itself, and sends then what waits. If it goes on, tell a coordinator.",
         )
+
+
+def unreachable() -> Unreachable:
+    """What is raised where the hub does not answer."""
+    return Unreachable(
+        "unreachable",
+        "The hub does not answer.",
+        "Look at the line, then try again. What an outbox holds goes by itself.",
+    )

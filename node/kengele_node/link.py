@@ -13,14 +13,12 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import ipaddress
 import random
 import ssl
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, Final, Literal, Protocol, Self, TypeVar
+from typing import Any, Final, Literal, Self
 from urllib.parse import urlsplit
 
 import nats.errors
@@ -28,59 +26,25 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from kengele_schemas import subjects
-from kengele_schemas.encoding import dumps
-from kengele_schemas.errors import KengeleError, Malformed, Refused, Unreachable
+from kengele_schemas.errors import KengeleError, Malformed, Unreachable
 from kengele_schemas.nkeys import KeyPair
 
-from .errors import NotAdmitted, Paused
+from .addresses import SECURE, WEB, checked_scheme
+from .bus import Delivery
+from .connection import CLOSING, CONNECT_TIMEOUT, close, ended, pull, unless_lost
+from .errors import NotAdmitted, Paused, unreachable
 
 PING_INTERVAL: Final = 20
 """Seconds; a line is given up after two pings without an answer."""
-CONNECT_TIMEOUT: Final = 10.0
-"""Seconds for one attempt, handshakes included."""
 _STEADY: Final = 10.0
 """Seconds a connection must last before the waits begin anew with the shortest."""
 _UNANSWERED: Final = 3
 """Requests in turn without an answer after which another of the hub's addresses is tried."""
-_CLOSING: Final = 2.0
-_LOOK: Final = 0.25
-"""Seconds between two looks at whether a connection is still there."""
-_NOBODY: Final = "503"
-_SECURE: Final = ("tls", "wss")
-_WEB: Final = ("ws", "wss")
-_SCHEMES: Final = {"nats": 4222, "tls": 4222, "ws": 80, "wss": 443}
-_T = TypeVar("_T")
 State = Literal["up", "away", "denied", "paused"]
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """One message of a feed. ``attempt`` counts from 1; ``receipt`` is where its acknowledgement goes."""
-
-    data: bytes
-    sequence: int
-    attempt: int
-    receipt: str
-
-
-class Bus(Protocol):
-    """What the node needs of a line; tests stand a fake in its place."""
-
-    async def request(self, subject: str, data: bytes, timeout: float = 10) -> bytes:
-        """The answer to ``data``. Raises Unreachable; what was sent may have arrived all the same."""
-        ...
-
-    async def fetch(self, stream: str, consumer: str, batch: int, timeout: float) -> list[Delivery]:
-        """Up to ``batch`` messages: those there at once, or the first to come within ``timeout`` seconds, or none."""
-        ...
-
-    async def acknowledge(self, delivery: Delivery, *, confirm: bool = False) -> None:
-        """Tells the hub not to deliver again. Only with ``confirm`` it is certain, when this returns, that it knows."""
-        ...
-
-
 class Link:
-    """A :class:`Bus` over NATS, kept up in the background while the ``async with`` block runs.
+    """A :class:`~.bus.Bus` over NATS, kept up in the background while the ``async with`` block runs.
 
     Args:
         urls: of ``nats:``, ``tls:`` (the TLS handshake comes first), ``ws:``, ``wss:``. Where one
@@ -112,11 +76,11 @@ class Link:
         longest_wait: float = 60,
         renew: Callable[[], Awaitable[str]] | None = None,
     ) -> None:
-        schemes = {url: _checked_scheme(url, allow_plain) for url in urls}
+        schemes = {url: checked_scheme(url, allow_plain) for url in urls}
         if not schemes:
             raise Malformed("malformed", "The hub has no address.", "Ask a coordinator for the network's card.")
         # nats-py takes addresses of one kind at a time.
-        kinds = ([url for url in urls if schemes[url] in kind] for kind in (("nats", "tls"), _WEB))
+        kinds = ([url for url in urls if schemes[url] in kind] for kind in (("nats", "tls"), WEB))
         self._ways = [way for way in kinds if way]
         self._key = key
         self._jwt, self._renew = jwt, renew
@@ -132,7 +96,7 @@ class Link:
             "no_echo": True,
             "error_cb": _ignore,
         }
-        self._tls = (tls or ssl.create_default_context()) if {*schemes.values()} & {*_SECURE} else None
+        self._tls = (tls or ssl.create_default_context()) if {*schemes.values()} & {*SECURE} else None
         self._waits = (first_wait, longest_wait)
         self.told = lambda _: None
         self._state: State | None = None
@@ -157,7 +121,7 @@ class Link:
         # Again and again, because nats-py swallows a cancellation that finds it closing.
         while self._supervisor is not None and not self._supervisor.done():
             self._supervisor.cancel()
-            await asyncio.wait((self._supervisor,), timeout=_CLOSING + 1)
+            await asyncio.wait((self._supervisor,), timeout=CLOSING + 1)
 
     @property
     def connected(self) -> bool:
@@ -187,28 +151,28 @@ class Link:
         self._news.set()
 
     async def request(self, subject: str, data: bytes, timeout: float = 10) -> bytes:
-        """As :meth:`Bus.request`. Raises Refused, too, if ``data`` is more than the hub takes in one message."""
+        """As :meth:`~.bus.Bus.request`. Raises Refused, too, if ``data`` is more than the hub takes in one message."""
         with self._answered():
             client, lost = self._current()
-            message = await _unless_lost(client.request(subject, data, timeout=timeout), lost)
+            message = await unless_lost(client.request(subject, data, timeout=timeout), lost)
         return bytes(message.data)
 
     async def fetch(self, stream: str, consumer: str, batch: int, timeout: float) -> list[Delivery]:
-        """As :meth:`Bus.fetch`. Raises Unreachable."""
+        """As :meth:`~.bus.Bus.fetch`. Raises Unreachable."""
         with self._answered():
             client, lost = self._current()
-            return await _unless_lost(_fetch(client, subjects.consumer_next(stream, consumer), batch, timeout), lost)
+            return await unless_lost(pull(client, subjects.consumer_next(stream, consumer), batch, timeout), lost)
 
     async def acknowledge(self, delivery: Delivery, *, confirm: bool = False) -> None:
-        """As :meth:`Bus.acknowledge`. Raises Unreachable."""
+        """As :meth:`~.bus.Bus.acknowledge`. Raises Unreachable."""
         client, lost = self._current()
         if confirm:
-            await _unless_lost(client.request(delivery.receipt, b"+ACK", timeout=CONNECT_TIMEOUT), lost)
+            await unless_lost(client.request(delivery.receipt, b"+ACK", timeout=CONNECT_TIMEOUT), lost)
             return
         try:
             await client.publish(delivery.receipt, b"+ACK")
         except (OSError, TimeoutError, nats.errors.Error):
-            raise _unreachable() from None
+            raise unreachable() from None
 
     @contextmanager
     def _answered(self) -> Iterator[None]:
@@ -228,7 +192,7 @@ class Link:
         return self._client, self._lost
 
     def _why(self) -> KengeleError:
-        return self._denied() if self._denied else _unreachable()
+        return self._denied() if self._denied else unreachable()
 
     def _sign(self, nonce: str) -> bytes:
         return base64.b64encode(self._key.sign(nonce.encode("ascii")))
@@ -248,14 +212,14 @@ class Link:
                     self._client, self._lost, self._unanswered = client, lost, 0
                     self._connected.set()
                     self._is("up")
-                    await _ended(client, lost)
+                    await ended(client, lost)
                 else:
                     self._ways.append(self._ways.pop(0))
             finally:
                 self._client = None
                 self._connected.clear()
                 lost.set()
-                await _close(client)
+                await close(client)
             bound = first if loop.time() - started > max(_STEADY, bound) else min(2 * bound, longest)
             if self._leaving:
                 return
@@ -308,110 +272,11 @@ class Link:
         """What is particular to the addresses that are tried now."""
         urls = self._ways[0]
         schemes = {urlsplit(url).scheme for url in urls}
-        tls = {"tls": self._tls} if schemes & {*_SECURE} else {}
+        tls = {"tls": self._tls} if schemes & {*SECURE} else {}
         return {"servers": list(urls), "tls_handshake_first": "tls" in schemes, **tls}
 
     async def _heard(self, _: Msg) -> None:
         self._news.set()
-
-
-async def _close(client: Client) -> None:
-    with suppress(Exception):
-        await asyncio.wait_for(client.close(), _CLOSING)
-    # Where nats-py has failed to close before, it does not do it now either, and the socket would stay.
-    if client._transport is not None:
-        with suppress(Exception):
-            client._transport.close()  # type: ignore[no-untyped-call]
-
-
-async def _ended(client: Client, lost: asyncio.Event) -> None:
-    """Returns when the connection is no more. A connection that breaks under unsent bytes makes nats-py fail while it
-    closes, and call nobody back; so it is looked at besides."""
-    while not lost.is_set() and not client.is_closed:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_LOOK):
-                await lost.wait()
-
-
-async def _fetch(client: Client, next_subject: str, batch: int, timeout: float) -> list[Delivery]:
-    """Takes what is there; if that is nothing, waits for one message (ADR-13 "Pull Consumers")."""
-    inbox = client.new_inbox()
-    subscription = await client.subscribe(inbox)
-    try:
-        await client.publish(next_subject, dumps({"batch": batch, "no_wait": True}), reply=inbox)
-        found: list[Delivery] = []
-        while len(found) < batch and not _status(message := await subscription.next_msg(CONNECT_TIMEOUT)):
-            found.append(_delivery(message))
-        if len(found) < batch and _status(message) == _NOBODY:
-            raise _unreachable()
-        if found or timeout <= 0:
-            return found
-        expires = int(timeout * 1_000_000_000)
-        await client.publish(next_subject, dumps({"batch": 1, "expires": expires}), reply=inbox)
-        message = await subscription.next_msg(timeout + CONNECT_TIMEOUT)
-        if _status(message) == _NOBODY:
-            raise _unreachable()
-        return [] if _status(message) else [_delivery(message)]
-    finally:
-        with suppress(nats.errors.Error):
-            await subscription.unsubscribe()
-
-
-def _status(message: Msg) -> str:
-    """The status code of a message that only ends a request: none left (404), expired (408), consumer gone (409),
-    nobody there who answers (503)."""
-    return (message.headers or {}).get("Status", "")
-
-
-def _delivery(message: Msg) -> Delivery:
-    metadata = message.metadata
-    return Delivery(message.data, metadata.sequence.stream, metadata.num_delivered or 1, message.reply)
-
-
-async def _unless_lost(work: Coroutine[Any, Any, _T], lost: asyncio.Event) -> _T:
-    """The result of ``work``; Unreachable as soon as the connection it runs over is lost, or if it fails."""
-    working, losing = asyncio.ensure_future(work), asyncio.ensure_future(lost.wait())
-    try:
-        await asyncio.wait((working, losing), return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
-            raise _unreachable()
-        return working.result()
-    except nats.errors.MaxPayloadError:
-        raise Refused("oversized", "This is more than the hub takes in one message.", "Shorten it.") from None
-    except (OSError, TimeoutError, nats.errors.Error):
-        raise _unreachable() from None
-    finally:
-        working.cancel()
-        losing.cancel()
-        await asyncio.gather(working, losing, return_exceptions=True)
-
-
-def _checked_scheme(url: str, allow_plain: bool) -> str:
-    try:
-        parts = urlsplit(url)
-        valid = parts.scheme in _SCHEMES and parts.hostname and (parts.port or 1) > 0
-    except ValueError:
-        valid = False
-    if not valid or "@" in url or not url.isascii():
-        raise Malformed("malformed", "The hub's address is not one.", "It looks like tls://hub.example.org:4222")
-    if parts.scheme not in _SECURE and not allow_plain and not _loopback(parts.hostname or ""):
-        raise Malformed("plain-connection", "The hub's address would go out unencrypted.", "Use tls: or wss: instead.")
-    return parts.scheme
-
-
-def _loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _unreachable() -> Unreachable:
-    return Unreachable(
-        "unreachable",
-        "The hub does not answer.",
-        "Look at the line, then try again. What an outbox holds goes by itself.",
-    )
 
 
 async def _ignore(_: Exception) -> None:

@@ -18,8 +18,8 @@ from typing import Any
 
 import pytest
 
+from kengele_node.bus import Delivery
 from kengele_node.demo.network import Network
-from kengele_node.link import Delivery
 from kengele_node.member import Member
 from kengele_schemas import subjects
 from kengele_schemas.encoding import dumps

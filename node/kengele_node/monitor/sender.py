@@ -49,7 +49,7 @@ _POLICY_CODES: Final = frozenset({"stale-policy", "policy-unknown"})
 
 
 class Line(Protocol):
-    """What the sender needs of a :class:`~kengele_node.link.Bus`."""
+    """What the sender needs of a :class:`~kengele_node.bus.Bus`."""
 
     async def request(self, subject: str, data: bytes, timeout: float = 10) -> bytes: ...
 

@@ -17,8 +17,8 @@ from dataclasses import replace
 from datetime import UTC, date, datetime
 from typing import Final, Protocol
 
+from kengele_node.bus import Bus, Delivery
 from kengele_node.errors import NotAdmitted
-from kengele_node.link import Bus, Delivery
 from kengele_schemas import subjects
 from kengele_schemas.encoding import b64u, unb64u
 from kengele_schemas.envelope import Envelope, Wrap, parse, verify

@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nacl.signing import SigningKey
 
+from kengele_node.bus import Delivery
 from kengele_node.errors import NotAdmitted
-from kengele_node.link import Delivery
 from kengele_node.office import desk as desk_module
 from kengele_node.office.arrivals import MAX_COUNTER, Arrival, Aside, Gaps, Item, Marker, Notice
 from kengele_node.office.desk import Desk, Received, receive

@@ -18,8 +18,9 @@ from kengele_hub import credentials, jetstream
 from kengele_hub.broker import Broker
 from kengele_hub.home import HubKeys
 from kengele_node import link as link_module
+from kengele_node.bus import Bus, Delivery
 from kengele_node.errors import NotAdmitted, Paused
-from kengele_node.link import Bus, Link
+from kengele_node.link import Link
 from kengele_schemas import subjects
 from kengele_schemas.errors import Malformed, Refused, Unreachable
 from kengele_schemas.nkeys import KeyPair
@@ -73,7 +74,7 @@ def test_a_line_that_is_away_says_so_at_once() -> None:
             for work in (
                 bus.request(SUBMIT, b"", 30),
                 bus.fetch(subjects.feed_stream(KEY.public), subjects.feed_consumer(KEY.public), 10, 30),
-                bus.acknowledge(link_module.Delivery(b"", 1, 1, "$JS.ACK.x"), confirm=True),
+                bus.acknowledge(Delivery(b"", 1, 1, "$JS.ACK.x"), confirm=True),
             ):
                 with pytest.raises(Unreachable):
                     await work
@@ -215,7 +216,7 @@ async def deliver(nc: Client, nkey: str, *payloads: bytes) -> None:
     await jetstream.publish_batch(nc, [(subjects.feed_subject(nkey), payload, {}) for payload in payloads])
 
 
-async def fetch(link: Link, nkey: str, timeout: float = 5) -> list[link_module.Delivery]:
+async def fetch(link: Link, nkey: str, timeout: float = 5) -> list[Delivery]:
     return await link.fetch(subjects.feed_stream(nkey), subjects.feed_consumer(nkey), 10, timeout)
 
 
