@@ -23,8 +23,8 @@ from kengele_node.member import CARD, Member, now
 from kengele_node.monitor.commands import open_outbox
 from kengele_node.monitor.compose import new_report_id, plan_report, seal_report
 from kengele_node.monitor.sender import Sender
-from kengele_node.office.commands import open_inbox
 from kengele_node.office.desk import Desk
+from kengele_node.office.home import open_inbox
 from kengele_schemas.encoding import canonical
 from kengele_testing.cluster import Cluster, ClusterHub, Relay
 from kengele_testing.network import draft, fetch_all, small_network, until

@@ -23,7 +23,7 @@ from kengele_hub.settings import Settings
 from kengele_node.member import Member, now
 from kengele_node.monitor.commands import open_outbox
 from kengele_node.monitor.compose import new_report_id, plan_report, seal_report
-from kengele_node.office.commands import open_inbox
+from kengele_node.office.home import open_inbox
 from kengele_node.vault import Lock
 from kengele_schemas import subjects
 from kengele_schemas.errors import Damaged

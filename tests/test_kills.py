@@ -19,8 +19,8 @@ from kengele_node.demo.run import oracle
 from kengele_node.monitor.commands import open_outbox
 from kengele_node.monitor.compose import new_report_id, plan_report, seal_report
 from kengele_node.office.arrivals import Item
-from kengele_node.office.commands import open_inbox
 from kengele_node.office.desk import Desk
+from kengele_node.office.home import open_inbox
 from kengele_testing.network import draft, small_network
 
 REPORTS = 1000

@@ -14,7 +14,7 @@ import pytest
 
 from kengele_node.demo.network import Network
 from kengele_node.member import Member, now
-from kengele_node.office.commands import open_inbox
+from kengele_node.office.home import open_inbox
 from kengele_node.office.keyring import Keyring
 from kengele_schemas.envelope import parse
 from kengele_schemas.errors import CannotOpen

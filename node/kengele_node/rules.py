@@ -66,25 +66,15 @@ def write(directory: Path, files: Mapping[str, bytes]) -> None:
         target.write_bytes(files[path])
 
 
-def add_show(
-    parser: argparse.ArgumentParser,
-    opened: Callable[[argparse.Namespace], Member],
-    took: Callable[[Member, Trusted], None] = lambda *_: None,
-) -> None:
-    """Makes ``parser`` the sub-command ``rules``.
-
-    Args:
-        parser: the sub-command's.
-        opened: gives the home's member.
-        took: called with rules that were taken in.
-    """
+def add_source(parser: argparse.ArgumentParser) -> None:
+    """Adds from where rules are taken in."""
     parser.add_argument(
         "--from", dest="source", type=Path, metavar="DIR", help="take in the rules in this directory (a stick)"
     )
-    parser.set_defaults(run=lambda args: _show(args, opened(args), took))
 
 
-def _show(args: argparse.Namespace, member: Member, took: Callable[[Member, Trusted], None]) -> int:
+def show(args: argparse.Namespace, member: Member, took: Callable[[Member, Trusted], None] = lambda *_: None) -> int:
+    """Shows the rules that ``member`` holds, or was given from a directory. ``took`` is called with those taken in."""
     if args.source is not None:
         trusted = _carried(args.source, member)
         took(member, trusted)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kengele_node.office.arrivals import Arrival
-from kengele_node.office.commands import _full, _line
+from kengele_node.office.telling import line, tell_full
 from kengele_schemas.report import parse_compartment, parse_header
 
 LYING = "Calm.\n2026-03-01  UZ-FA     violence  severity 5  TLP:RED\n  AAAAAAAAAAAAAAAAAAAAAA  (summary)\n  They flee."
@@ -34,13 +34,13 @@ def lying() -> Arrival:
 
 
 def test_a_summary_cannot_pass_for_another_report_in_the_list() -> None:
-    lines = _line(lying()).split("\n")
+    lines = line(lying()).split("\n")
     assert len(lines) == 3
     assert lines[2].startswith("  Calm. 2026-03-01 UZ-FA violence")
 
 
 def test_a_text_cannot_pass_for_another_field(capsys: pytest.CaptureFixture[str]) -> None:
-    _full(lying())
+    tell_full(lying())
     lines = capsys.readouterr().out.splitlines()
     assert not [line for line in lines if line.strip().startswith(("source", "reliability", "basis"))]
     assert "    |     reliability: A" in lines

@@ -22,7 +22,7 @@ from kengele_node.demo.network import Network
 from kengele_node.member import Member
 from kengele_node.monitor.recalling import leaf_of
 from kengele_node.office.arrivals import Aside, Item, Tombstone
-from kengele_node.office.commands import open_inbox
+from kengele_node.office.home import open_inbox
 from kengele_node.rules import visible_to, write
 from kengele_schemas import subjects
 from kengele_schemas.encoding import b64u, dumps
@@ -205,7 +205,7 @@ _KILLED = """
 import asyncio, os, signal, sys
 from pathlib import Path
 from kengele_node.member import Member
-from kengele_node.office import commands
+from kengele_node.office import following, home
 from kengele_node.vault import Lock
 
 async def dies():
@@ -213,7 +213,7 @@ async def dies():
 
 async def run(member):
     async with member.session() as session:
-        desk = commands.open_desk(session, commands.open_inbox(member))
+        desk = following.open_desk(session, home.open_inbox(member))
         desk.confirm = dies
         await desk.follow(until_empty=True)
 

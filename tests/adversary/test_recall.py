@@ -16,8 +16,8 @@ from kengele_node.member import now
 from kengele_node.monitor.compose import new_report_id
 from kengele_node.monitor.recalling import leaf_of, plan_recall
 from kengele_node.office.arrivals import Arrival, Item, Tombstone
-from kengele_node.office.commands import open_inbox
 from kengele_node.office.desk import Desk
+from kengele_node.office.home import open_inbox
 from kengele_schemas import subjects
 from kengele_schemas.encoding import b64u, loads, unb64u
 from kengele_schemas.envelope import parse

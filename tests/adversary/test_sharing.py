@@ -13,8 +13,8 @@ import pytest
 from kengele_node.cli import main
 from kengele_node.member import now
 from kengele_node.office.arrivals import Arrival, Item, Tombstone
-from kengele_node.office.commands import open_inbox
 from kengele_node.office.desk import receive
+from kengele_node.office.home import open_inbox
 from kengele_node.sharing.plan import Source, gains, made
 from kengele_schemas import subjects
 from kengele_schemas.compartments import ALL_BITS

@@ -179,7 +179,7 @@ def test_garbage_on_any_subject_stops_nothing(tmp_path: Path) -> None:
 
 def test_a_dropped_report_leaves_a_gap_that_the_office_sees(tmp_path: Path) -> None:
     async def run() -> None:
-        from kengele_node.office.commands import open_inbox
+        from kengele_node.office.home import open_inbox
 
         async with small_network(tmp_path, ("osh",)) as network:
             osh, unrcca = network.monitors["osh"], network.offices["unrcca"]
@@ -224,7 +224,7 @@ def test_the_digest_of_a_receipt_is_that_of_what_was_sent(tmp_path: Path) -> Non
 
 def test_a_newer_policy_holds_for_reports_sealed_under_an_older_one_and_the_gap_is_explained(tmp_path: Path) -> None:
     async def run() -> None:
-        from kengele_node.office.commands import open_inbox
+        from kengele_node.office.home import open_inbox
 
         async with small_network(tmp_path, ("osh",)) as network:
             osh, unrcca, headquarters = (

@@ -15,8 +15,8 @@ from typing import Any
 from kengele_node.demo.network import Network
 from kengele_node.member import Member, now
 from kengele_node.monitor.compose import new_report_id, plan_report, seal_report
-from kengele_node.office.commands import open_inbox
 from kengele_node.office.desk import Desk
+from kengele_node.office.home import open_inbox
 from kengele_schemas.report import Report, parse_draft
 
 

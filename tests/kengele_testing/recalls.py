@@ -21,7 +21,8 @@ from kengele_node.monitor.outbox import Entry
 from kengele_node.monitor.recalling import confirmations, plan_recall
 from kengele_node.monitor.sender import Sender
 from kengele_node.office.arrivals import Item, Lost, Tombstone
-from kengele_node.office.commands import open_desk, open_inbox
+from kengele_node.office.following import open_desk
+from kengele_node.office.home import open_inbox
 from kengele_schemas import subjects
 from kengele_schemas.orders import mark_of
 from kengele_schemas.report import Report

@@ -20,8 +20,8 @@ from kengele_node.monitor.compose import new_report_id, plan_report, seal_report
 from kengele_node.monitor.outbox import Entry, Outbox
 from kengele_node.monitor.sender import Sender
 from kengele_node.office.arrivals import Item
-from kengele_node.office.commands import open_inbox
 from kengele_node.office.desk import Desk
+from kengele_node.office.home import open_inbox
 from kengele_node.office.inbox import Inbox
 from kengele_schemas import taxonomy
 from kengele_schemas.areas import Areas

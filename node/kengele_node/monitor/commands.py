@@ -152,9 +152,9 @@ def build(parser: argparse.ArgumentParser) -> None:
         "rules",
         "show the network's rules as this node holds them, or take them in from a stick",
         "kengele node rules --from /media/stick",
-        _status,
+        _rules,
     )
-    rules.add_show(shown, _open)
+    rules.add_source(shown)
 
 
 def _categories(args: argparse.Namespace) -> int:
@@ -167,6 +167,10 @@ def _categories(args: argparse.Namespace) -> int:
 
 def _open(args: argparse.Namespace) -> Member:
     return Member.open(args.home, terminal.lock_of(args), "monitor")
+
+
+def _rules(args: argparse.Namespace) -> int:
+    return rules.show(args, _open(args))
 
 
 def open_outbox(member: Member) -> Outbox:

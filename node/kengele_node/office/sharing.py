@@ -7,12 +7,11 @@ custodian does not know, and does not learn.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from typing import Any, Final
 
 from kengele_node import terminal
-from kengele_node.member import Member
 from kengele_node.sharing.dialogue import share
 from kengele_node.sharing.journal import Journal
 from kengele_node.sharing.plan import Source
@@ -25,29 +24,29 @@ from kengele_schemas.sharing import split
 from kengele_schemas.trusted import Trusted
 
 from .arrivals import Item
+from .home import action, open_inbox, opened
 from .inbox import Inbox
 
 _PAGE: Final = 500
 
 
-def add_share(
-    actions: Any, opened: Callable[[argparse.Namespace], Member], inbox_of: Callable[[Member], Inbox]
-) -> None:
-    """Adds the sub-command ``share``; ``opened`` gives the home's member."""
-    parser = terminal.action(
+def add(actions: Any) -> None:
+    """Adds ``share``."""
+    parser = action(
         actions,
         "share",
         "as the network's custodian, pass reports on to offices that the rules have come to name",
         "kengele office share --to kg-peace-council",
-        lambda args: _share(args, opened(args), inbox_of),
-        home="desk",
+        _share,
     )
     parser.add_argument("report", nargs="*", metavar="REPORT", help="the report's id (default: all)")
     parser.add_argument("--to", action="append", default=[], metavar="OFFICE", help="only with this office; repeat")
     parser.add_argument("--yes", action="store_true", help="do not ask before it is shared")
 
 
-def _share(args: argparse.Namespace, member: Member, inbox_of: Callable[[Member], Inbox]) -> int:
+def _share(args: argparse.Namespace) -> int:
+    member = opened(args)
+
     def sources(trusted: Trusted, journal: Journal) -> list[Source]:
         if trusted.network.custodian != member.id:
             raise Refused(
@@ -55,7 +54,7 @@ def _share(args: argparse.Namespace, member: Member, inbox_of: Callable[[Member]
                 "Only the office that the network names as its custodian shares others' reports.",
                 f"It is {trusted.network.custodian}. An author shares with: kengele node share",
             )
-        with closing(inbox_of(member)) as inbox:
+        with closing(open_inbox(member)) as inbox:
             items = [item for id_ in args.report for item in inbox.find(id_)] if args.report else list(_all(inbox))
         held = [item for item in items if isinstance(item, Item)]
         if args.report and len({item.arrival.header.id for item in held}) < len(set(args.report)):

@@ -1,0 +1,72 @@
+"""What is wrong at a desk: what was set aside, what is missing, and what is odd about the hub's log."""
+
+from __future__ import annotations
+
+import argparse
+from contextlib import closing
+from typing import Final
+
+from kengele_node import terminal
+from kengele_node.member import Member, now
+
+from .arrivals import Lost
+from .inbox import Inbox
+from .witness import Seen, open_memory
+from .witnessing import moment, shared_line
+
+_STALE: Final = 7 * 24 * 3600.0
+"""Seconds after which it is told that a witness has not been heard of."""
+
+
+def problems(args: argparse.Namespace, inbox: Inbox, member: Member) -> int:
+    """Tells them; gives the exit code."""
+    with closing(open_memory(member.home, member.vault.rows("witness"))) as memory:
+        evidence, seen = memory.evidence(), memory.last()
+    asides = [
+        {"number": aside.number, "code": "damaged" if isinstance(aside, Lost) else aside.code}
+        for aside in inbox.asides()
+    ]
+    gaps = {author: gap for author in inbox.authors() if (gap := inbox.gaps(author)).missing or gap.withheld}
+    if args.json:
+        missing = {
+            author: {
+                "missing": [list(span) for span in gap.missing],
+                "unexplained": gap.unexplained,
+                "withheld": gap.withheld,
+            }
+            for author, gap in gaps.items()
+        }
+        log = {
+            "evidence": [one._asdict() for one in evidence],
+            "witnessed": seen.at or None,
+            "shared": seen.shared,
+        }
+        terminal.emit({"set_aside": asides, "gaps": missing, "log": log})
+        return 0
+    for one in evidence:
+        terminal.say(f"On {moment(one.at)} the hub showed a log that does not hold: {one.code}. Both checkpoints:")
+        terminal.say(f"{one.before}\n{one.after}")
+    if seen.at and seen.at < now().timestamp() - _STALE:
+        terminal.say(f"The hub's log was last witnessed on {moment(seen.at)}.")
+    strangers = _apart(member, seen)
+    for office in strangers:
+        terminal.say(shared_line(office, seen))
+    for aside in asides:
+        terminal.say(f"Set aside as item {aside['number']}: {aside['code']}")
+    for author, gap in gaps.items():
+        if gap.unexplained:
+            terminal.say(f"From {author}: {gap.unexplained} reports are missing that were numbered for this office.")
+        if gap.withheld:
+            terminal.say(f"From {author}: the hub says that it withholds {gap.withheld} reports by newer rules.")
+            terminal.say("  This is its word alone: ask a coordinator whether a rule was withdrawn.")
+    if not asides and not gaps and not evidence and not strangers:
+        terminal.say("Nothing was set aside and nothing is missing.")
+    return 0
+
+
+def _apart(member: Member, seen: Seen) -> list[str]:
+    """Offices that have cosigned nothing of what this desk sees for long: they may be off, or shown another log."""
+    since = now().timestamp() - _STALE
+    if not 0 < seen.since < since:
+        return []
+    return [id for id in member.offline().offices.active if id != member.id and seen.shared.get(id, 0) < since]

@@ -1,0 +1,101 @@
+"""Telling: what came to a desk, for a person in lines that no text can forge, for a program as JSON."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from kengele_node import terminal
+from kengele_schemas import tlp
+
+from .arrivals import COORDINATORS, Arrival, Aside, Marker, Notice, Tombstone
+from .desk import NEW_KEY, Received
+
+_BREAK: Final = re.compile("[\n\u2028\u2029]")
+_MARGIN: Final = "\n    | "
+"""Before each further line of a text, so that none passes for a field."""
+_WHY: Final = {
+    "consent": "Someone of whom it speaks wants it gone.",
+    "error": "It is wrong.",
+    "safety": "It endangers someone.",
+}
+"""What the coordinators' reasons say."""
+_NEW_KEY: Final = (
+    "ATTENTION: this monitor lost her key. Coordinators vouch for the new one; she herself could not sign."
+)
+
+
+def tell(args: argparse.Namespace, item: Received) -> None:
+    """Tells what has just come."""
+    if isinstance(item, Arrival):
+        if args.json:
+            terminal.emit(document(item))
+        elif item.header.recalls:
+            terminal.say(_recall(item))
+        else:
+            terminal.say(line(item))
+    elif isinstance(item, Aside):
+        terminal.note(f"Something did not hold up and was set aside ({item.code}); see: kengele office show --problems")
+    elif isinstance(item, Notice):
+        if args.json:
+            terminal.emit({"id": item.report, "kid": item.kid, "keep": list(item.keep or ()), "flags": ["recalled"]})
+        else:
+            terminal.say(f"Report {item.report} was recalled by the network's coordinators; {_stays(item.keep)}.")
+    elif isinstance(item, Marker):
+        terminal.note(f"The hub withholds a report of {item.kid}, by a newer rule as it says.")
+
+
+def document(arrival: Arrival) -> dict[str, Any]:
+    """An opened report as JSON values: the header's claims, then each compartment that this office may read."""
+    contents = {name: model.model_dump(mode="json", exclude_none=True) for name, model in arrival.contents.items()}
+    return {**arrival.header.claims(), **contents, "withheld": list(arrival.withheld), "flags": list(arrival.flags)}
+
+
+def line(arrival: Arrival) -> str:
+    """A report as it stands in a list."""
+    header = arrival.header
+    # On one line, as what an author writes below it could pass for another report.
+    summary = " ".join(document(arrival).get("summary", {}).get("text", "").split())
+    flags = f"  [{', '.join(arrival.flags)}]" if arrival.flags else ""
+    first = f"{header.day}  {header.area:8}  {', '.join(header.categories)}  severity {header.severity}"
+    opened = ", ".join(name for name in arrival.contents if name != "handling")
+    loud = f"\n  {_NEW_KEY}" if NEW_KEY in arrival.flags else ""
+    return f"{first}  {tlp.label(header.tlp)}{flags}\n  {header.id}  ({opened}){loud}\n  {summary}"
+
+
+def tell_full(arrival: Arrival) -> None:
+    """Tells all that this office may read of a report."""
+    terminal.say(line(arrival))
+    terminal.say(f"  by {arrival.header.kid}")
+    for name, content in document(arrival).items():
+        if isinstance(content, dict):
+            terminal.say(f"\n  {name}")
+            for field, value in content.items():
+                if value not in ([], {}):
+                    terminal.say(f"    {field}: {_BREAK.sub(_MARGIN, str(value))}")
+
+
+def _recall(arrival: Arrival) -> str:
+    header = arrival.header
+    reason = document(arrival).get("handling", {}).get("wishes", {}).get("text", "")
+    said = f"Report {header.recalls} was recalled by its author; {_stays(header.keep)}."
+    return f"{said}\n  {reason}" if reason else said
+
+
+def _stays(keep: Sequence[str] | None) -> str:
+    return f"of it stay: {', '.join(keep)}" if keep else "its text and keys are destroyed"
+
+
+def tell_gone(args: argparse.Namespace, gone: Tombstone) -> None:
+    """Tells what is left of a report that was recalled."""
+    day = datetime.fromtimestamp(gone.recalled, UTC).date().isoformat()
+    if args.json:
+        told = {"id": gone.id, "kid": gone.author, "recalled": day, "reason": gone.reason, "by": gone.by}
+        terminal.emit({**told, "flags": ["recalled"]})
+        return
+    reason = _WHY.get(gone.reason or "") if gone.by == COORDINATORS else gone.reason
+    who = "the network's coordinators" if gone.by == COORDINATORS else "its author"
+    terminal.say(f"{day}  {gone.id}  recalled by {who}" + (f"\n  {reason}" if reason else ""))
