@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from nats.aio.client import Client
 
-from kengele_hub import backup, jetstream, snapshot
+from kengele_hub import backup, feeds, jetstream, snapshot, streams
 from kengele_hub.broker import Broker
 from kengele_hub.broker import Settings as BrokerSettings
 from kengele_hub.errors import Unavailable
@@ -207,14 +207,14 @@ async def on_broker(home: Path) -> AsyncIterator[tuple[Broker, Client]]:
             await nc.close()
 
 
-async def made_streams(home: Path, *feeds: str) -> list[str]:
+async def made_streams(home: Path, *nkeys: str) -> list[str]:
     async with on_broker(home) as (_, nc):
-        await jetstream.ensure_streams(nc)
-        for nkey in feeds:
-            await jetstream.ensure_feed(nc, nkey)
+        await streams.ensure_streams(nc)
+        for nkey in nkeys:
+            await feeds.ensure_feed(nc, nkey)
             await jetstream.publish_batch(nc, [(subjects.feed_subject(nkey, "waits"), b"sealed", jetstream.ONCE)])
         await jetstream.publish_batch(nc, [(subjects.trust_file("metadata/1.root.json"), b"{}", {})])
-        return await jetstream.names(nc)
+        return await streams.names(nc)
 
 
 @pytest.fixture
@@ -263,7 +263,7 @@ def test_a_restored_hub_gives_nothing_of_what_waits_in_a_feed_before_the_coordin
                 await asyncio.to_thread(backup.restore, tmp_path / "copy", lock, new, external=broker.access.url)
             assert await fetched(broker) == []
             # Once the roster names the office.
-            await jetstream.ensure_feed(nc, office.public)
+            await feeds.ensure_feed(nc, office.public)
             assert await fetched(broker) == [b"sealed"]
 
     asyncio.run(claim())
@@ -272,7 +272,7 @@ def test_a_restored_hub_gives_nothing_of_what_waits_in_a_feed_before_the_coordin
 _KILLED = """
 import os, signal, sys
 from pathlib import Path
-from kengele_hub import backup, jetstream
+from kengele_hub import backup, feeds, jetstream, streams
 from kengele_hub.sealed import Lock
 from kengele_node.link import Link
 from kengele_schemas import subjects
@@ -312,7 +312,7 @@ def test_a_restoration_that_fails_deletes_no_stream_that_a_hub_has_made_meanwhil
     put_back = snapshot.put_back
 
     async def late(nc: Client, *shape: Any, **replicas: Any) -> None:
-        await jetstream.ensure_streams(nc)
+        await streams.ensure_streams(nc)
         await jetstream.publish_batch(nc, [(place, b"a report", jetstream.ONCE)])
         await put_back(nc, *shape, **replicas)
 
@@ -345,7 +345,7 @@ def test_three_copies_are_not_restored_onto_one_server_unless_that_is_said(
 
     async def claim() -> None:
         async with on_broker(home) as (broker, nc):
-            await jetstream.ensure_streams(nc)
+            await streams.ensure_streams(nc)
             settings = Settings.load(home).model_dump(mode="json")
             read(Settings, {**settings, "external": broker.access.url, "replicas": 3}).save(home)
             await backup.take(tmp_path / "copy", lock, home)
@@ -360,7 +360,7 @@ def test_three_copies_are_not_restored_onto_one_server_unless_that_is_said(
             assert refused.value.code == "too-few-servers"
             assert "--replicas 1" in refused.value.mend
             assert not (tmp_path / "three").exists()
-            assert await jetstream.names(nc) == []
+            assert await streams.names(nc) == []
             await restored("one", replicas=1)
             assert Settings.load(tmp_path / "one").replicas == 1
 

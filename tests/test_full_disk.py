@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from kengele_hub import jetstream
+from kengele_hub import consumers
 from kengele_hub.access import Access
 from kengele_hub.delivery import CONSUMER
 from kengele_hub.home import HubKeys
@@ -50,7 +50,7 @@ async def undelivered(network: Network) -> int:
     except KengeleError:
         return 1  # the broker begins anew
     try:
-        found = await jetstream.consumer(nc, subjects.LEDGER, CONSUMER)
+        found = await consumers.consumer(nc, subjects.LEDGER, CONSUMER)
         return int(found["num_pending"]) + int(found["num_ack_pending"]) if found else 1
     except KengeleError:
         return 1

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from kengele_hub import backup, jetstream
+from kengele_hub import backup, consumers, streams
 from kengele_hub.broker import Broker
 from kengele_hub.broker import Settings as BrokerSettings
 from kengele_hub.home import HubKeys
@@ -80,10 +80,10 @@ def test_a_hub_goes_on(homes: Path) -> None:
         keys = HubKeys.load(homes / "hub")
         async with Broker(keys, BrokerSettings(port=-1)) as broker:
             nc = await broker.access.connect()
-            await jetstream.ensure_streams(nc)
+            await streams.ensure_streams(nc)
             ledger = Ledger(nc, keys.hub_key, origin(keys), homes / "hub" / "ledger.cache")
             await ledger.load()
-            kinds = [one.subject.split(".")[1] async for one in jetstream.read_all(nc, subjects.LEDGER)]
+            kinds = [one.subject.split(".")[1] async for one in consumers.read_all(nc, subjects.LEDGER)]
             assert (sorted(set(kinds)), ledger.size) == (["report", "trust"], len(kinds))
             await nc.close()
 

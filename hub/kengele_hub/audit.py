@@ -24,7 +24,7 @@ from kengele_schemas.encoding import b64u, loads, unb64u
 from kengele_schemas.errors import Malformed, Refused
 from kengele_schemas.tiles import read_tile
 
-from . import jetstream
+from . import consumers, jetstream
 from .authority import not_admitted
 from .errors import Conflict
 from .intake import Standing
@@ -177,7 +177,7 @@ class Audit:
         """The lines of those offices that are active now, under the keys that they have now."""
         lines = {}
         only = subjects.audited_cosignature(_size(note))
-        async for stored in jetstream.read_all(self._nc, subjects.AUDIT, only=only):
+        async for stored in consumers.read_all(self._nc, subjects.AUDIT, only=only):
             line = stored.data.decode("utf-8")
             if read_cosignatures(attach(note, [line]), _keys(standing)):
                 lines[stored.subject] = line

@@ -39,7 +39,7 @@ from kengele_schemas.regional import LINES
 from kengele_schemas.trust import TrustStore
 from kengele_schemas.trusted import Trusted
 
-from . import jetstream
+from . import consumers, feeds, jetstream, streams
 from .access import Access
 from .board import Board
 from .errors import Conflict, Unavailable
@@ -320,7 +320,7 @@ class Authority:
         if self.held is not None:
             self.standing = None
             # Desks fetch from the broker itself, and one of them may have been revoked since.
-            await jetstream.close_feeds(self.nc, await jetstream.names(self.nc))
+            await feeds.close_feeds(self.nc, await streams.names(self.nc))
             _log.warning("hub-waits-for-coordinators")
             return
         try:
@@ -336,7 +336,7 @@ class Authority:
         standing = Standing.of(trusted)
         for nkeys in standing.desks.values():
             for nkey in set(nkeys) - self._feeds:
-                await jetstream.ensure_feed(self.nc, nkey, replicas=self.replicas)
+                await feeds.ensure_feed(self.nc, nkey, replicas=self.replicas)
                 self._feeds.add(nkey)
         # Before the broker is told: whether it answers or not, nothing more is taken from who is revoked.
         self.standing = standing
@@ -345,7 +345,7 @@ class Authority:
             await self.access.revoke(revoked)
         # Of those revoked before the start, too: a hub may have died before it had removed a feed.
         for nkey in sorted(revoked - self._removed):
-            await jetstream.remove_feed(self.nc, nkey)
+            await feeds.remove_feed(self.nc, nkey)
             self._feeds.discard(nkey)
             self._removed.add(nkey)
 
@@ -365,7 +365,7 @@ class Authority:
         Another worker may publish in this very moment. So nothing goes but what was just read, message by message, and
         only if what was read is what is in force here: a file may come to be needed again, under the same name.
         """
-        read = [one async for one in jetstream.read_all(self.nc, subjects.TRUST, only=subjects.TRUST_FILES)]
+        read = [one async for one in consumers.read_all(self.nc, subjects.TRUST, only=subjects.TRUST_FILES)]
         stored = {subjects.trust_path(one.subject): unpack(one.data, max_bytes=MAX_UNPACKED) for one in read}
         needed = _needed(stored)
         if needed != _needed(self.files):
@@ -402,7 +402,7 @@ class Authority:
         """All files that the broker has, those of earlier versions besides."""
         return {
             subjects.trust_path(stored.subject): unpack(stored.data, max_bytes=MAX_UNPACKED)
-            async for stored in jetstream.read_all(self.nc, subjects.TRUST, only=subjects.TRUST_FILES)
+            async for stored in consumers.read_all(self.nc, subjects.TRUST, only=subjects.TRUST_FILES)
         }
 
     async def _read_stored(self) -> None:

@@ -29,7 +29,7 @@ from kengele_schemas.encoding import canonical, loads
 from kengele_schemas.errors import Damaged, Malformed, Refused
 from kengele_schemas.fields import read
 
-from . import jetstream, snapshot
+from . import consumers, feeds, jetstream, snapshot, streams
 from .access import Access
 from .broker import Broker, pinned
 from .broker import Settings as BrokerSettings
@@ -88,8 +88,8 @@ async def take(path: Path, lock: Lock, home: Path) -> Copied:
                 if (home / name).exists():
                     _say(sealer, {"file": name})
                     sealer.put(_PIECE + (home / name).read_bytes())
-            for name in sorted(await jetstream.names(nc), key=_order):
-                if name not in _KINDS and not name.startswith(jetstream.FEED):
+            for name in sorted(await streams.names(nc), key=_order):
+                if name not in _KINDS and not name.startswith(feeds.FEED):
                     continue
                 taken = await snapshot.taken(nc, name)
                 if taken is None:
@@ -222,21 +222,21 @@ async def _enough(access: Access, replicas: int) -> None:
 
 async def _shut(nc: Client, shape: Shape) -> None:
     """Has a restored feed hand out nothing. Raises Unavailable while the stream or its consumer is not all there."""
-    name, consumers = str(shape.config["name"]), int(shape.state.get("consumer_count", 0))
-    now = await jetstream.stream(nc, name)
+    name, count = str(shape.config["name"]), int(shape.state.get("consumer_count", 0))
+    now = await streams.stream(nc, name)
     state = now["state"] if now else {}
-    if (state.get("messages"), state.get("consumer_count", 0) >= consumers) != (shape.state["messages"], True):
+    if (state.get("messages"), state.get("consumer_count", 0) >= count) != (shape.state["messages"], True):
         raise Unavailable("broker-unavailable", "The broker did not take a stream whole.", "Try again.")
-    await jetstream.close_feeds(nc, [name])
-    if consumers and name.startswith(jetstream.FEED):
-        own = subjects.feed_consumer(name.removeprefix(jetstream.FEED))
-        if not (await jetstream.consumer(nc, name, own) or {}).get("paused"):
+    await feeds.close_feeds(nc, [name])
+    if count and name.startswith(feeds.FEED):
+        own = subjects.feed_consumer(name.removeprefix(feeds.FEED))
+        if not (await consumers.consumer(nc, name, own) or {}).get("paused"):
             raise Unavailable("broker-unavailable", "The broker did not shut a feed.", "Try again.")
 
 
 async def _completed(nc: Client, settings: Settings) -> None:
     """Makes the streams that the copy has not got."""
-    await jetstream.ensure_streams(nc, replicas=settings.replicas, ledger_max_bytes=settings.ledger_max_bytes)
+    await streams.ensure_streams(nc, replicas=settings.replicas, ledger_max_bytes=settings.ledger_max_bytes)
 
 
 def _settle(draft: Path, home: Path) -> None:
@@ -262,8 +262,8 @@ async def _reached(home: Path, keys: HubKeys, settings: Settings, *, new: bool =
             access = (await stack.enter_async_context(broker)).access
         nc = await access.connect("hub-backup")
         stack.push_async_callback(nc.close)
-        names = await _patiently(jetstream.names, nc) if new else []
-        if any(name in _KINDS or name.startswith(jetstream.FEED) for name in names):
+        names = await _patiently(streams.names, nc) if new else []
+        if any(name in _KINDS or name.startswith(feeds.FEED) for name in names):
             raise Refused("exists", "This broker holds a hub's streams already.", "Use another broker, or empty it.")
         yield nc
 

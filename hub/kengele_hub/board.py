@@ -20,7 +20,7 @@ from kengele_schemas.encoding import dumps, loads
 from kengele_schemas.errors import KengeleError, Malformed, Refused
 from kengele_schemas.packing import pack, unpack
 
-from . import jetstream
+from . import consumers, jetstream
 
 MAX_UNPACKED: Final = 8 * 1024 * 1024
 MAX_PROPOSALS: Final = 200
@@ -95,7 +95,7 @@ class Board:
     async def _all(self) -> list[_Item]:
         """All proposals, the oldest first."""
         found = []
-        async for stored in jetstream.read_all(self.nc, subjects.BOARD):
+        async for stored in consumers.read_all(self.nc, subjects.BOARD):
             try:
                 data = unpack(stored.data, max_bytes=2 * MAX_UNPACKED)
                 document = loads(data, max_bytes=2 * MAX_UNPACKED)

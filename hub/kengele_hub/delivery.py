@@ -31,7 +31,7 @@ from kengele_schemas.marker import sign_marker
 from kengele_schemas.receipt import Leaf
 from kengele_schemas.report import Header
 
-from . import jetstream
+from . import consumers, jetstream
 from .errors import Conflict, StorageFull, Unavailable
 from .intake import Standing, reached
 from .ledger import Entry, Ledger, split
@@ -109,7 +109,7 @@ class Delivery:
             try:
                 # All entries, though few of the others are routed: with two filters the broker's work for one entry
                 # grows with the ledger's length.
-                await jetstream.ensure_consumer(
+                await consumers.ensure_consumer(
                     self._nc, subjects.LEDGER, CONSUMER, ack_wait=ACK_WAIT, max_pending=_MAX_HELD
                 )
                 while True:
@@ -122,7 +122,7 @@ class Delivery:
         if self._standing() is None:
             await asyncio.sleep(_PAUSE)
             return
-        messages = await jetstream.pull(self._nc, subjects.LEDGER, CONSUMER, BATCH, 5)
+        messages = await consumers.pull(self._nc, subjects.LEDGER, CONSUMER, BATCH, 5)
         # Only now: the rules may have changed while nothing was there to deliver.
         standing = self._standing()
         if standing is None or not messages:

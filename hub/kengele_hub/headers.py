@@ -29,7 +29,7 @@ from kengele_schemas.headers import Facts, Tallies
 from kengele_schemas.receipt import MAX_RECEIPT
 from kengele_schemas.replay import REMEMBERED
 
-from . import jetstream
+from . import consumers
 from .authority import not_admitted
 from .intake import Standing
 from .ledger import Ledger, split
@@ -103,7 +103,7 @@ class Headers:
             await self._ledger.refresh()
             self._first = self._next = await self._begin(earliest)
         found = 0
-        reading = jetstream.read_all(
+        reading = consumers.read_all(
             self._nc, subjects.LEDGER, self._next, only=subjects.LEDGER_REPORTS, limit=MAX_READ
         )
         async with aclosing(reading):

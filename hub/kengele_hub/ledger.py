@@ -34,7 +34,7 @@ from kengele_schemas.encoding import unb64u
 from kengele_schemas.errors import Damaged, Malformed
 from kengele_schemas.tiles import Tile, hashes
 
-from . import jetstream
+from . import consumers, jetstream
 from .errors import Conflict, Unavailable
 
 _RECORD: Final = struct.Struct(">16s16s32sI")
@@ -251,7 +251,7 @@ class Ledger:
         """
         found: list[bytes] = []
         size = 0
-        reading = jetstream.read_all(self._nc, subjects.LEDGER, start + 1, limit=end - start)
+        reading = consumers.read_all(self._nc, subjects.LEDGER, start + 1, limit=end - start)
         async with aclosing(reading):
             async for stored in reading:
                 leaf, _ = split(stored.data)
@@ -318,7 +318,7 @@ class Ledger:
         rows: list[_Row] = []
         self._reading = True
         try:
-            async for stored in jetstream.read_all(self._nc, subjects.LEDGER, self._tree.size + 1):
+            async for stored in consumers.read_all(self._nc, subjects.LEDGER, self._tree.size + 1):
                 if stored.sequence != self._tree.size + len(rows) + 1:
                     raise Damaged("damaged", "The ledger has a gap.", "Restore the broker's store.")
                 rows.append(_row(stored.subject, split(stored.data)[0]))

@@ -19,7 +19,7 @@ from kengele_schemas.errors import KengeleError, Malformed, Refused
 from kengele_schemas.invitations import read_signed
 from kengele_schemas.rotation import Epoch, OfficeKeys
 
-from . import jetstream
+from . import consumers, jetstream
 from .intake import Standing
 
 MAX_REQUEST: Final = 64 * 1024
@@ -89,7 +89,7 @@ class Letterbox:
         """Who has left a letter and when; nobody who is not a member any more."""
         members = set(standing.roles.values())
         found = []
-        async for stored in jetstream.read_all(self.nc, subjects.LETTERS):
+        async for stored in consumers.read_all(self.nc, subjects.LETTERS):
             _, role, member = stored.subject.split(".")
             if (role, member) not in members:
                 continue

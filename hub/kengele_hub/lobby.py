@@ -19,7 +19,7 @@ from kengele_schemas.encoding import canonical, dumps, loads
 from kengele_schemas.errors import KengeleError, Malformed, Refused
 from kengele_schemas.invitations import Answer, Commitment, Reveal, Terms, read_signed
 
-from . import jetstream
+from . import consumers, jetstream
 from .errors import Conflict
 
 MAX_REQUEST: Final = 64 * 1024
@@ -187,7 +187,7 @@ class Lobby:
 
     async def _all(self) -> dict[str, _Words]:
         found: dict[str, _Words] = {}
-        async for stored in jetstream.read_all(self.nc, subjects.LOBBY):
+        async for stored in consumers.read_all(self.nc, subjects.LOBBY):
             _, kind, invitation = stored.subject.split(".")
             try:
                 found.setdefault(invitation, {})[kind] = loads(stored.data, max_bytes=MAX_REQUEST)

@@ -26,7 +26,7 @@ from kengele_schemas.receipt import Leaf, read_leaf
 from kengele_schemas.report import parse_header
 from kengele_schemas.trusted import Trusted
 
-from . import jetstream
+from . import consumers
 from .errors import Conflict
 from .ledger import Entry, Ledger
 
@@ -67,7 +67,7 @@ class Orders:
 
     async def shared(self, report_id: str) -> set[str]:
         """The offices with which the report was shared. Raises Unavailable."""
-        stored = jetstream.read_all(self._nc, subjects.LEDGER, only=subjects.ledger_share(report_id))
+        stored = consumers.read_all(self._nc, subjects.LEDGER, only=subjects.ledger_share(report_id))
         return {subjects.shared_with(one.subject) async for one in stored}
 
     def unnumbered(self, notice: Notice) -> bytes:

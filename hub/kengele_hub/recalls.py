@@ -28,7 +28,7 @@ from kengele_schemas.recall import MAX_CONFIRMATION, left, read_confirmation
 from kengele_schemas.receipt import Leaf, read_leaf
 from kengele_schemas.report import Header, parse_header
 
-from . import jetstream
+from . import consumers
 from .authority import not_admitted
 from .errors import Conflict
 from .intake import Standing
@@ -214,7 +214,7 @@ class Recalls:
         }
 
     async def _confirmations(self, recall_id: str) -> list[str]:
-        stored = jetstream.read_all(self._nc, subjects.LEDGER, only=subjects.ledger_confirmed(recall_id))
+        stored = consumers.read_all(self._nc, subjects.LEDGER, only=subjects.ledger_confirmed(recall_id))
         return [b64u(split(one.data)[1]) async for one in stored]
 
     async def _at(self, entry_id: str) -> Stood | Ordered | None:

@@ -20,7 +20,7 @@ from kengele_schemas import subjects
 from kengele_schemas.encoding import unb64u
 from kengele_schemas.errors import KengeleError
 
-from . import jetstream, ops
+from . import ops, streams
 from .access import Access
 from .authority import Authority
 from .broker import Broker, Tls
@@ -122,7 +122,7 @@ async def _serve(
         nc = await access.connect("hub-worker")
         stack.push_async_callback(_close, nc)
         try:
-            await jetstream.ensure_streams(nc, replicas=settings.replicas, ledger_max_bytes=settings.ledger_max_bytes)
+            await streams.ensure_streams(nc, replicas=settings.replicas, ledger_max_bytes=settings.ledger_max_bytes)
         except StorageFull:
             raise StorageFull(
                 "storage-full",
@@ -192,7 +192,7 @@ async def _lost(nc: Client) -> None:
 async def _stores(nc: Client) -> bool:
     """Whether the server at the other end reaches one that leads the ledger, and that one enough of the others."""
     try:
-        found = await jetstream.stream(nc, subjects.LEDGER, timeout=_ANSWER)
+        found = await streams.stream(nc, subjects.LEDGER, timeout=_ANSWER)
     except KengeleError:
         return False
     return found is not None and led(found.get("cluster"))

@@ -32,7 +32,7 @@ from kengele_schemas.release import Decision
 from kengele_schemas.sharing import By, Share, join, read_share, verified
 from kengele_schemas.trusted import Trusted
 
-from . import jetstream
+from . import consumers, jetstream
 from .authority import not_admitted
 from .errors import Conflict, Unavailable
 from .intake import Standing
@@ -90,7 +90,7 @@ class Shares:
 
     async def of(self, report_id: str) -> list[Shared]:
         """All shares of a report, the oldest first. Raises Unavailable, Damaged, Malformed."""
-        stored = jetstream.read_all(self._nc, subjects.LEDGER, only=subjects.ledger_share(report_id))
+        stored = consumers.read_all(self._nc, subjects.LEDGER, only=subjects.ledger_share(report_id))
         return [Shared.read(one.sequence - 1, one.data) async for one in stored]
 
     async def answer(self, nkey: str, request: bytes) -> dict[str, Any]:

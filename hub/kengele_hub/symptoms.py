@@ -29,7 +29,7 @@ from kengele_schemas.encoding import b64u
 from kengele_schemas.errors import KengeleError
 from kengele_schemas.findings import Certificate, Finding, Resolved
 
-from . import jetstream
+from . import consumers, feeds, jetstream, streams
 from .access import Access
 from .broker import Tls, is_free, pinned
 from .home import HubKeys
@@ -162,11 +162,11 @@ def _times(servers: list[dict[str, Any]]) -> list[datetime]:
 
 
 async def _look_at_feeds(seen: Symptoms, nc: Any) -> None:
-    for name in await jetstream.names(nc):
-        if not name.startswith(jetstream.FEED):
+    for name in await streams.names(nc):
+        if not name.startswith(feeds.FEED):
             continue
-        stream = await jetstream.stream(nc, name)
-        waits = await jetstream.consumer(nc, name, subjects.feed_consumer(name.removeprefix(jetstream.FEED)))
+        stream = await streams.stream(nc, name)
+        waits = await consumers.consumer(nc, name, subjects.feed_consumer(name.removeprefix(feeds.FEED)))
         if stream is not None:
             most, size = stream["config"].get("max_bytes", -1), stream["state"]["bytes"]
             seen.feeds_full += most > 0 and size > 0.95 * most

@@ -25,7 +25,7 @@ from kengele_schemas.errors import KengeleError
 from kengele_schemas.metadata import newest
 from kengele_schemas.trusted import Trusted
 
-from . import delivery, jetstream
+from . import consumers, delivery, jetstream
 
 PACE: Final = 10.0
 """Seconds between two looks."""
@@ -132,7 +132,7 @@ class Watch:
             account = await jetstream.account(self.nc)
             limit = int(account["limits"]["max_storage"])
             self.stored, self.limit = int(account["storage"]), limit if limit >= 0 else None
-            router = await jetstream.consumer(self.nc, subjects.LEDGER, delivery.CONSUMER)
+            router = await consumers.consumer(self.nc, subjects.LEDGER, delivery.CONSUMER)
             self.waiting = int(router["num_pending"]) + int(router["num_ack_pending"]) if router else None
             self.cosigned = await jetstream.last_time(self.nc, subjects.AUDIT, "audited.cosignature.*.*")
         except (KengeleError, nats.errors.Error, OSError, KeyError, TypeError, ValueError):

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from kengele_hub import jetstream
+from kengele_hub import jetstream, streams
 from kengele_hub.audit import MOMENT, Audit
 from kengele_hub.broker import Broker, Settings
 from kengele_hub.home import HubKeys
@@ -112,7 +112,7 @@ async def half(home: Path, roster: Roster, clock: Clock) -> AsyncIterator[Half]:
     keys = HubKeys.load(home)
     async with Broker(keys, Settings(port=-1)) as broker:
         nc = await broker.access.connect()
-        await jetstream.ensure_streams(nc)
+        await streams.ensure_streams(nc)
         await nc.close()
         hub = await Hub.of(home / "worker", broker, keys, roster)
         try:
@@ -292,7 +292,7 @@ def test_the_hub_cannot(tmp_path: Path, sentence: str) -> None:
         changed = CHANGES[sentence](leaves)
         assert changed != leaves
         await jetstream.call(scene.other.hub.nc, f"STREAM.DELETE.{subjects.LEDGER}", {})
-        await jetstream.ensure_streams(scene.other.hub.nc)
+        await streams.ensure_streams(scene.other.hub.nc)
         forged = Ledger(scene.other.hub.nc, hub.keys.hub_key, LOG, tmp_path / "cache")
         await forged.load()
         await forged.append([Entry(subjects.ledger_entry("forged", str(n)), leaf) for n, leaf in enumerate(changed)])

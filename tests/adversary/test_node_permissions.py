@@ -21,7 +21,7 @@ from nats.aio.client import Client
 from nats.aio.subscription import Subscription
 
 from kengele_hub import broker as broker_module
-from kengele_hub import credentials, jetstream
+from kengele_hub import consumers, credentials, feeds, jetstream, streams
 from kengele_hub.broker import Broker, Settings
 from kengele_hub.credentials import ROLES, Role, account_hash
 from kengele_hub.home import HubKeys
@@ -116,9 +116,9 @@ async def scene(tmp_path: Path, **settings: Any) -> AsyncIterator[Scene]:
     async with running_broker(tmp_path, **settings) as (broker, keys):
         hub = await broker.access.connect()
         other = member_credentials(keys, "office")
-        await jetstream.ensure_streams(hub)
-        await jetstream.ensure_consumer(hub, subjects.LEDGER, WORKER)
-        await jetstream.ensure_feed(hub, other.nkey)
+        await streams.ensure_streams(hub)
+        await consumers.ensure_consumer(hub, subjects.LEDGER, WORKER)
+        await feeds.ensure_feed(hub, other.nkey)
         await jetstream.publish_batch(hub, [(subjects.ledger_report("one"), b"in the ledger", {})])
         await jetstream.publish_batch(hub, [(subjects.feed_subject(other.nkey), b"for the other", {})])
         await jetstream.publish_batch(hub, [(subjects.trust_file("root.json"), b"root", {})])
@@ -522,7 +522,7 @@ def test_an_answer_cannot_be_directed_into(tmp_path: Path, where: str) -> None:
         async with scene(tmp_path) as setting:
             before = await setting.state()
             mine = member_credentials(setting.keys, "office")
-            await jetstream.ensure_feed(setting.hub, mine.nkey)
+            await feeds.ensure_feed(setting.hub, mine.nkey)
             await jetstream.publish_batch(setting.hub, [(subjects.feed_subject(mine.nkey), b"poison", {})])
             await setting.heard()
             me = await intrude(setting.broker.url, mine)

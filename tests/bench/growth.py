@@ -21,7 +21,7 @@ import uvloop
 
 from bench.flow import cpu_seconds, flow, served
 from bench.town import Town
-from kengele_hub import jetstream
+from kengele_hub import streams
 from kengele_hub.ledger import Entry, Ledger
 from kengele_node.monitor.outbox import Outbox
 from kengele_node.rows import RowCipher
@@ -69,7 +69,7 @@ async def _log_cost(home: Path, lengths: Sequence[int]) -> dict[int, float]:
 
     async with running_broker(home) as (broker, _):
         nc = await broker.access.connect()
-        await jetstream.ensure_streams(nc)
+        await streams.ensure_streams(nc)
         ledger = Ledger(nc, new_signing_key(), "kengele/bench", home / "ledger.cache")
         await ledger.load()
         for length in lengths:

@@ -29,7 +29,7 @@ from nats.aio.msg import Msg
 from pydantic import BaseModel
 
 from bench.town import SETTLED, token_of
-from kengele_hub import jetstream, service
+from kengele_hub import consumers, feeds, jetstream, service, streams
 from kengele_hub.broker import Broker, Settings
 from kengele_hub.delivery import BATCH, CONSUMER
 from kengele_hub.errors import Conflict
@@ -89,17 +89,17 @@ async def relay(home: Path) -> None:
                     await nc.publish(message.reply, message.data[:receipt])
 
         async def deliver() -> None:
-            await jetstream.ensure_consumer(
+            await consumers.ensure_consumer(
                 nc, subjects.LEDGER, CONSUMER, only=["ledger.report.>"], max_pending=100_000
             )
             while True:
-                messages = await jetstream.pull(nc, subjects.LEDGER, CONSUMER, BATCH, 5)
-                feeds: dict[str, list[jetstream.Message]] = defaultdict(list)
+                messages = await consumers.pull(nc, subjects.LEDGER, CONSUMER, BATCH, 5)
+                shares: dict[str, list[jetstream.Message]] = defaultdict(list)
                 for message in messages:
                     item = message.subject.rpartition(".")[2]
                     for nkey in nkeys:
-                        feeds[nkey].append((subjects.feed_subject(nkey, item), message.data[:parcel], jetstream.ONCE))
-                await asyncio.gather(*(jetstream.publish_batch(nc, items) for items in feeds.values()))
+                        shares[nkey].append((subjects.feed_subject(nkey, item), message.data[:parcel], jetstream.ONCE))
+                await asyncio.gather(*(jetstream.publish_batch(nc, items) for items in shares.values()))
                 for message in messages:
                     await message.ack()
 
@@ -156,9 +156,9 @@ async def _bus(home: Path, nkeys: list[str]) -> AsyncIterator[tuple[Client, str]
     """The broker that the hub runs, its streams and the offices' feeds."""
     async with Broker(HubKeys.load(home), Settings(port=-1)) as broker:
         nc = await broker.access.connect()
-        await jetstream.ensure_streams(nc)
+        await streams.ensure_streams(nc)
         for nkey in nkeys:
-            await jetstream.ensure_feed(nc, nkey)
+            await feeds.ensure_feed(nc, nkey)
         yield nc, broker.url
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from kengele_hub import jetstream
+from kengele_hub import streams
 from kengele_hub.access import Access
 from kengele_hub.broker import Broker
 from kengele_hub.broker import Settings as BrokerSettings
@@ -107,7 +107,7 @@ def test_three_servers_keep_every_stream_and_any_one_may_be_killed(
         with started(three):
             async with hub(keys, three[0].url, replicas=3) as (running, roster):
                 nc = running.authority.nc
-                state = await jetstream.stream(nc, subjects.LEDGER)
+                state = await streams.stream(nc, subjects.LEDGER)
                 assert state is not None
                 assert state["config"]["num_replicas"] == 3
                 assert len(state["cluster"]["replicas"]) == 2
@@ -162,7 +162,7 @@ def test_a_hub_of_which_nothing_is_left_but_its_backup_is_restored_onto_a_new_se
             changed = {**settings, "external": broker.access.url, "max_store": 2**32}
             (home / "hub.json").write_text(json.dumps(changed))
             nc = await broker.access.connect()
-            await jetstream.ensure_streams(nc)
+            await streams.ensure_streams(nc)
             await nc.close()
             assert await asyncio.to_thread(main, made) == 0
         shutil.rmtree(home)

@@ -23,7 +23,7 @@ from nacl.signing import SigningKey
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from kengele_hub import jetstream
+from kengele_hub import consumers, jetstream, streams
 from kengele_hub.authority import Authority
 from kengele_hub.broker import Broker
 from kengele_hub.delivery import Delivery
@@ -280,22 +280,22 @@ class Hub:
     async def feed(self, office: str) -> list[jetstream.Stored]:
         """All that was ever put into an office's feed."""
         stream = subjects.feed_stream(self.roster.nkeys[office])
-        return [stored async for stored in jetstream.read_all(self.nc, stream)]
+        return [stored async for stored in consumers.read_all(self.nc, stream)]
 
     async def stored(self, stream: str) -> list[jetstream.Stored]:
-        return [stored async for stored in jetstream.read_all(self.nc, stream)]
+        return [stored async for stored in consumers.read_all(self.nc, stream)]
 
 
 @asynccontextmanager
 async def running_hub(
-    tmp_path: Path, roster: Roster | None = None, *, found: bool = True, **streams: Any
+    tmp_path: Path, roster: Roster | None = None, *, found: bool = True, **options: Any
 ) -> AsyncIterator[Hub]:
     """A broker and one worker's parts, the network founded unless ``found`` says no."""
     roster = roster or Roster()
     async with running_broker(tmp_path) as (broker, keys):
         roster.hub, roster.snapshot, roster.timestamp = keys.hub_key, keys.snapshot_key, keys.timestamp_key
         nc = await broker.access.connect()
-        await jetstream.ensure_streams(nc, **streams)
+        await streams.ensure_streams(nc, **options)
         await nc.close()
         hub = await Hub.of(tmp_path / "worker", broker, keys, roster)
         try:

@@ -12,7 +12,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from kengele_hub import jetstream
+from kengele_hub import consumers
 from kengele_hub.delivery import CONSUMER
 from kengele_schemas import subjects
 from kengele_schemas.errors import KengeleError
@@ -32,11 +32,11 @@ def waiting_at(town: Town, node: str) -> int:
 
 async def under_way(town: Town) -> int:
     """Entries of the log that are not in every feed yet, and items of feeds that are on no desk yet."""
-    feeds = [member.nkey.public for member in town.network.offices.values()]
-    consumers = [(subjects.LEDGER, CONSUMER)]
-    consumers += [(subjects.feed_stream(nkey), subjects.feed_consumer(nkey)) for nkey in feeds]
+    nkeys = [member.nkey.public for member in town.network.offices.values()]
+    readers = [(subjects.LEDGER, CONSUMER)]
+    readers += [(subjects.feed_stream(nkey), subjects.feed_consumer(nkey)) for nkey in nkeys]
     try:
-        states = [await jetstream.consumer(town.nc, *one) for one in consumers]
+        states = [await consumers.consumer(town.nc, *one) for one in readers]
     except KengeleError:
         return 1
     return sum(int(state["num_pending"]) + int(state["num_ack_pending"]) for state in states if state)
@@ -57,7 +57,7 @@ async def dump(town: Town) -> None:
         path = town.run / "feeds" / f"{office}.jsonl"
         path.parent.mkdir(exist_ok=True)
         with path.open("w") as file:
-            async for stored in jetstream.read_all(town.nc, subjects.feed_stream(member.nkey.public)):
+            async for stored in consumers.read_all(town.nc, subjects.feed_stream(member.nkey.public)):
                 item = stored.subject.rpartition(".")[2]
                 file.write(json.dumps({"sequence": stored.sequence, "item": item}) + "\n")
 

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from kengele_hub import jetstream
+from kengele_hub import streams
 from kengele_schemas import subjects
 from torture.faults import Fault
 from torture.forger import Forger
@@ -197,7 +197,7 @@ class Torment:
 
     async def _fence(self, kid: str) -> None:
         for office, member in self._town.network.offices.items():
-            found = await jetstream.stream(self._town.nc, subjects.feed_stream(member.nkey.public))
+            found = await streams.stream(self._town.nc, subjects.feed_stream(member.nkey.public))
             assert found is not None
             self._town.journal.write("fence", office=office, kid=kid, sequence=found["state"]["last_seq"])
 

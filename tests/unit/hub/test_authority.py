@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 
 from kengele_hub import access as access_module
 from kengele_hub import authority as authority_module
-from kengele_hub import credentials, jetstream
+from kengele_hub import consumers, credentials, feeds, jetstream
 from kengele_hub.credentials import MAX_PAYLOAD
 from kengele_hub.errors import Unavailable
 from kengele_hub.ledger import split
@@ -594,7 +594,7 @@ def test_a_feed_that_a_dying_hub_left_to_who_was_revoked_is_gone_after_the_next_
     async def claim(hub: Hub) -> None:
         nkey = hub.roster.nkeys["unrcca"]
         with monkeypatch.context() as patched:
-            patched.setattr(jetstream, "remove_feed", died)
+            patched.setattr(feeds, "remove_feed", died)
             with pytest.raises(Unavailable):
                 await hub.publish(hub.roster.changed("connections.json", revoked=[{"nkey": nkey, "at": 1}]))
         assert await hub.feed("unrcca") == []
@@ -909,7 +909,7 @@ def test_a_worker_that_missed_the_news_finds_out_by_itself(tmp_path: Path, monke
 
 def test_a_worker_that_is_behind_deletes_nothing_of_what_another_has_published(tmp_path: Path) -> None:
     async def kept(hub: Hub) -> set[str]:
-        stored = jetstream.read_all(hub.nc, subjects.TRUST, only=subjects.TRUST_FILES)
+        stored = consumers.read_all(hub.nc, subjects.TRUST, only=subjects.TRUST_FILES)
         return {subjects.trust_path(one.subject) async for one in stored}
 
     async def claims() -> None:

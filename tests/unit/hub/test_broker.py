@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from kengele_hub import broker as broker_module
-from kengele_hub import jetstream
+from kengele_hub import jetstream, streams
 from kengele_hub.broker import Broker, HubKeys, Settings, Tls, configuration
 from kengele_hub.errors import Unavailable
 from kengele_schemas import subjects
@@ -172,7 +172,7 @@ def test_a_broker_that_dies_comes_back_on_its_port_with_its_streams_and_members(
     async def run() -> None:
         async with running_broker(tmp_path) as (broker, keys):
             nc = await broker.access.connect()
-            await jetstream.ensure_streams(nc)
+            await streams.ensure_streams(nc)
             await jetstream.publish_batch(nc, [(subjects.ledger_report("a"), b"kept", {})])
             monitor, url, pid = member_credentials(keys, "monitor"), broker.url, broker.pid
             assert pid is not None

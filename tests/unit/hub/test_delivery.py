@@ -12,8 +12,8 @@ import pytest
 from nats.aio.msg import Msg
 from structlog.testing import capture_logs
 
+from kengele_hub import consumers, feeds, jetstream
 from kengele_hub import delivery as delivery_module
-from kengele_hub import jetstream
 from kengele_hub.delivery import CONSUMER, Delivery
 from kengele_hub.errors import StorageFull
 from kengele_hub.ledger import Entry, join, split
@@ -49,8 +49,8 @@ async def accepted(hub: Hub, *reports: bytes) -> list[str]:
 
 async def pulled(hub: Hub) -> list[Msg]:
     """The reports and recalls that the router's consumer hands out; they stay unacknowledged."""
-    await jetstream.ensure_consumer(hub.nc, subjects.LEDGER, CONSUMER)
-    messages = await jetstream.pull(hub.nc, subjects.LEDGER, CONSUMER, 200, 1)
+    await consumers.ensure_consumer(hub.nc, subjects.LEDGER, CONSUMER)
+    messages = await consumers.pull(hub.nc, subjects.LEDGER, CONSUMER, 200, 1)
     return [message for message in messages if message.subject.startswith(("ledger.report.", "ledger.recall."))]
 
 
@@ -161,7 +161,7 @@ def test_a_feed_that_has_some_of_a_batch_gets_the_others(tmp_path: Path) -> None
 def test_entries_that_are_no_reports_go_by_and_a_consumer_of_reports_alone_becomes_one_of_all(tmp_path: Path) -> None:
     async def claim(hub: Hub) -> None:
         only = (subjects.LEDGER_REPORTS, subjects.LEDGER_RECALLS)
-        await jetstream.ensure_consumer(hub.nc, subjects.LEDGER, CONSUMER, only=only)
+        await consumers.ensure_consumer(hub.nc, subjects.LEDGER, CONSUMER, only=only)
         await accepted(hub, hub.roster.sealed())
         async with hub.running("delivery"):
             await until_done(hub)
@@ -178,8 +178,8 @@ def test_what_a_dead_worker_held_is_delivered_by_another_once(tmp_path: Path, mo
 
     async def claim(hub: Hub) -> None:
         await accepted(hub, *(hub.roster.sealed() for _ in range(4)))
-        await jetstream.ensure_consumer(hub.nc, subjects.LEDGER, CONSUMER, ack_wait=1)
-        held = await jetstream.pull(hub.nc, subjects.LEDGER, CONSUMER, 200, 1)
+        await consumers.ensure_consumer(hub.nc, subjects.LEDGER, CONSUMER, ack_wait=1)
+        held = await consumers.pull(hub.nc, subjects.LEDGER, CONSUMER, 200, 1)
         await deliver(hub, held[:2])
         async with hub.another() as other, other.running("delivery"):
             await until_done(hub)
@@ -398,21 +398,21 @@ def test_an_entry_that_cannot_be_read_is_passed_over_and_told_by_its_place(tmp_p
 
 def test_a_full_feed_holds_up_its_own_office_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(delivery_module, "_FULL_WAIT", 0.2)
-    monkeypatch.setattr(jetstream, "MAX_PENDING", 50)
+    monkeypatch.setattr(consumers, "MAX_PENDING", 50)
     count = 250
 
     async def claim(hub: Hub) -> None:
         nkey = hub.roster.nkeys["unrcca"]
-        await jetstream.ensure_feed(hub.nc, nkey, max_bytes=20_000)
+        await feeds.ensure_feed(hub.nc, nkey, max_bytes=20_000)
         await hub.publish(hub.roster.changed("network.json", reports_per_hour=100_000))
-        await jetstream.ensure_feed(hub.nc, nkey, max_bytes=20_000)
+        await feeds.ensure_feed(hub.nc, nkey, max_bytes=20_000)
         sent = [hub.roster.sealed() for _ in range(count)]
         for start in range(0, count, 200):
             await accepted(hub, *sent[start : start + 200])
         async with hub.running("delivery"):
             assert len(await until_filled(hub, "council", count)) == count
             assert len(await hub.feed("unrcca")) < 20
-            await jetstream.ensure_feed(hub.nc, nkey)
+            await feeds.ensure_feed(hub.nc, nkey)
             await until_done(hub)
         for office in ("unrcca", "council"):
             found = await hub.feed(office)
@@ -424,12 +424,12 @@ def test_a_full_feed_holds_up_its_own_office_and_no_other(tmp_path: Path, monkey
 def test_a_feed_that_is_gone_holds_up_its_own_office_and_no_other(tmp_path: Path) -> None:
     async def claim(hub: Hub) -> None:
         nkey = hub.roster.nkeys["unrcca"]
-        await jetstream.remove_feed(hub.nc, nkey)
+        await feeds.remove_feed(hub.nc, nkey)
         await accepted(hub, hub.roster.sealed(), hub.roster.sealed(readers=("council",)))
         messages = await pulled(hub)
         assert await deliver(hub, messages) == messages[1:]
         assert len(await hub.feed("council")) == 2
-        await jetstream.ensure_feed(hub.nc, nkey)
+        await feeds.ensure_feed(hub.nc, nkey)
         assert await deliver(hub, messages) == messages
         assert (len(await hub.feed("unrcca")), len(await hub.feed("council"))) == (1, 2)
 
@@ -450,7 +450,7 @@ def test_delivery_ends_though_the_line_makes_an_error_out_of_its_cancellation(
                 raise nats.errors.ConnectionClosedError from None
             return []
 
-        monkeypatch.setattr(jetstream, "pull", pull)
+        monkeypatch.setattr(consumers, "pull", pull)
         running = asyncio.create_task(hub.delivery.run())
         for _ in range(2):
             await waiting.acquire()

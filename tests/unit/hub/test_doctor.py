@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 import structlog
 
-from kengele_hub import doctor, jetstream, symptoms
+from kengele_hub import doctor, feeds, symptoms
 from kengele_hub.access import Access
 from kengele_hub.broker import Broker
 from kengele_hub.broker import Settings as BrokerSettings
@@ -439,7 +439,7 @@ def test_feeds_that_are_full_or_not_fetched_are_counted_and_not_named(
             async with hub.running("delivery"), asyncio.timeout(20):
                 while hub.delivery.delivered < 2:
                     await asyncio.sleep(0.02)
-            await jetstream.ensure_feed(hub.nc, hub.roster.nkeys["council"], max_bytes=1)
+            await feeds.ensure_feed(hub.nc, hub.roster.nkeys["council"], max_bytes=1)
             await symptoms._look_at_feeds(seen, hub.nc)
             assert (seen.feeds_full, seen.feeds_waiting) == (1, 2)
 

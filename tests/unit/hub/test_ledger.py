@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nats.aio.client import Client
 
-from kengele_hub import jetstream
+from kengele_hub import consumers, jetstream, streams
 from kengele_hub.errors import Conflict, StorageFull, Unavailable
 from kengele_hub.ledger import Entry, Ledger, join, split
 from kengele_schemas import subjects
@@ -57,7 +57,7 @@ async def stream(tmp_path: Path, **options: Any) -> AsyncIterator[Client]:
     async with running_broker(tmp_path) as (broker, _):
         nc = await broker.access.connect()
         try:
-            await jetstream.ensure_streams(nc, **options)
+            await streams.ensure_streams(nc, **options)
             yield nc
         finally:
             await nc.close()
@@ -236,7 +236,7 @@ def test_what_a_writer_was_told_it_does_not_read_again(tmp_path: Path, monkeypat
         made.heard((await subscription.next_msg(10)).data)
         assert (made.size, root(made)) == (2, root(other))
         assert made.place_of(id_of(entries[0])) == 0
-        monkeypatch.setattr(jetstream, "read_all", None)
+        monkeypatch.setattr(consumers, "read_all", None)
         assert await made.append([report()]) == [2]
         assert (await ledger_again(nc, tmp_path / "a", monkeypatch)).size == 3
 
@@ -445,14 +445,14 @@ def test_an_entry_that_is_none_is_damage_at_the_start(tmp_path: Path) -> None:
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The sequences that are read from the stream from now on."""
     read: list[int] = []
-    read_all = jetstream.read_all
+    read_all = consumers.read_all
 
     async def counting(*args: Any, **options: Any) -> AsyncIterator[jetstream.Stored]:
         async for stored in read_all(*args, **options):
             read.append(stored.sequence)
             yield stored
 
-    monkeypatch.setattr(jetstream, "read_all", counting)
+    monkeypatch.setattr(consumers, "read_all", counting)
     return read
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from nacl.signing import SigningKey
 
-from kengele_hub import jetstream
+from kengele_hub import consumers
 from kengele_node.coordinator import rotating
 from kengele_schemas import subjects
 from kengele_schemas.encoding import b64u, dumps
@@ -68,7 +68,7 @@ def test_an_offices_latest_letter_waits_for_the_coordinators(tmp_path: Path) -> 
         assert [(row["role"], row["member"]) for row in listed] == [("office", "unrcca"), ("office", "council")]
         found = await ask(hub, "aigul", {"do": "get", "role": "office", "member": "unrcca"})
         assert found["card"] == last["card"]
-        assert len([one async for one in jetstream.read_all(hub.nc, subjects.LETTERS)]) == 2
+        assert len([one async for one in consumers.read_all(hub.nc, subjects.LETTERS)]) == 2
         # Who is not in the roster any more has left nothing.
         gone = [row for row in hub.roster.documents()["connections.json"]["connections"] if row["member"] != "council"]
         await hub.publish(hub.roster.changed("connections.json", connections=gone))

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from nats.aio.msg import Msg
 
-from kengele_hub import jetstream
+from kengele_hub import consumers
 from kengele_hub.delivery import CONSUMER
 from kengele_hub.ledger import split
 from kengele_schemas import subjects
@@ -44,8 +44,8 @@ async def accepted(hub: Hub, **claims: Any) -> str:
 
 
 async def pulled(hub: Hub) -> list[Msg]:
-    await jetstream.ensure_consumer(hub.nc, subjects.LEDGER, CONSUMER)
-    found = await jetstream.pull(hub.nc, subjects.LEDGER, CONSUMER, 200, 1)
+    await consumers.ensure_consumer(hub.nc, subjects.LEDGER, CONSUMER)
+    found = await consumers.pull(hub.nc, subjects.LEDGER, CONSUMER, 200, 1)
     return [one for one in found if one.subject.startswith(("ledger.report.", "ledger.recall."))]
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from nats.aio.msg import Msg
 
-from kengele_hub import jetstream
+from kengele_hub import consumers
 from kengele_hub.delivery import CONSUMER
 from kengele_hub.ledger import split
 from kengele_schemas import subjects
@@ -126,8 +126,8 @@ async def code_of(answering: Awaitable[Any]) -> str:
 
 
 async def pulled(hub: Hub) -> list[Msg]:
-    await jetstream.ensure_consumer(hub.nc, subjects.LEDGER, CONSUMER)
-    return await jetstream.pull(hub.nc, subjects.LEDGER, CONSUMER, 200, 1)
+    await consumers.ensure_consumer(hub.nc, subjects.LEDGER, CONSUMER)
+    return await consumers.pull(hub.nc, subjects.LEDGER, CONSUMER, 200, 1)
 
 
 async def deliver(hub: Hub, messages: Sequence[Msg]) -> None:

@@ -14,7 +14,7 @@ import pytest
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from kengele_hub import credentials, jetstream
+from kengele_hub import credentials, feeds, jetstream
 from kengele_hub.broker import Broker
 from kengele_hub.home import HubKeys
 from kengele_node import link as link_module
@@ -196,7 +196,7 @@ async def hub_and_link(
         nc = await broker.access.connect()
         await nc.subscribe(subjects.SUBMISSIONS, cb=note)
         member = member_credentials(keys, "office")
-        await jetstream.ensure_feed(nc, member.nkey, ack_wait=1)
+        await feeds.ensure_feed(nc, member.nkey, ack_wait=1)
         async with member.link(broker.url) as link:
             await link.wait_connected(10)
             yield broker, nc, member, link, heard
