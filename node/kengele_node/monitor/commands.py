@@ -245,7 +245,8 @@ def _agreed(args: argparse.Namespace, member: Member) -> Plan | None:
             terminal.say(line)
     if own and not any(trusted.areas.covers(area, report.area) for area in own):
         terminal.note(f"You are to report from {', '.join(own)}; from elsewhere the hub takes nothing of yours.")
-    asks = not (args.preview or args.yes) and terminal.interactive()
+    # What nobody may read is refused when it is to be sealed, so there is nothing to agree to.
+    asks = bool(plan.readers) and not (args.preview or args.yes) and terminal.interactive()
     if asks and not terminal.confirm("Seal and send it so?"):
         terminal.note("Nothing was kept.")
         return None

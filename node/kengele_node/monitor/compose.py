@@ -74,11 +74,20 @@ class Plan:
     def offices(self) -> tuple[str, ...]:
         return tuple(reading.office for reading in self.readers)
 
+    @property
+    def unread(self) -> tuple[str, ...]:
+        """The compartments that the author filled in and no office will open."""
+        read = {name for reading in self.readers for name in reading.compartments}
+        written = self.report.contents()
+        return tuple(name for name in GRANTABLE if name in written and name not in read)
+
     def lines(self) -> list[str]:
         """The plan for a terminal, one line an office that reads, then who does not and what is to be known."""
         told = [reading.line("" if self.mode == "policy" else "as custodian") for reading in self.readers]
         if not self.readers:
             told.append("Nobody will read this report.")
+        elif self.unread:
+            told.append(f"Nobody will read: {', '.join(self.unread)}")
         if self.without:
             told.append(f"Will not read any of it: {', '.join(self.without)}")
         told += [

@@ -13,6 +13,14 @@ from kengele_schemas.report import MAX_CATEGORIES, parse_compartment
 from kengele_schemas.trusted import Trusted
 
 _UNKNOWN: Final = "und"
+_MARKINGS: Final[dict[tlp.Level, str]] = {
+    "RED": "for those who receive it, and nobody they know",
+    "AMBER+STRICT": "they may tell who needs to know within their own office",
+    "AMBER": "and whom their office serves, where they need to know",
+    "GREEN": "and others of the community, but not the public",
+    "CLEAR": "anybody may know",
+}
+"""What each marking lets its readers do, after TLP 2.0. Which offices are readers is for the rules to say."""
 
 
 def draft_of(args: argparse.Namespace) -> dict[str, Any]:
@@ -58,10 +66,10 @@ def ask_draft(
     if "severity" not in draft:
         draft["severity"] = terminal.ask("How grave, 1 (a sign) to 5 (many deaths)", _severity)
     if "tlp" not in draft:
-        draft["tlp"] = terminal.ask("Marking: RED, AMBER+STRICT, AMBER, GREEN or CLEAR", tlp.parse, tlp.UNMARKED)
+        draft["tlp"] = terminal.ask(f"Marking: {', '.join(tlp.LEVELS)}; ? says what each means", _marking, tlp.UNMARKED)
     if "summary" in draft or "account" in draft:
         return draft
-    lang = lang or terminal.ask("Language you write in (such as ky, fr, en)", _lang, _UNKNOWN)
+    lang = lang or terminal.ask("Language you write in (such as ky, fr, en; und: not said)", _lang, _UNKNOWN)
     asked = (("summary", "What happened, in a sentence or two, naming nobody"), ("account", "The full account"))
     for name, question in asked:
         draft |= _ask_part(name, f"{question} (empty: none)", lambda text: {"text": text, "lang": lang})
@@ -139,6 +147,12 @@ def _categories(text: str) -> list[str]:
     if not codes:
         raise Malformed("bad-field", "A report needs a category.", "Type ? to see them all.")
     return codes
+
+
+def _marking(text: str) -> tlp.Level:
+    if text == "?":
+        raise Malformed("bad-tlp", "\n".join(f"{level:13} {meaning}" for level, meaning in _MARKINGS.items()))
+    return tlp.parse(text)
 
 
 def _severity(text: str) -> int:

@@ -190,8 +190,16 @@ def test_the_preview_says_who_reads_what_by_which_rule_and_who_does_not() -> Non
     assert planned(parse_draft(canaried()), trusted).lines() == [
         "CSO will read: summary, account (rule c)",
         "UNRCCA will read: summary, account, source (rules a, b)",
+        "Nobody will read: place, people, media",
         "Will not read any of it: COUNCIL, UNOCA",
     ]
+
+
+def test_what_was_written_and_nobody_may_open_is_told() -> None:
+    trusted = network(grant(to=["office:unrcca"]), grant("c", grant=["place"], to=["office:cso"]))
+    told = planned(parse_draft(canaried()), trusted).lines()
+    assert "Nobody will read: people, source, media" in told
+    assert not [line for line in planned(report(), trusted).lines() if line.startswith("Nobody")]
 
 
 def test_compartments_that_were_left_empty_are_not_promised() -> None:
@@ -277,8 +285,8 @@ class TestOnceTheRulesRanOut:
     def test_the_author_is_told_so(self) -> None:
         lines = planned(DRAFT, network(*self.RULES, expires=EXPIRED)).lines()
         assert lines[0] == "UNRCCA will read: summary, account, place, people, media (as custodian)"
-        assert lines[1] == "Will not read any of it: COUNCIL, CSO, UNOCA"
-        assert lines[2].startswith("The rules known here ran out on 2026-11-24.")
+        assert lines[1:3] == ["Nobody will read: source", "Will not read any of it: COUNCIL, CSO, UNOCA"]
+        assert lines[3].startswith("The rules known here ran out on 2026-11-24.")
 
     def test_a_forbid_for_elsewhere_does_not_bind_the_custodian(self) -> None:
         trusted = network(forbid(areas=["SD"]), forbid("grave", min_severity=5), expires=EXPIRED)

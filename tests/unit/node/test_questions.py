@@ -203,6 +203,7 @@ class TestAnswers:
             ("How grave", "", "not a number from 1 to 5"),
             ("How grave", "²", "not a number from 1 to 5"),
             ("Marking", "ORANGE", "Use one of: RED"),
+            ("Marking", "?", "CLEAR         anybody may know"),
             ("Language", "English, please", "not in its format"),
             ("What happened", "x" * (MAX_SUMMARY + 1), "longer than 280 characters"),
             ("What happened", f"{CANARY}\x1b[2J", "control character"),
