@@ -61,13 +61,7 @@ def add(actions: Any) -> None:
 
 def _admit(args: argparse.Namespace) -> int:
     requests = [read_card(path.read_bytes(), JoinRequest) for path in args.requests]
-    for request, typed in zip(requests, _digits(args, requests), strict=True):
-        if typed.replace(" ", "") != request.digits().replace(" ", ""):
-            raise Refused(
-                "digits-differ",
-                f"These are not the digits of {request.member}'s join request.",
-                "Type them again. If they still differ, admit nobody: compare by voice with the one who asks.",
-            )
+    _compare(args, requests)
 
     def change(before: dict[str, Any]) -> dict[str, Any]:
         areas = Areas(read(AreasFile, before["areas.json"]))
@@ -77,12 +71,25 @@ def _admit(args: argparse.Namespace) -> int:
     return propose(args, change)
 
 
-def _digits(args: argparse.Namespace, requests: Sequence[JoinRequest]) -> list[str]:
+def _compare(args: argparse.Namespace, requests: Sequence[JoinRequest]) -> None:
+    """Makes sure of each newcomer's digits; whoever is asked for them and mistypes is asked again at once."""
     if args.digits or not terminal.interactive():
         if len(args.digits) != len(requests):
             raise Malformed("no-digits", "Each newcomer's digits are needed.", "Give --digits once for each request.")
-        return list(args.digits)
-    return [terminal.ask(f"The digits that {request.member} reads out", str) for request in requests]
+        for request, typed in zip(requests, args.digits, strict=True):
+            _same(request, typed)
+        return
+    for request in requests:
+        terminal.ask(f"The digits that {request.member} reads out", partial(_same, request))
+
+
+def _same(request: JoinRequest, typed: str) -> None:
+    if typed.replace(" ", "") != request.digits().replace(" ", ""):
+        raise Refused(
+            "digits-differ",
+            f"These are not the digits of {request.member}'s join request.",
+            "Type them again. If they still differ, admit nobody: compare by voice with the one who asks.",
+        )
 
 
 def _removed(before: Mapping[str, Any], member: str) -> dict[str, Any]:
