@@ -94,7 +94,8 @@ def test_signatures_that_have_run_out_are_told_once() -> None:
 
 def test_a_log_that_nobody_cosigns_is_told_and_an_empty_one_is_not() -> None:
     for cosigned in (None, "2026-11-23T00:00:00+00:00"):
-        assert "cosigned" in remarks(last_cosigned=cosigned)[0]
+        since = "yet" if cosigned is None else "for a week"
+        assert f"No office has cosigned the log {since}." in remarks(last_cosigned=cosigned)[0]
     assert remarks(last_cosigned=None, log_size=0) == []
     assert remarks(last_cosigned=None, founded=False, ready=False, not_ready=["not-founded"])[0].startswith("Nobody")
 
