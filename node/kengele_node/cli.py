@@ -20,7 +20,7 @@ from contextlib import suppress
 from importlib import import_module
 from importlib.metadata import entry_points, version
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from kengele_schemas.errors import KengeleError, Malformed, Unreachable
 
@@ -41,6 +41,15 @@ _FAILED: Final = 1
 _INTERRUPTED: Final = 130
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser that answers half a command with what could come next, and a wrong one with where that stands."""
+
+    def error(self, message: str) -> NoReturn:
+        half = re.search(r"required: [A-Z]+$", message)
+        said = self.format_help() if half else self.format_usage()
+        self.exit(Malformed.exit_code, f"{said}\n{self.prog}: {message}\n  See: {self.prog} --help\n")
+
+
 def _load(target: str) -> Callable[[argparse.ArgumentParser], None]:
     module, _, name = target.partition(":")
     return getattr(import_module(module), name)  # type: ignore[no-any-return]
@@ -52,11 +61,11 @@ def _plugins() -> dict[str, str]:
 
 def parser_for(words: Sequence[str]) -> argparse.ArgumentParser:
     """The parser for ``words``; only the role they name is loaded."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="kengele",
         description="Kengele carries sealed tension reports from monitors to exactly the offices that may read them.",
         epilog="Exit codes: 0 done, 1 failed, 2 bad input, 3 refused, 4 not reachable, 5 locked, 6 untrusted,\n"
-        "7 damaged, 8 the doctor found something, 130 interrupted.\nExample:  kengele demo",
+        "7 damaged or full, 8 the doctor found something, 130 interrupted.\nExample:  kengele demo",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"kengele {version('kengele')}")
@@ -135,7 +144,9 @@ def main(words: Sequence[str] | None = None) -> int:
         what = os.strerror(error.errno) if error.errno else "input or output failed"
         named = isinstance(error.filename, str | bytes | os.PathLike)
         which = f"The file {os.fsdecode(error.filename)}" if named else "A file"
-        _complain(f"{which} could not be read or written: {what}.\n  (code: system)")
+        # Of most causes the system's own words are all that is known; a mistyped path is the commonest.
+        mend = "\n  What to do: Check the path." if isinstance(error, FileNotFoundError) else ""
+        _complain(f"{which} could not be read or written: {what}.{mend}\n  (code: system)")
         return _FAILED
 
 

@@ -112,6 +112,7 @@ def test_a_hubs_words_steer_no_terminal(kengele: Run, capsys: pytest.CaptureFixt
     [
         (FileNotFoundError(errno.ENOENT, CANARY, "rules.yaml"), 1, "The file rules.yaml could not be"),
         (FileNotFoundError(errno.ENOENT, CANARY, Path("rules.yaml")), 1, "No such file or directory"),
+        (FileNotFoundError(errno.ENOENT, CANARY, "rules.yaml"), 1, "What to do: Check the path."),
         (PermissionError(errno.EACCES, CANARY), 1, "A file could not be read or written: Permission denied"),
         (OSError(CANARY), 1, "input or output failed"),
         (UnicodeDecodeError("utf-8", CANARY.encode(), 0, 1, CANARY), 2, "not text in UTF-8"),
@@ -284,3 +285,27 @@ def test_a_mistyped_option_is_not_taken_for_an_id(kengele: Run, word: str) -> No
     with pytest.raises(SystemExit) as caught:
         kengele(lambda _: 0, word)
     assert caught.value.code == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "next"), [((), "office"), (("office",), "follow"), (("coordinator", "policy"), "propose")]
+)
+def test_half_a_command_is_answered_with_what_could_come_next(
+    capsys: pytest.CaptureFixture[str], words: tuple[str, ...], next: str
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(list(words))
+    said = capsys.readouterr().err
+    assert ended.value.code == Malformed.exit_code
+    assert f"\n    {next} " in said
+    assert said.endswith(f"  See: {' '.join(('kengele', *words))} --help\n")
+
+
+def test_a_mistyped_command_is_told_in_short_and_where_its_help_is(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["office", "folow"])
+    said = capsys.readouterr().err
+    assert ended.value.code == Malformed.exit_code
+    assert "'folow'" in said
+    assert said.endswith("  See: kengele office --help\n")
+    assert len(said.splitlines()) < 6
