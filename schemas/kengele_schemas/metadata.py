@@ -193,7 +193,9 @@ def check_next(current: Files, incoming: Files) -> None:
         held = incoming[f"{METADATA}{version}.{name}.json"]
         if version != last + 1 or metadata_version(held) != version:
             raise Refused(
-                "old-version", "This draft does not follow what is in force now.", "Take the newest and draft again."
+                "old-version",
+                "This draft does not follow what is in force now.",
+                "If it is in force already, nothing is left to do. Otherwise take the newest and draft again.",
             )
 
 

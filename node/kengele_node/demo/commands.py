@@ -115,7 +115,7 @@ def _show(outcome: Outcome, unknown: int) -> None:
     judge = oracle()
     for told, header in outcome.samples:
         say(f"\nWho may read a report from {header.area}: {', '.join(header.categories)},")
-        say(f"severity {header.severity}, TLP:{header.tlp}. Rules in brackets withhold; - was left empty.")
+        say(f"severity {header.severity}, TLP:{header.tlp}. Rules in brackets withhold.")
         rows = table(told.report, judge, list(outcome.opened))
         for office, cells in rows:
             say(f"  {office}")

@@ -72,7 +72,7 @@ def open_inbox(member: Member) -> Inbox:
 
 def _init(args: argparse.Namespace) -> int:
     if _OFFICE.fullmatch(args.id) is None:
-        raise Malformed("malformed", "This is not an office's id.", "Use small letters, digits and hyphens.")
+        raise Malformed("malformed", "This is not an office's id.", "Use 2 to 32 small letters, digits, hyphens.")
     card = read_card(args.network.read_bytes(), NetworkCard)
     key = OpeningKey.generate(args.suite)
     profile = {"id": args.id, "name": args.name or args.id, "areas": args.area}
