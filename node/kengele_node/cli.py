@@ -20,6 +20,7 @@ from contextlib import suppress
 from importlib import import_module
 from importlib.metadata import entry_points, version
 from pathlib import Path
+from textwrap import shorten
 from typing import Any, Final, NoReturn
 
 from kengele_schemas.errors import KengeleError, Malformed, Unreachable
@@ -37,6 +38,8 @@ _GROUP: Final = "kengele.commands"
 _PR_SET_DUMPABLE: Final = 4
 _NAME: Final = re.compile(r"-(?!-[a-z][a-z-]*$)(?:[A-Za-z0-9_-]{20}[AQgw]|[A-Za-z0-9_-]{41}[AEIMQUYcgkosw048])")
 """An id or a digest that begins with a hyphen, as one in 64 does; no option looks like it."""
+_SAID: Final = 160
+"""Characters of what the parser objects to."""
 _FAILED: Final = 1
 _INTERRUPTED: Final = 130
 
@@ -47,6 +50,8 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         half = re.search(r"required: [A-Z]+$", message)
         said = self.format_help() if half else self.format_usage()
+        # A report or an invitation that was pasted without quotes stands here, too: not all of it, again, on a screen.
+        message = shorten(message, _SAID, placeholder=" ...")
         self.exit(Malformed.exit_code, f"{said}\n{self.prog}: {message}\n  See: {self.prog} --help\n")
 
 

@@ -309,3 +309,11 @@ def test_a_mistyped_command_is_told_in_short_and_where_its_help_is(capsys: pytes
     assert "'folow'" in said
     assert said.endswith("  See: kengele office --help\n")
     assert len(said.splitlines()) < 6
+
+
+def test_a_report_that_was_pasted_without_quotes_is_not_said_again_in_full(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["node", "report", "draft.json", *["word"] * 100, CANARY])
+    said = capsys.readouterr().err
+    assert CANARY not in said
+    assert "unrecognized arguments: word" in said
