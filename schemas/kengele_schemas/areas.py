@@ -161,6 +161,13 @@ class Areas:
         by_name = get_close_matches(_fold(wanted), self._folded, count, 0.7)
         return tuple(dict.fromkeys([*by_code, *(self._folded[name] for name in by_name)]))[:count]
 
+    def hint(self, unknown: str) -> str:
+        """What to do about an area that is not known: the nearest, or what a known one looks like."""
+        near = self.suggest(unknown)
+        few = near or tuple(row.code for row in self if not row.replaced_by)[:5]
+        named = ", ".join(f"{code} ({self.row(code).name})" for code in few)
+        return f"Perhaps: {named}." if near else f"Give the code of one that is known, such as {named}."
+
     def subset(self, codes: Iterable[str]) -> AreasFile:
         """The document that holds ``codes`` and all that they lie in, replaced codes included.
 

@@ -125,8 +125,7 @@ def _invite(args: argparse.Namespace) -> int:
                 return await lobby.invite(session, role, list(areas), **how)
             for area in args.area:
                 if not trusted.areas.known(area):
-                    near = ", ".join(trusted.areas.suggest(area))
-                    raise Refused("unknown-area", f"There is no area {area}.", f"Perhaps: {near}." if near else "")
+                    raise Refused("unknown-area", f"There is no area {area}.", trusted.areas.hint(area))
             if office is not None and office.id in {one.id for one in trusted.offices.document.offices}:
                 raise Refused("already-admitted", "There is an office of this id.", "Choose another id.")
             return await lobby.invite(session, args.role, args.area, office=office, at=at, expires=at + span)

@@ -54,8 +54,7 @@ def _add_header(parser: argparse.ArgumentParser, *, required: bool) -> None:
 def _header(args: argparse.Namespace, ground: Ground) -> None:
     """Raises Malformed if what is asked about does not exist, with the nearest that does."""
     if args.area is not None and not ground.areas.known(args.area):
-        near = ", ".join(ground.areas.suggest(args.area))
-        raise Malformed("unknown-area", "There is no such area.", f"Perhaps: {near}." if near else "")
+        raise Malformed("unknown-area", "There is no such area.", ground.areas.hint(args.area))
     for code in args.category or ():
         if not taxonomy.reportable(code):
             near = ", ".join(taxonomy.suggest(code) or taxonomy.leaves(code)[:5])

@@ -198,10 +198,8 @@ def seal_report(
 def _placed(report: Report, trusted: Trusted) -> tuple[Report, str]:
     """The report with its exact area kept among what is sealed, and the coarser one that the hub may see."""
     if not trusted.areas.known(report.area):
-        near = ", ".join(trusted.areas.suggest(report.area))
-        raise Refused(
-            "unknown-area", "The network does not know the report's area.", f"Perhaps: {near}." if near else ""
-        )
+        hint = trusted.areas.hint(report.area)
+        raise Refused("unknown-area", "The network does not know the report's area.", hint)
     area = trusted.areas.coarsen(report.area, trusted.network.header_level)
     if area == report.area or (report.place is not None and report.place.area is not None):
         return report, area

@@ -295,6 +295,14 @@ def test_a_near_miss_of_a_code_or_a_name_is_told_what_was_meant(written: str, co
     assert WORLD.suggest(written.ljust(64) + "x" * 100_000) == WORLD.suggest(written)
 
 
+def test_what_is_like_no_area_is_told_what_a_known_one_looks_like() -> None:
+    few = Areas(WORLD.subset(["KG-O"]))
+    assert "KG-O (" in few.hint("KG-0")
+    said = few.hint("Nowhere at all")
+    assert "KG (Kyrgyzstan)" in said
+    assert not said.startswith("Perhaps")
+
+
 SPLIT = [row.code for row in WORLD if len(row.replaced_by) > 1]
 
 

@@ -121,8 +121,7 @@ def area_code(text: str, areas: Areas) -> str:
         return wanted.upper()
     found = areas.find(wanted)
     if found is None:
-        near = ", ".join(f"{code} ({areas.row(code).name})" for code in areas.suggest(wanted))
-        raise Malformed("unknown-area", "The network does not know this area.", f"Perhaps: {near}." if near else "")
+        raise Malformed("unknown-area", "The network does not know this area.", areas.hint(wanted))
     return found
 
 
