@@ -25,8 +25,7 @@ from kengele_schemas.errors import Malformed, Refused
 from kengele_schemas.tiles import read_tile
 
 from . import consumers, jetstream
-from .authority import not_admitted
-from .errors import Conflict
+from .errors import Conflict, not_admitted
 from .intake import Standing
 from .ledger import Ledger
 

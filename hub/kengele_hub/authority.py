@@ -1,4 +1,4 @@
-"""What the coordinators have signed, as the hub keeps, checks and serves it.
+"""What the coordinators have signed, as the hub keeps and checks it.
 
 The hub can hold roster and policy back or show them late; it cannot make any: every version is verified here as a
 client would verify it, and by each client again. A version is in force once its files are stored, all in one batch.
@@ -41,20 +41,13 @@ from kengele_schemas.trusted import Trusted
 
 from . import consumers, feeds, jetstream, streams
 from .access import Access
-from .board import Board
-from .errors import Conflict, Unavailable
+from .errors import Conflict, Unavailable, not_admitted
 from .home import HubKeys
 from .intake import Standing
 from .ledger import Entry, Ledger
-from .letterbox import Letterbox
-from .lobby import Lobby
 from .orders import Orders
 
-MAX_REQUEST: Final = 1024 * 1024
 MAX_UNPACKED: Final = 8 * 1024 * 1024
-MAX_FILES: Final = 4 * MAX_UNPACKED
-"""Bytes of all files of a version together: each may be packed, and in what was packed before."""
-MAX_JOIN: Final = 1024
 _RENEW: Final = timedelta(hours=12)
 _CARD: Final = "hub-card.json"
 _LOOK: Final = 3600.0
@@ -91,12 +84,7 @@ class Authority:
         self._feeds: set[str] = set()
         self._joiner = _joiner(self.keys.home)
         self._removed: set[str] = set()
-        self._packed: dict[str, tuple[bytes, bytes]] = {}
-        """By path, a file and how it travels."""
-        self.board = Board(self.nc)
-        self.lobby = Lobby(self.nc)
         self.orders = Orders(self.nc, self.ledger, self.keys.hub_key)
-        self.letterbox = Letterbox(self.nc)
 
     @property
     def _store(self) -> Path:
@@ -412,88 +400,6 @@ class Authority:
         self.held = datetime.fromisoformat(held.data.decode("ascii")) if held and held.data else None
         self._stamp = stamp.sequence if stamp else 0
 
-    def serve(self, nkey: str, request: bytes) -> bytes:
-        """The trust file that ``nkey`` asks for, empty if there is none or it is not for this member."""
-        standing = self.standing
-        if standing is None or nkey not in standing.roles:
-            return b""
-        role, member = standing.roles[nkey]
-        try:
-            path = loads(request, max_bytes=1024)["path"]
-        except (Malformed, KeyError, TypeError):
-            return b""
-        if not isinstance(path, str) or not metadata.visible(
-            path, role, standing.concerns.get(member, ()), standing.trusted.areas
-        ):
-            return b""
-        data = self.files.get(path, b"")
-        packed = self._packed.get(path)
-        if packed is None or packed[0] is not data:
-            # Packing a long file takes many times as long as asking for it.
-            self._packed[path] = packed = (data, pack(data))
-        return packed[1]
-
-    async def answer_publish(self, nkey: str, request: bytes) -> dict[str, Any]:
-        """The answer to a coordinator's new version."""
-        role = self.standing.roles.get(nkey, ("", ""))[0] if self.standing else ""
-        # Only a coordinator's credentials reach here; while the hub is held, who is one is for the signatures to say.
-        if role != "coordinator" and self.held is None:
-            raise not_admitted()
-        document = loads(unpack(request, max_bytes=MAX_UNPACKED), max_bytes=MAX_UNPACKED)
-        return {"code": "published", "version": await self.publish(_files(document))}
-
-    async def answer_board(self, nkey: str, request: bytes) -> dict[str, Any]:
-        """The answer to a coordinator who looks at the board or puts something there."""
-        if self.standing is None or self.standing.roles.get(nkey, ("", ""))[0] != "coordinator":
-            raise not_admitted()
-        return await self.board.answer(request)
-
-    async def answer_lobby(self, nkey: str, request: bytes) -> dict[str, Any]:
-        """The answer to a coordinator who invites, or deals with who was invited."""
-        role, member = self.standing.roles.get(nkey, ("", "")) if self.standing else ("", "")
-        if role != "coordinator":
-            raise not_admitted()
-        return await self.lobby.answer(member, request, metadata.coordinators(self.files), self._inside)
-
-    async def answer_letters(self, nkey: str, request: bytes) -> dict[str, Any]:
-        """The answer to a member who leaves word for the coordinators, or to a coordinator who reads it."""
-        standing, root = self.standing, self.files.get("metadata/1.root.json")
-        if standing is None or root is None or nkey not in standing.roles:
-            raise not_admitted()
-        role, member = standing.roles[nkey]
-        if role == "coordinator":
-            return await self.letterbox.read(request, standing)
-        return await self.letterbox.put(role, member, request, standing, b64u(hashlib.sha256(root).digest()))
-
-    async def answer_enter(self, nkey: str, request: bytes) -> dict[str, Any]:
-        """The answer to who is invited; ``nkey`` is the line's and nobody's yet."""
-        root = self.files.get("metadata/1.root.json")
-        if self.standing is None or root is None:
-            raise not_admitted()
-        network = {"name": self.standing.trusted.network.name, "root": b64u(root)}
-        return await self.lobby.enter(nkey, request, network, self._line, self._inside)
-
-    def _line(self, nkey: str, until: int) -> str:
-        return self.access.member_jwt(nkey, "joiner", expires=until)
-
-    def _inside(self, nkey: str) -> bool:
-        return self.standing is not None and nkey in self.standing.roles
-
-    async def answer_join(self, nkey: str, request: bytes) -> dict[str, Any]:
-        """The answer to who is not in yet: credentials for a key that the roster names, or the founding."""
-        if self.files and len(request) > MAX_JOIN:
-            # Anybody with the network's card may ask: what is large can only be a founding, and is not even read.
-            raise not_admitted()
-        document = loads(request, max_bytes=MAX_REQUEST)
-        if isinstance(document, dict) and "found" in document:
-            token = document["found"]
-            version = await self.found(token if isinstance(token, str) else "", _files(document.get("files")))
-            return {"code": "published", "version": version}
-        role = self.standing.roles.get(nkey, ("", ""))[0] if self.standing else ""
-        if role not in ("monitor", "office", "coordinator"):
-            raise not_admitted()
-        return {"code": "admitted", "jwt": self.access.member_jwt(nkey, role)}  # type: ignore[arg-type]
-
 
 def _joiner(home: Path) -> str:
     """The key of all who are not in yet, from the hub's card; empty where that was taken away."""
@@ -501,11 +407,6 @@ def _joiner(home: Path) -> str:
         return KeyPair.from_seed(read_card((home / _CARD).read_bytes(), HubCard).join.seed).public
     except (OSError, KengeleError):
         return ""
-
-
-def not_admitted() -> Refused:
-    """One refusal for whoever is not let in, whatever the reason."""
-    return Refused("not-admitted", "This key is not in the network's roster.", "Ask a coordinator; then try again.")
 
 
 def _entries(version: int, before: Files, files: Files) -> list[Entry]:
@@ -537,17 +438,3 @@ def _needed(files: dict[str, bytes]) -> dict[str, bytes]:
         return publication.current_of(files) if files else {}
     except (KengeleError, RepositoryError, KeyError, ValueError, TypeError, AttributeError):
         return files
-
-
-def _files(document: Any) -> dict[str, bytes]:
-    if not isinstance(document, dict) or not all(isinstance(text, str) for text in document.values()):
-        raise Malformed("malformed", "The trust files are not a list of paths and their bytes.")
-    found: dict[str, bytes] = {}
-    room = MAX_FILES
-    for path, text in document.items():
-        data = unpack(unb64u(text), max_bytes=MAX_UNPACKED)
-        room -= len(data)
-        if room < 0:
-            raise Malformed("oversized", f"The trust files are larger than {MAX_FILES} bytes together.")
-        found[subjects.trust_path(subjects.trust_file(path))] = data
-    return found

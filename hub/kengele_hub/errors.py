@@ -15,3 +15,8 @@ class StorageFull(Damaged):
 
 class Conflict(Refused):
     """Something of this name is stored already; nothing of the batch was stored."""
+
+
+def not_admitted() -> Refused:
+    """One refusal for whoever is not let in, whatever the reason."""
+    return Refused("not-admitted", "This key is not in the network's roster.", "Ask a coordinator; then try again.")

@@ -30,7 +30,7 @@ from kengele_schemas.receipt import MAX_RECEIPT
 from kengele_schemas.replay import REMEMBERED
 
 from . import consumers
-from .authority import not_admitted
+from .errors import not_admitted
 from .intake import Standing
 from .ledger import Ledger, split
 

@@ -29,8 +29,7 @@ from kengele_schemas.receipt import Leaf, read_leaf
 from kengele_schemas.report import Header, parse_header
 
 from . import consumers
-from .authority import not_admitted
-from .errors import Conflict
+from .errors import Conflict, not_admitted
 from .intake import Standing
 from .ledger import Entry, Ledger, split
 from .orders import Orders

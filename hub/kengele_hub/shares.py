@@ -33,8 +33,7 @@ from kengele_schemas.sharing import By, Share, join, read_share, verified
 from kengele_schemas.trusted import Trusted
 
 from . import consumers, jetstream
-from .authority import not_admitted
-from .errors import Conflict, Unavailable
+from .errors import Conflict, Unavailable, not_admitted
 from .intake import Standing
 from .ledger import Entry, Ledger, split
 from .recalls import Recalls, Stood

@@ -39,6 +39,7 @@ from .ledger import Entry, Ledger
 from .pauses import Pauses, Tally
 from .recalls import Recalls, Stood
 from .recent import Recent
+from .reception import Reception
 from .shares import Shares
 from .storing import Storing
 
@@ -89,6 +90,7 @@ class Worker:
         self._each: dict[str, int] = {}
         self._quota: Quota | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self.reception = Reception(authority)
         self.audit = Audit(nc, ledger, lambda: authority.standing)
         self.recalls = Recalls(nc, ledger, authority.orders, lambda: authority.standing)
         self.shares = Shares(nc, ledger, self.recalls, lambda: authority.standing)
@@ -108,10 +110,10 @@ class Worker:
         await self._nc.subscribe(subjects.LEDGER_WAITED, cb=self._waited)
         await self._nc.subscribe(subjects.TRUST_STORED, cb=self._stored)
         for subject, answer in (
-            (subjects.METADATA_REQUESTS, self._authority.answer_publish),
-            (subjects.BOARD_REQUESTS, self._authority.answer_board),
-            (subjects.LOBBY_REQUESTS, self._authority.answer_lobby),
-            (subjects.LETTER_REQUESTS, self._authority.answer_letters),
+            (subjects.METADATA_REQUESTS, self.reception.answer_publish),
+            (subjects.BOARD_REQUESTS, self.reception.answer_board),
+            (subjects.LOBBY_REQUESTS, self.reception.answer_lobby),
+            (subjects.LETTER_REQUESTS, self.reception.answer_letters),
             (subjects.AUDIT_REQUESTS, self.audit.answer_get),
             (subjects.COSIGN_REQUESTS, self.audit.answer_cosign),
             (subjects.CONFIRMATIONS, self.recalls.answer_confirm),
@@ -121,8 +123,8 @@ class Worker:
         ):
             await self._nc.subscribe(subject, queue=_QUEUE, cb=self._service(answer))
         for subject, answer in (
-            (subjects.CREDENTIAL_REQUESTS, self._authority.answer_join),
-            (subjects.ENTRY_REQUESTS, self._authority.answer_enter),
+            (subjects.CREDENTIAL_REQUESTS, self.reception.answer_join),
+            (subjects.ENTRY_REQUESTS, self.reception.answer_enter),
         ):
             self._doing(self._door(subject, self._service(answer), await self._opened(subject)))
 
@@ -342,7 +344,7 @@ class Worker:
             if self._asked.add(sender, 1, time.monotonic()) > MAX_ASKED:
                 self._too_much(message)
                 return
-            answer = self._authority.serve(sender, message.data)
+            answer = self.reception.serve(sender, message.data)
             self._asked.add(sender, len(answer) // _WEIGHT, time.monotonic())
             await self._respond(message, answer)
         except KengeleError:

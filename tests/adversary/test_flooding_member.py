@@ -17,11 +17,11 @@ import nats.errors
 import pytest
 from nats.aio.msg import Msg
 
-from kengele_hub import authority as authority_module
 from kengele_hub import credentials, pauses
+from kengele_hub import reception as reception_module
 from kengele_hub import worker as worker_module
-from kengele_hub.authority import MAX_JOIN
 from kengele_hub.pauses import Pauses
+from kengele_hub.reception import MAX_JOIN
 from kengele_hub.worker import MAX_EACH, MAX_REQUESTS
 from kengele_node.errors import NotAdmitted
 from kengele_node.link import Link
@@ -162,14 +162,14 @@ def test_who_asks_for_the_rules_without_end_is_given_no_more_and_is_paused(
 
     async def claim(hub: Hub) -> None:
         served = 0
-        serve = hub.authority.serve
+        serve = hub.worker.reception.serve
 
         def counted(nkey: str, request: bytes) -> bytes:
             nonlocal served
             served += 1
             return serve(nkey, request)
 
-        monkeypatch.setattr(hub.authority, "serve", counted)
+        monkeypatch.setattr(hub.worker.reception, "serve", counted)
         loud, other = hub.roster.nkeys["osh"], hub.roster.nkeys["batken"]
         path = dumps({"path": "metadata/timestamp.json"})
         async with hub.running("worker"):
@@ -195,7 +195,7 @@ def test_whoever_has_the_card_cannot_have_a_member_paused(tmp_path: Path, monkey
             await go_on.wait()
             return {"code": "not-admitted"}
 
-        monkeypatch.setattr(hub.authority, "answer_join", answer)
+        monkeypatch.setattr(hub.worker.reception, "answer_join", answer)
         async with hub.running("worker"):
             for _ in range(60):
                 await hub.nc.publish(subjects.join_credentials(hub.roster.nkeys["osh"]), b"{}")
@@ -217,14 +217,14 @@ def test_whoever_has_the_card_cannot_make_the_hub_hear_more_than_it_wants_and_th
 
     async def claim(hub: Hub) -> None:
         heard = 0
-        answer = hub.authority.answer_join
+        answer = hub.worker.reception.answer_join
 
         async def counted(nkey: str, request: bytes) -> dict[str, Any]:
             nonlocal heard
             heard += 1
             return await answer(nkey, request)
 
-        monkeypatch.setattr(hub.authority, "answer_join", counted)
+        monkeypatch.setattr(hub.worker.reception, "answer_join", counted)
 
         async def knocks(nkey: str) -> str:
             found = await hub.nc.request(subjects.join_credentials(nkey), b"{}", timeout=30)
@@ -309,19 +309,19 @@ def test_the_networks_card_alone_cannot_make_the_hub_read_large_requests(
 ) -> None:
     async def claim(hub: Hub) -> None:
         read: list[int] = []
-        loads = authority_module.loads
+        loads = reception_module.loads
 
         def reading(data: bytes, **bounds: Any) -> Any:
             read.append(len(data))
             return loads(data, **bounds)
 
-        monkeypatch.setattr(authority_module, "loads", reading)
+        monkeypatch.setattr(reception_module, "loads", reading)
         nkey = KeyPair.generate("user").public
         lists = b'{"a":[' + b"[]," * 300_000 + b"[]]}"
         founding = b'{"found":"%s","files":{"x":"%s"}}' % (b64u(TOKEN).encode(), b"A" * 900_000)
         for request in (lists, founding, b"{}"):
             with pytest.raises(Refused) as caught:
-                await hub.authority.answer_join(nkey, request)
+                await hub.worker.reception.answer_join(nkey, request)
             assert caught.value.code == "not-admitted"
         assert read == [2]
         assert MAX_JOIN >= 2
@@ -341,7 +341,7 @@ def test_one_coordinator_cannot_keep_the_hub_from_hearing_another(
             await go_on.wait()
             return {"code": "published"}
 
-        monkeypatch.setattr(hub.authority, "answer_publish", answer)
+        monkeypatch.setattr(hub.worker.reception, "answer_publish", answer)
         await hub.worker.listen()
         loud, other = hub.roster.nkeys["aigul"], KeyPair.generate("user").public
         for _ in range(50):

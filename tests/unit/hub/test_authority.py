@@ -24,7 +24,7 @@ from kengele_node.member import encode_files
 from kengele_schemas import drafts, metadata, publication, subjects
 from kengele_schemas.cards import HubCard, Joiner
 from kengele_schemas.encoding import b64u, canonical, dumps, loads
-from kengele_schemas.errors import KengeleError, Malformed, Refused, Untrusted
+from kengele_schemas.errors import KengeleError, Refused, Untrusted
 from kengele_schemas.leaves import TrustLeaf, members, read_entry, replay
 from kengele_schemas.nkeys import KeyPair
 from kengele_schemas.packing import pack, unpack
@@ -158,11 +158,11 @@ def test_before_the_founding_there_is_nothing_to_publish_to_nor_to_be_served(tmp
     async def claim(hub: Hub) -> None:
         with pytest.raises(Refused):
             await hub.authority.publish(hub.roster.first())
-        for answer in (hub.authority.answer_publish, hub.authority.answer_join):
+        for answer in (hub.worker.reception.answer_publish, hub.worker.reception.answer_join):
             with pytest.raises(Refused) as caught:
                 await answer(hub.roster.nkeys["aigul"], b"{}")
             assert caught.value.code == "not-admitted"
-        assert hub.authority.serve(hub.roster.nkeys["aigul"], dumps({"path": ROOT})) == b""
+        assert hub.worker.reception.serve(hub.roster.nkeys["aigul"], dumps({"path": ROOT})) == b""
 
     run(tmp_path, claim, found=False)
 
@@ -273,25 +273,6 @@ def test_versions_that_were_kept_out_of_the_log_are_all_written_there_in_order(
     run(tmp_path, claim)
 
 
-def test_only_a_coordinators_connection_publishes(tmp_path: Path) -> None:
-    async def claim(hub: Hub) -> None:
-        draft = encoded(hub.roster.next(hub.authority.files, hub.roster.with_rules()))
-        hub.roster.nkeys["stranger"] = KeyPair.generate("user").public
-        for name in ("osh", "unrcca", "stranger"):
-            with pytest.raises(Refused) as caught:
-                await hub.authority.answer_publish(hub.roster.nkeys[name], draft)
-            assert caught.value.code == "not-admitted"
-        answer = await hub.authority.answer_publish(hub.roster.nkeys["aigul"], draft)
-        assert answer == {"code": "published", "version": 2}
-        revoked = [{"nkey": hub.roster.nkeys["aigul"], "at": 1}]
-        await hub.publish(hub.roster.changed("connections.json", revoked=revoked))
-        draft = encoded(hub.roster.next(hub.authority.files, hub.roster.with_rules(version=3)))
-        with pytest.raises(Refused):
-            await hub.authority.answer_publish(hub.roster.nkeys["aigul"], draft)
-
-    run(tmp_path, claim)
-
-
 def test_what_does_not_follow_what_is_in_force_is_refused_and_changes_nothing(tmp_path: Path) -> None:
     async def claim(hub: Hub) -> None:
         roster = hub.roster
@@ -390,26 +371,6 @@ def test_no_area_locks_out_all_newcomers_by_the_key_under_which_they_come(tmp_pa
     run(tmp_path, claim)
 
 
-def test_what_is_no_list_of_files_is_refused_as_malformed(tmp_path: Path) -> None:
-    async def claim(hub: Hub) -> None:
-        aigul = hub.roster.nkeys["aigul"]
-        for data in (b"", b"{", b"[]", b"null", b'{"a":1}', b'{"../a":""}', b'{"a":"!"}', b'{"a":"","a":""}'):
-            with pytest.raises(Malformed):
-                await hub.authority.answer_publish(aigul, data)
-        with pytest.raises(Malformed) as caught:
-            await hub.authority.answer_publish(aigul, b" " * (authority_module.MAX_UNPACKED + 1))
-        assert caught.value.code == "oversized"
-        # A request of a few hundred kilobytes that would fill a hub's memory: packed files, packed once more.
-        bomb = b64u(pack(bytes(authority_module.MAX_UNPACKED)))
-        packed = pack(dumps({f"targets/{number}.json": bomb for number in range(300)}))
-        assert len(packed) < MAX_PAYLOAD
-        with pytest.raises(Malformed) as caught:
-            await hub.authority.answer_publish(aigul, packed)
-        assert caught.value.code == "oversized"
-
-    run(tmp_path, claim)
-
-
 def test_a_list_longer_than_one_message_is_published_kept_and_served(tmp_path: Path) -> None:
     async def claim(hub: Hub) -> None:
         many = [RULE | {"id": f"r-{n}", "reason": "a reason of some length " * 8} for n in range(4000)]
@@ -417,9 +378,9 @@ def test_a_list_longer_than_one_message_is_published_kept_and_served(tmp_path: P
         request = pack(dumps(encode_files(draft)))
         assert len(request) < MAX_PAYLOAD < max(map(len, draft.values()))
         aigul = hub.roster.nkeys["aigul"]
-        assert (await hub.authority.answer_publish(aigul, request))["code"] == "published"
+        assert (await hub.worker.reception.answer_publish(aigul, request))["code"] == "published"
         (path,) = (path for path in draft if path.endswith(".policy.json"))
-        served = hub.authority.serve(hub.roster.nkeys["osh"], dumps({"path": path}))
+        served = hub.worker.reception.serve(hub.roster.nkeys["osh"], dumps({"path": path}))
         assert len(served) < MAX_PAYLOAD
         assert unpack(served, max_bytes=1 << 23) == draft[path]
         async with hub.another() as other:
@@ -688,10 +649,10 @@ def test_a_restored_hub_takes_and_serves_nothing_until_coordinators_have_signed_
         async with hub.another() as again:
             authority = again.authority
             assert (authority.standing, authority.held is None) == (None, False)
-            assert authority.serve(aigul, dumps({"path": TIMESTAMP})) == b""
+            assert again.worker.reception.serve(aigul, dumps({"path": TIMESTAMP})) == b""
             assert (await again.take(("batken", again.roster.sealed("batken"))))[0]["code"] == "hub-unavailable"
             with pytest.raises(Refused) as told:
-                await authority.answer_publish(aigul, b"{}")
+                await again.worker.reception.answer_publish(aigul, b"{}")
             assert told.value.code == "hub-restored"
             later = datetime.now(UTC) + timedelta(minutes=5)
             for sentence, files in {
@@ -712,7 +673,7 @@ def test_a_restored_hub_takes_and_serves_nothing_until_coordinators_have_signed_
                 assert authority.held is not None, sentence
             assert (await kept_files(again)) == old
             renewed = hub.roster.next(newest, {}, now=later)
-            answer = await authority.answer_publish(aigul, encoded({**newest, **renewed}))
+            answer = await again.worker.reception.answer_publish(aigul, encoded({**newest, **renewed}))
             assert answer["code"] == "published"
             assert authority.standing is not None
             assert nkey not in authority.standing.roles
@@ -730,56 +691,6 @@ async def kept_files(hub: Hub) -> dict[str, bytes]:
     """The trust files in the broker, without the note that it is held."""
     stored = await hub.stored(subjects.TRUST)
     return {subjects.trust_path(one.subject): one.data for one in stored if one.subject != subjects.TRUST_HELD}
-
-
-def test_each_role_is_served_what_it_may_see_and_nobody_else_anything(tmp_path: Path) -> None:
-    async def claim(hub: Hub) -> None:
-        elsewhere = {"monitors/SD-KH.json": {"v": 1, "area": "SD-KH", "monitors": []}}
-        await hub.publish(elsewhere)
-        hub.roster.nkeys["stranger"] = KeyPair.generate("user").public
-        everyone = {"osh", "unrcca", "aigul"}
-        kinds: list[tuple[Callable[[str], bool], set[str]]] = [
-            (lambda path: path.endswith(".connections.json"), {"aigul"}),
-            (
-                lambda path: "monitors-KG." in path or ("monitors/" in path and path.endswith(".KG.json")),
-                {"unrcca", "aigul"},
-            ),
-            (lambda path: "monitors-SD-KH." in path or path.endswith(".SD-KH.json"), {"aigul"}),
-            (lambda path: True, everyone),
-        ]
-        counted = [0] * len(kinds)
-        for path, data in hub.authority.files.items():
-            kind = next(number for number, (holds, _) in enumerate(kinds) if holds(path))
-            counted[kind] += 1
-            request = dumps({"path": path})
-            served = {name for name in (*everyone, "stranger") if hub.authority.serve(hub.roster.nkeys[name], request)}
-            assert served == kinds[kind][1], path
-            assert hub.authority.serve(hub.roster.nkeys["aigul"], request) == data
-        assert counted[:3] == [1, 2, 2]
-        revoked = [{"nkey": hub.roster.nkeys["unrcca"], "at": 1}]
-        await hub.publish(hub.roster.changed("connections.json", revoked=revoked))
-        assert hub.authority.serve(hub.roster.nkeys["unrcca"], dumps({"path": ROOT})) == b""
-
-    run(tmp_path, claim)
-
-
-def test_a_request_that_names_no_file_of_the_networks_gets_nothing(tmp_path: Path) -> None:
-    async def claim(hub: Hub) -> None:
-        aigul = hub.roster.nkeys["aigul"]
-        for path in (
-            "",
-            "metadata/9.root.json",
-            "../keys.json",
-            "keys.json",
-            "metadata/../metadata/1.root.json",
-            "x" * 900,
-        ):
-            assert hub.authority.serve(aigul, dumps({"path": path})) == b""
-        for data in (b"", b"{", b"[]", b"7", b'"path"', b'{"path":7}', b'{"path":null}', b"{}", b" " * 2000):
-            assert hub.authority.serve(aigul, data) == b""
-        assert hub.authority.serve(aigul, dumps({"path": ROOT}))
-
-    run(tmp_path, claim)
 
 
 # --- time and restarts ------------------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ def proposal(hub: Hub, without: str) -> Draft:
 
 async def put(hub: Hub, draft: Draft) -> str:
     request = dumps({"do": "put", "draft": draft.encode().decode()})
-    answer = await hub.authority.answer_board(hub.roster.nkeys["aigul"], request)
+    answer = await hub.worker.reception.answer_board(hub.roster.nkeys["aigul"], request)
     return str(answer["name"])
 
 
@@ -42,7 +42,7 @@ def test_what_one_coordinator_puts_there_does_not_fill_the_hubs_memory(
             with pytest.raises(Refused) as caught:
                 await put(hub, other)
             assert caught.value.code == "board-full"
-            await hub.authority.answer_board(hub.roster.nkeys["aigul"], dumps({"do": "drop", "name": name}))
+            await hub.worker.reception.answer_board(hub.roster.nkeys["aigul"], dumps({"do": "drop", "name": name}))
             await put(hub, other)
 
     asyncio.run(against_a_hub())

@@ -40,7 +40,7 @@ def letter(hub: Hub, id: str = "unrcca", *, key: SigningKey | None = None, weeks
 
 async def ask(hub: Hub, member: str, document: Any) -> dict[str, Any]:
     request = document if isinstance(document, bytes) else dumps(document)
-    return await hub.authority.answer_letters(hub.roster.nkeys[member], request)
+    return await hub.worker.reception.answer_letters(hub.roster.nkeys[member], request)
 
 
 async def refused(hub: Hub, member: str, document: Any, code: str) -> None:
@@ -101,7 +101,7 @@ def test_nothing_is_kept_but_what_the_member_itself_has_signed(tmp_path: Path) -
             assert caught.value.code in (code, "oversized"), document
         assert (await ask(hub, "aigul", {"do": "list"}))["letters"] == []
         with pytest.raises(KengeleError):
-            await hub.authority.answer_letters("UA" + "A" * 54, b"{}")
+            await hub.worker.reception.answer_letters("UA" + "A" * 54, b"{}")
 
     played(tmp_path, play)
 

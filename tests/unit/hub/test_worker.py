@@ -330,7 +330,7 @@ def test_a_request_that_fails_unforeseen_is_answered_and_stops_no_other(
         async def failing(*_: Any) -> dict[str, Any]:
             raise RuntimeError(CANARY)
 
-        monkeypatch.setattr(hub.authority, "answer_publish", failing)
+        monkeypatch.setattr(hub.worker.reception, "answer_publish", failing)
         aigul = hub.roster.nkeys["aigul"]
         async with hub.running("worker"):
             with capture_logs() as logs:

@@ -1,0 +1,136 @@
+"""Where members and newcomers are received: who may ask for trust files, publish, and use board, lobby and letterbox.
+
+Whoever is not let in gets one refusal, whatever the reason; a file that is not for a member is as if it
+were not there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, Final
+
+from kengele_schemas import metadata, subjects
+from kengele_schemas.encoding import b64u, loads, unb64u
+from kengele_schemas.errors import Malformed
+from kengele_schemas.packing import pack, unpack
+
+from .authority import MAX_UNPACKED, Authority
+from .board import Board
+from .errors import not_admitted
+from .letterbox import Letterbox
+from .lobby import Lobby
+
+MAX_REQUEST: Final = 1024 * 1024
+MAX_FILES: Final = 4 * MAX_UNPACKED
+"""Bytes of all files of a version together: each may be packed, and in what was packed before."""
+MAX_JOIN: Final = 1024
+
+
+class Reception:
+    """The answers to who asks for what the coordinators have signed, or for a way in."""
+
+    def __init__(self, authority: Authority) -> None:
+        self._authority = authority
+        self._packed: dict[str, tuple[bytes, bytes]] = {}
+        """By path, a file and how it travels."""
+        self.board = Board(authority.nc)
+        self.lobby = Lobby(authority.nc)
+        self.letterbox = Letterbox(authority.nc)
+
+    def serve(self, nkey: str, request: bytes) -> bytes:
+        """The trust file that ``nkey`` asks for, empty if there is none or it is not for this member."""
+        standing = self._authority.standing
+        if standing is None or nkey not in standing.roles:
+            return b""
+        role, member = standing.roles[nkey]
+        try:
+            path = loads(request, max_bytes=1024)["path"]
+        except (Malformed, KeyError, TypeError):
+            return b""
+        if not isinstance(path, str) or not metadata.visible(
+            path, role, standing.concerns.get(member, ()), standing.trusted.areas
+        ):
+            return b""
+        data = self._authority.files.get(path, b"")
+        packed = self._packed.get(path)
+        if packed is None or packed[0] is not data:
+            # Packing a long file takes many times as long as asking for it.
+            self._packed[path] = packed = (data, pack(data))
+        return packed[1]
+
+    async def answer_publish(self, nkey: str, request: bytes) -> dict[str, Any]:
+        """The answer to a coordinator's new version."""
+        role = self._authority.standing.roles.get(nkey, ("", ""))[0] if self._authority.standing else ""
+        # Only a coordinator's credentials reach here; while the hub is held, who is one is for the signatures to say.
+        if role != "coordinator" and self._authority.held is None:
+            raise not_admitted()
+        document = loads(unpack(request, max_bytes=MAX_UNPACKED), max_bytes=MAX_UNPACKED)
+        return {"code": "published", "version": await self._authority.publish(_files(document))}
+
+    async def answer_board(self, nkey: str, request: bytes) -> dict[str, Any]:
+        """The answer to a coordinator who looks at the board or puts something there."""
+        if self._authority.standing is None or self._authority.standing.roles.get(nkey, ("", ""))[0] != "coordinator":
+            raise not_admitted()
+        return await self.board.answer(request)
+
+    async def answer_lobby(self, nkey: str, request: bytes) -> dict[str, Any]:
+        """The answer to a coordinator who invites, or deals with who was invited."""
+        role, member = self._authority.standing.roles.get(nkey, ("", "")) if self._authority.standing else ("", "")
+        if role != "coordinator":
+            raise not_admitted()
+        return await self.lobby.answer(member, request, metadata.coordinators(self._authority.files), self._inside)
+
+    async def answer_letters(self, nkey: str, request: bytes) -> dict[str, Any]:
+        """The answer to a member who leaves word for the coordinators, or to a coordinator who reads it."""
+        standing, root = self._authority.standing, self._authority.files.get("metadata/1.root.json")
+        if standing is None or root is None or nkey not in standing.roles:
+            raise not_admitted()
+        role, member = standing.roles[nkey]
+        if role == "coordinator":
+            return await self.letterbox.read(request, standing)
+        return await self.letterbox.put(role, member, request, standing, b64u(hashlib.sha256(root).digest()))
+
+    async def answer_enter(self, nkey: str, request: bytes) -> dict[str, Any]:
+        """The answer to who is invited; ``nkey`` is the line's and nobody's yet."""
+        root = self._authority.files.get("metadata/1.root.json")
+        if self._authority.standing is None or root is None:
+            raise not_admitted()
+        network = {"name": self._authority.standing.trusted.network.name, "root": b64u(root)}
+        return await self.lobby.enter(nkey, request, network, self._line, self._inside)
+
+    def _line(self, nkey: str, until: int) -> str:
+        return self._authority.access.member_jwt(nkey, "joiner", expires=until)
+
+    def _inside(self, nkey: str) -> bool:
+        return self._authority.standing is not None and nkey in self._authority.standing.roles
+
+    async def answer_join(self, nkey: str, request: bytes) -> dict[str, Any]:
+        """The answer to who is not in yet: credentials for a key that the roster names, or the founding."""
+        if self._authority.files and len(request) > MAX_JOIN:
+            # Anybody with the network's card may ask: what is large can only be a founding, and is not even read.
+            raise not_admitted()
+        document = loads(request, max_bytes=MAX_REQUEST)
+        if isinstance(document, dict) and "found" in document:
+            token = document["found"]
+            version = await self._authority.found(
+                token if isinstance(token, str) else "", _files(document.get("files"))
+            )
+            return {"code": "published", "version": version}
+        role = self._authority.standing.roles.get(nkey, ("", ""))[0] if self._authority.standing else ""
+        if role not in ("monitor", "office", "coordinator"):
+            raise not_admitted()
+        return {"code": "admitted", "jwt": self._authority.access.member_jwt(nkey, role)}  # type: ignore[arg-type]
+
+
+def _files(document: Any) -> dict[str, bytes]:
+    if not isinstance(document, dict) or not all(isinstance(text, str) for text in document.values()):
+        raise Malformed("malformed", "The trust files are not a list of paths and their bytes.")
+    found: dict[str, bytes] = {}
+    room = MAX_FILES
+    for path, text in document.items():
+        data = unpack(unb64u(text), max_bytes=MAX_UNPACKED)
+        room -= len(data)
+        if room < 0:
+            raise Malformed("oversized", f"The trust files are larger than {MAX_FILES} bytes together.")
+        found[subjects.trust_path(subjects.trust_file(path))] = data
+    return found
