@@ -31,5 +31,5 @@ def unreachable() -> Unreachable:
     return Unreachable(
         "unreachable",
         "The hub does not answer.",
-        "Look at the line, then try again. What an outbox holds goes by itself.",
+        "Look at the line, then try again. What a node's outbox holds is sent by: kengele node run",
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import sqlite3
 from contextlib import closing
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from kengele_node import terminal
 from kengele_node.cli import main
 from kengele_node.member import now
 from kengele_node.monitor.compose import new_report_id
@@ -289,7 +291,9 @@ def test_a_hub_killed_at_any_moment_loses_no_recall_and_no_confirmation(tmp_path
     asyncio.run(run())
 
 
-def test_the_commands_take_back_show_and_tell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_commands_take_back_show_and_tell_and_nothing_is_taken_back_that_the_person_did_not_mean(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def kengele(*words: str) -> str:
         capsys.readouterr()
         assert main([*words]) == 0
@@ -301,7 +305,19 @@ def test_the_commands_take_back_show_and_tell(tmp_path: Path, capsys: pytest.Cap
             entry = await reported(osh, canary())
             node = ["--home", str(osh.home), "--key-file", str(network.home / "key")]
             desk = ["--home", str(unrcca.home), "--key-file", str(network.home / "key")]
-            said = await asyncio.to_thread(kengele, "node", "recall", "1", "--reason", "Unsafe.", *node)
+            with monkeypatch.context() as person:
+                person.setattr(terminal, "interactive", lambda: True)
+                for answer in ("no", ""):
+                    person.setattr("sys.stdin", io.StringIO(f"{answer}\n"))
+                    assert await asyncio.to_thread(main, ["node", "recall", "1", *node]) == 1
+                    shown = capsys.readouterr()
+                    assert entry.report_id in shown.out
+                    assert "Have all of it destroyed at every office that was given it?" in shown.err
+                    assert "Nothing was recalled." in shown.err
+                assert await asyncio.to_thread(kengele, "node", "recalls", *node) == "Nothing was recalled.\n"
+                person.setattr("sys.stdin", io.StringIO("yes\n"))
+                said = await asyncio.to_thread(kengele, "node", "recall", "1", "--reason", "Unsafe.", *node)
+                said = said.partition("\n")[2]
             assert said.startswith("Accepted:")
             assert "unrcca: has not confirmed" in await asyncio.to_thread(kengele, "node", "recalls", *node)
             async with asyncio.timeout(30):

@@ -7,6 +7,7 @@ import asyncio
 import json
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -129,6 +130,7 @@ def build(parser: argparse.ArgumentParser) -> None:
     recall.add_argument("--office", action="append", default=[], metavar="ID", help="only from this office; repeat")
     recall.add_argument("--reason", default="", help="told to those offices, and to nobody else")
     recall.add_argument("--later", action="store_true", help="do not try to send it now")
+    recall.add_argument("--yes", action="store_true", help="do not ask")
     recalls = _action(
         actions,
         "recalls",
@@ -283,12 +285,22 @@ def _put(args: argparse.Namespace, member: Member, plan: Plan) -> int:
         terminal.say(f"It is kept. To correct it:  kengele node outbox --draft {current.report_id} > draft.json, then")
         terminal.say(f"  kengele node report draft.json --replaces {current.report_id}")
     else:
-        terminal.say(f"Report {entry.number} is safe in the outbox and goes out when there is a line.")
+        terminal.say(f"Report {entry.number} is safe in the outbox. {_sent_by(args)}")
     return Refused.exit_code if current.state == "refused" else 0
 
 
+def _sent_by(args: argparse.Namespace) -> str:
+    """What sends it: nothing goes out of an outbox by itself."""
+    return f"It goes out when there is a line, by:  kengele node run --home {args.home}"
+
+
 def _recall(args: argparse.Namespace) -> int:
-    return asyncio.run(_take_back(args, _open(args)))
+    member = _open(args)
+    # Outside of the event loop, as within it Ctrl-C would wait for the answer.
+    if not (args.yes or args.json) and terminal.interactive() and not _means_it(args, member):
+        terminal.note("Nothing was recalled.")
+        return 1
+    return asyncio.run(_take_back(args, member))
 
 
 async def _take_back(args: argparse.Namespace, member: Member) -> int:
@@ -328,8 +340,21 @@ async def _take_back(args: argparse.Namespace, member: Member) -> int:
     elif current.state == "refused":
         terminal.say(f"Refused ({current.code}): {CODES[current.code].sentence if current.code in CODES else ''}")
     else:
-        terminal.say("The recall is safe in the outbox and goes out when there is a line.")
+        terminal.say(f"The recall is safe in the outbox. {_sent_by(args)}")
     return Refused.exit_code if current.state == "refused" else 0
+
+
+def _means_it(args: argparse.Namespace, member: Member) -> bool:
+    """Whether the person means this report: a number is soon mistyped, and what was destroyed does not come back."""
+    with closing(open_outbox(member)) as outbox:
+        reported = _found(outbox, args.report)
+    if reported is None or reported.state not in ("accepted", "kept"):
+        return True  # It is refused, and why is said there.
+    header = reported.header
+    terminal.say(f"{header['day']}  {header['area']}  {', '.join(header['categories'])}  {reported.report_id}")
+    what = f"all of it but {', '.join(args.keep)}" if args.keep else "all of it"
+    where = ", ".join(args.office) if args.office else "every office that was given it"
+    return terminal.confirm(f"Have {what} destroyed at {where}?")
 
 
 def _recalls(args: argparse.Namespace) -> int:
