@@ -33,7 +33,7 @@ from .backup import identity, restore, take
 from .broker import pinned
 from .doctor import examine
 from .errors import Unavailable
-from .home import HubKeys, write_private
+from .home import HubKeys, not_yours, write_private
 from .sealed import Lock, make_key_file
 from .service import Running, origin, run
 from .settings import Settings
@@ -279,6 +279,8 @@ def _status(args: argparse.Namespace) -> int:
         ops = json.loads((args.home / RUNNING).read_bytes())["ops"]
         with urllib.request.urlopen(f"{ops}/status", timeout=5) as answer:  # noqa: S310
             state = json.loads(answer.read())
+    except PermissionError:
+        raise not_yours(args.home) from None
     except (OSError, ValueError, KeyError, TypeError, http.client.HTTPException):
         raise _away(args.home) from None
     if args.json:

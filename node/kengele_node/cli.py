@@ -150,7 +150,11 @@ def main(words: Sequence[str] | None = None) -> int:
         named = isinstance(error.filename, str | bytes | os.PathLike)
         which = f"The file {os.fsdecode(error.filename)}" if named else "A file"
         # Of most causes the system's own words are all that is known; a mistyped path is the commonest.
-        mend = "\n  What to do: Check the path." if isinstance(error, FileNotFoundError) else ""
+        mend = ""
+        if isinstance(error, FileNotFoundError):
+            mend = "\n  What to do: Check the path."
+        elif isinstance(error, PermissionError):
+            mend = "\n  What to do: Work as the user whose it is, or take a directory of your own."
         _complain(f"{which} could not be read or written: {what}.{mend}\n  (code: system)")
         return _FAILED
 

@@ -288,6 +288,16 @@ def listener(answer: bytes) -> Iterator[str]:
         thread.join(10)
 
 
+def test_who_may_not_look_at_a_hub_is_not_told_that_it_is_away(hub: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub.run("init")
+
+    def denied(_: Path) -> bytes:
+        raise PermissionError
+
+    monkeypatch.setattr(Path, "read_bytes", denied)
+    assert "(code: not-yours)" in hub.run("status", ends=3)
+
+
 @pytest.mark.parametrize("left", ["", "{", '{"url":""}', '{"ops":"http://127.0.0.1:1"}', '{"ops":""}', "[]"])
 def test_status_of_a_hub_that_is_away_ends_with_4(hub: Terminal, left: str) -> None:
     said = hub.run("status", ends=4)

@@ -114,6 +114,7 @@ def test_a_hubs_words_steer_no_terminal(kengele: Run, capsys: pytest.CaptureFixt
         (FileNotFoundError(errno.ENOENT, CANARY, Path("rules.yaml")), 1, "No such file or directory"),
         (FileNotFoundError(errno.ENOENT, CANARY, "rules.yaml"), 1, "What to do: Check the path."),
         (PermissionError(errno.EACCES, CANARY), 1, "A file could not be read or written: Permission denied"),
+        (PermissionError(errno.EACCES, CANARY), 1, "What to do: Work as the user whose it is"),
         (OSError(CANARY), 1, "input or output failed"),
         (UnicodeDecodeError("utf-8", CANARY.encode(), 0, 1, CANARY), 2, "not text in UTF-8"),
     ],
