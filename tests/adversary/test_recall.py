@@ -319,6 +319,9 @@ def test_the_commands_take_back_show_and_tell_and_nothing_is_taken_back_that_the
                 said = await asyncio.to_thread(kengele, "node", "recall", "1", "--reason", "Unsafe.", *node)
                 said = said.partition("\n")[2]
             assert said.startswith("Accepted:")
+            listed = (await asyncio.to_thread(kengele, "node", "outbox", *node)).splitlines()
+            assert listed[0].endswith(f"  accepted  recall of {entry.report_id}")
+            assert listed[1].endswith(f"  accepted  {entry.header['area']}  {entry.header['categories'][0]}")
             assert "unrcca: has not confirmed" in await asyncio.to_thread(kengele, "node", "recalls", *node)
             async with asyncio.timeout(30):
                 while "unrcca: confirmed, " not in await asyncio.to_thread(kengele, "node", "recalls", *node):

@@ -348,10 +348,9 @@ def _means_it(args: argparse.Namespace, member: Member) -> bool:
     """Whether the person means this report: a number is soon mistyped, and what was destroyed does not come back."""
     with closing(open_outbox(member)) as outbox:
         reported = _found(outbox, args.report)
-    if reported is None or reported.state not in ("accepted", "kept"):
+    if reported is None or reported.header.get("kind") != "report":
         return True  # It is refused, and why is said there.
-    header = reported.header
-    terminal.say(f"{header['day']}  {header['area']}  {', '.join(header['categories'])}  {reported.report_id}")
+    terminal.say(f"{reported.report_id}  {reported.header['day']}  {_about(reported)}")
     what = f"all of it but {', '.join(args.keep)}" if args.keep else "all of it"
     where = ", ".join(args.office) if args.office else "every office that was given it"
     return terminal.confirm(f"Have {what} destroyed at {where}?")
@@ -437,6 +436,14 @@ def _row(entry: Entry) -> dict[str, Any]:
     }
 
 
+def _about(entry: Entry) -> str:
+    """By what she finds the one she means when its text is gone: no more than the hub sees of it, too."""
+    header = entry.header
+    if "recalls" in header:
+        return f"recall of {header['recalls']}"
+    return f"{header.get('area', '-')}  {', '.join(header.get('categories', ()))}"
+
+
 def _outbox(args: argparse.Namespace) -> int:
     outbox = open_outbox(_open(args))
     try:
@@ -444,19 +451,21 @@ def _outbox(args: argparse.Namespace) -> int:
             return _receipt(outbox, args.receipt)
         if args.draft:
             return _kept_draft(outbox, args.draft)
-        rows = [_row(entry) | {"id": entry.report_id or None} for entry in outbox.entries(args.limit)]
+        entries = outbox.entries(args.limit)
     finally:
         outbox.close()
+    rows = [_row(entry) | {"id": entry.report_id or None} for entry in entries]
     if args.json:
         terminal.emit({"entries": rows})
         return 0
     if not rows:
         terminal.say("The outbox is empty.")
-    for row in rows:
+    for row, entry in zip(rows, entries, strict=True):
         code = f" ({row['code']})" if row["code"] else ""
         again = f", {row['attempts']} attempts" if row["attempts"] else ""
         name = row["id"] or "-"
-        terminal.say(f"{row['number']:>6}  {name:22}  {row['written'] or '-':25}  {row['state']}{code}{again}")
+        about = f"  {_about(entry)}" if entry.header else ""
+        terminal.say(f"{row['number']:>6}  {name:22}  {row['written'] or '-':25}  {row['state']}{code}{again}{about}")
     return 0
 
 
