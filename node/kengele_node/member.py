@@ -13,8 +13,8 @@ from __future__ import annotations
 import asyncio
 import random
 import ssl
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -49,6 +49,8 @@ _ANSWER: Final = 20.0
 """Seconds for the hub to answer one request of a refresh."""
 _MAX_ANSWER: Final = 8 * 1024 * 1024
 _RENEWAL: Final = 15.0
+_SLOW: Final = 3.0
+"""Seconds of silence after which it is told that the hub is waited for."""
 _SPREAD: Final = 1.5
 """Seconds over which members spread their asking for what has changed."""
 
@@ -61,8 +63,12 @@ def now() -> datetime:
 class Member:
     """An opened home. ``role`` is whose; ``id`` is the monitor's kid, the office's id or the coordinator's id."""
 
+    slow: Callable[[], None]
+    """Called when a session waits for the hub's first answer for longer than a person expects."""
+
     def __init__(self, home: Path, vault: Vault) -> None:
         """Raises Damaged if the home is not one."""
+        self.slow = lambda: None
         self.home = home
         self.vault = vault
         try:
@@ -217,7 +223,8 @@ class Member:
         card = self.card
         tls = ssl.create_default_context(cadata=card.ca) if card.ca else None
         if "jwt" not in self.vault.secrets:
-            self.remember("jwt", (await self._admission(card, tls, wait)).encode("ascii"))
+            with self._told_if_slow():
+                self.remember("jwt", (await self._admission(card, tls, wait)).encode("ascii"))
 
         async def renew() -> str:
             # Not kept: it is asked for again in a second, and another process may have written to the vault since.
@@ -226,8 +233,17 @@ class Member:
         jwt = self.vault.secrets["jwt"].decode("ascii")
         async with Link(card.urls, jwt, self.nkey, tls=tls, renew=renew) as link:
             if wait:
-                await link.wait_connected(wait)
+                with self._told_if_slow():
+                    await link.wait_connected(wait)
             yield Session(self, link)
+
+    @contextmanager
+    def _told_if_slow(self) -> Iterator[None]:
+        late = asyncio.get_running_loop().call_later(_SLOW, self.slow)
+        try:
+            yield
+        finally:
+            late.cancel()
 
     async def _admission(self, card: NetworkCard, tls: ssl.SSLContext | None, wait: float) -> str:
         async with joiner(card.urls, card.join, tls=tls, wait=wait) as ask:

@@ -53,6 +53,11 @@ def tell_line(state: State) -> None:
     note(told.get(state, f"{error.sentence} {error.mend}"))
 
 
+def tell_slow() -> None:
+    """A line on stderr when the hub lets a command wait."""
+    note("The hub has not answered yet; it is given a few seconds more.")
+
+
 def emit(value: Any) -> None:
     """A JSON value as one line on stdout."""
     text = json.dumps(value, ensure_ascii=False)

@@ -96,6 +96,7 @@ async def _opened(
     if args.hub_card is not None:
         raise Malformed("no-home", "The hub's log is read from a coordinator's home.", "Give --home, not --hub-card.")
     member = Member.open(args.home, terminal.lock_of(args), "coordinator")
+    member.slow = terminal.tell_slow
     with closing(open_memory(member.home, member.vault.rows("witness"))) as memory:
         async with member.session() as session:
             trusted = await session.refresh()

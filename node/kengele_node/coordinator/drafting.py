@@ -51,6 +51,7 @@ def opened(args: argparse.Namespace) -> Member:
     member: Member | None = getattr(args, "opened", None)
     if member is None:
         member = args.opened = Member.open(args.home, terminal.lock_of(args), "coordinator")
+        member.slow = terminal.tell_slow
     return member
 
 

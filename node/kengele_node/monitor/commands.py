@@ -168,7 +168,9 @@ def _categories(args: argparse.Namespace) -> int:
 
 
 def _open(args: argparse.Namespace) -> Member:
-    return Member.open(args.home, terminal.lock_of(args), "monitor")
+    member = Member.open(args.home, terminal.lock_of(args), "monitor")
+    member.slow = terminal.tell_slow
+    return member
 
 
 def _rules(args: argparse.Namespace) -> int:

@@ -62,7 +62,9 @@ def add(actions: Any) -> None:
 
 def opened(args: argparse.Namespace) -> Member:
     """The office at home in ``--home``."""
-    return Member.open(args.home, terminal.lock_of(args), "office")
+    member = Member.open(args.home, terminal.lock_of(args), "office")
+    member.slow = terminal.tell_slow
+    return member
 
 
 def open_inbox(member: Member) -> Inbox:

@@ -393,3 +393,24 @@ class TestAsking:
 
 def test_files_travel_as_text() -> None:
     assert encode_files({"a": b"\xff\x00", "b/c": b""}) == {"a": "_wA", "b/c": ""}
+
+
+@pytest.mark.parametrize("admitted", [True, False])
+def test_who_waits_for_a_hub_that_does_not_answer_is_told_so(
+    tmp_path: Path, lock: Lock, files: Mapping[str, bytes], monkeypatch: pytest.MonkeyPatch, admitted: bool
+) -> None:
+    monkeypatch.setattr(member_module, "_SLOW", 0.01)
+    card = card_of(files, urls=("nats://127.0.0.1:1",))
+    member = Member.create(tmp_path / "desk", lock, "office", {"id": "unrcca"}, OPENING, card=card)
+    if admitted:
+        member.remember("jwt", b"a-jwt")
+    told: list[str] = []
+    member.slow = lambda: told.append("slow")
+
+    async def run() -> None:
+        with pytest.raises(Unreachable):
+            async with member.session(0.2):
+                pass
+
+    asyncio.run(run())
+    assert told == ["slow"]
