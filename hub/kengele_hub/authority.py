@@ -12,49 +12,43 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
-import secrets
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
 import nats.errors
 import structlog
 from nats.aio.client import Client
-from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Metadata
 
 from kengele_schemas import metadata, publication, subjects
 from kengele_schemas.cards import HubCard, read_card
 from kengele_schemas.encoding import b64u, dumps, loads, unb64u
 from kengele_schemas.errors import Damaged, KengeleError, Malformed, Refused
-from kengele_schemas.leaves import Issue, trust_leaves
 from kengele_schemas.metadata import METADATA, Files
 from kengele_schemas.nkeys import KeyPair
-from kengele_schemas.packing import pack, unpack
 from kengele_schemas.regional import LINES
 from kengele_schemas.trust import TrustStore
 from kengele_schemas.trusted import Trusted
 
-from . import consumers, feeds, jetstream, streams
+from . import feeds, streams
 from .access import Access
 from .errors import Conflict, Unavailable, not_admitted
 from .home import HubKeys
 from .intake import Standing
-from .ledger import Entry, Ledger
+from .ledger import Ledger
 from .orders import Orders
+from .versions import Versions
 
-MAX_UNPACKED: Final = 8 * 1024 * 1024
 _RENEW: Final = timedelta(hours=12)
 _CARD: Final = "hub-card.json"
 _LOOK: Final = 3600.0
 """Seconds between two looks at what is about to expire."""
 _GLANCE: Final = 2.0
 """Seconds between two looks at whether another worker has published something."""
-_TIMESTAMP: Final = subjects.trust_file("metadata/timestamp.json")
 _log = structlog.get_logger(__name__)
 
 
@@ -74,17 +68,25 @@ class Authority:
     replicas: int = 1
 
     def __post_init__(self) -> None:
-        self.files: dict[str, bytes] = {}
+        self.versions = Versions(self.nc, self.ledger)
         self.standing: Standing | None = None
         self._changing = asyncio.Lock()
-        self.held: datetime | None = None
-        self._stamp = 0
         self._behind = False
         """Whether what was read last is not in force, as the broker was away meanwhile."""
         self._feeds: set[str] = set()
         self._joiner = _joiner(self.keys.home)
         self._removed: set[str] = set()
         self.orders = Orders(self.nc, self.ledger, self.keys.hub_key)
+
+    @property
+    def files(self) -> dict[str, bytes]:
+        """The files of the version that was read or stored last."""
+        return self.versions.files
+
+    @property
+    def held(self) -> datetime | None:
+        """Since when the hub waits for the coordinators; None unless it was restored."""
+        return self.versions.held
 
     @property
     def _store(self) -> Path:
@@ -127,7 +129,7 @@ class Authority:
                 self.standing = Standing.of(await asyncio.to_thread(store.offline, "hub", datetime.now(UTC)))
 
     async def _bring_up(self) -> None:
-        await self._read_stored()
+        await self.versions.read()
         if self.files and self.held is None:
             await self._renew()
         if self.files:
@@ -176,10 +178,10 @@ class Authority:
             if network["hub_key"] != b64u(bytes(self.keys.hub_key.verify_key)):
                 raise Refused("another-hub", "These files name another hub.", "Found the network with this hub's card.")
         try:
-            await self._save(accepted)
+            await self.versions.save(accepted)
         except Conflict:
             # Another worker has stored something, or this was stored before and nobody was told.
-            await self._read_stored()
+            await self.versions.read()
             if not incoming.items() <= self.files.items():
                 if again:
                     raise
@@ -198,8 +200,8 @@ class Authority:
             publication.reinstate, self.files, incoming, since, self.keys.snapshot_key, self.keys.timestamp_key, now
         )
         self._check_lines(accepted)
-        await self._save(accepted, (subjects.TRUST_HELD, b"", {}))
-        self.held = None
+        await self.versions.save(accepted, (subjects.TRUST_HELD, b"", {}))
+        self.versions.held = None
         _log.info("hub-reinstated")
         return await self._hold()
 
@@ -216,7 +218,7 @@ class Authority:
         if self.standing is None:
             raise Damaged("damaged", "The trust files cannot be read back.")
         version = self.standing.trusted.version
-        await self._log(version)
+        await self.versions.log(version)
         # Before anybody hears of it: an office may confirm at once.
         await self.orders.enter(self.standing.trusted)
         with suppress(nats.errors.Error):
@@ -244,11 +246,11 @@ class Authority:
         """Takes over what another worker has signed anew: were one to show an older timestamp, members would take the
         hub for one that goes back. Raises as :meth:`load`."""
         async with self._changing:
-            if self._behind or not await self._unchanged():
+            if self._behind or not await self.versions.unchanged():
                 await self._take_over()
 
     async def _take_over(self) -> None:
-        await self._read_stored()
+        await self.versions.read()
         try:
             if self.files:
                 await self._apply()
@@ -259,37 +261,15 @@ class Authority:
             raise
         self._behind = False
 
-    async def _unchanged(self) -> bool:
-        stored = await jetstream.last(self.nc, subjects.TRUST, _TIMESTAMP)
-        return (stored.sequence if stored else 0) == self._stamp
-
-    async def _save(self, files: Files, *more: jetstream.Message) -> None:
-        """Stores ``files``. Raises Conflict if another worker has stored some since these were read."""
-        changed: list[jetstream.Message] = [
-            (subjects.trust_file(path), pack(data), {}) for path, data in files.items() if self.files.get(path) != data
-        ]
-        # The timestamp last: who reads while this is stored sees the old version or the new one.
-        changed.sort(key=lambda message: message[0] == _TIMESTAMP)
-        if not changed:
-            return
-        if changed[-1][0] == _TIMESTAMP:
-            fence = {"Nats-Expected-Last-Subject-Sequence": str(self._stamp)}
-            changed[-1] = (*changed[-1][:2], fence)
-        last = await jetstream.publish_batch(self.nc, [*more, *changed])
-        self._stamp = last if changed[-1][0] == _TIMESTAMP else self._stamp
-        self.files = dict(files)
-        with suppress(nats.errors.Error):
-            await self.nc.publish(subjects.TRUST_STORED, b"")
-
     async def _renew(self) -> None:
         now = datetime.now(UTC)
         renewed = publication.refresh_timestamp(
             self.files, self.keys.snapshot_key, self.keys.timestamp_key, now, before=now + _RENEW
         )
         try:
-            await self._save(renewed)
+            await self.versions.save(renewed)
         except Conflict:
-            await self._read_stored()  # another worker was faster
+            await self.versions.read()  # another worker was faster
 
     def _read(self, files: Mapping[str, bytes]) -> Trusted:
         root = files.get("metadata/1.root.json")
@@ -341,64 +321,11 @@ class Authority:
         """Writes into the log what is in force, if a crash or a full disk came in between when it was published."""
         try:
             if self.standing is not None:
-                await self._log(self.standing.trusted.version)
+                await self.versions.log(self.standing.trusted.version)
                 await self.orders.enter(self.standing.trusted)
-                await self._forget()
+                await self.versions.forget()
         except KengeleError as error:
             _log.warning("trust-version-not-logged", code=error.code)
-
-    async def _forget(self) -> None:
-        """Deletes the files of earlier versions, once what follows upon them is in the log.
-
-        Another worker may publish in this very moment. So nothing goes but what was just read, message by message, and
-        only if what was read is what is in force here: a file may come to be needed again, under the same name.
-        """
-        read = [one async for one in consumers.read_all(self.nc, subjects.TRUST, only=subjects.TRUST_FILES)]
-        stored = {subjects.trust_path(one.subject): unpack(one.data, max_bytes=MAX_UNPACKED) for one in read}
-        needed = _needed(stored)
-        if needed != _needed(self.files):
-            return
-        for one in read:
-            if subjects.trust_path(one.subject) not in needed:
-                await jetstream.erase(self.nc, subjects.TRUST, one.sequence)
-
-    async def _log(self, version: int) -> None:
-        if await self._logged(version):
-            return
-        stored = await self._stored()
-        told = [number for number in metadata.states(stored) if number <= version]
-        entries: list[Entry] = []
-        for before, number in reversed([*pairwise([0, *told])]):
-            if await self._logged(number):
-                break
-            files = metadata.as_of(stored, number)
-            if files:
-                entries = [*_entries(number, metadata.as_of(stored, before), files), *entries]
-        if not entries:
-            raise Damaged(
-                "damaged", "The trust files of what is in force are not whole.", "Restore the broker's store."
-            )
-        try:
-            await self.ledger.append(entries)
-        except Conflict:
-            _log.info("trust-version-logged-before")
-
-    async def _logged(self, version: int) -> bool:
-        return await jetstream.last(self.nc, subjects.LEDGER, subjects.ledger_trust(version)) is not None
-
-    async def _stored(self) -> dict[str, bytes]:
-        """All files that the broker has, those of earlier versions besides."""
-        return {
-            subjects.trust_path(stored.subject): unpack(stored.data, max_bytes=MAX_UNPACKED)
-            async for stored in consumers.read_all(self.nc, subjects.TRUST, only=subjects.TRUST_FILES)
-        }
-
-    async def _read_stored(self) -> None:
-        held = await jetstream.last(self.nc, subjects.TRUST, subjects.TRUST_HELD)
-        stamp = await jetstream.last(self.nc, subjects.TRUST, _TIMESTAMP)
-        self.files = _needed(await self._stored())
-        self.held = datetime.fromisoformat(held.data.decode("ascii")) if held and held.data else None
-        self._stamp = stamp.sequence if stamp else 0
 
 
 def _joiner(home: Path) -> str:
@@ -409,32 +336,8 @@ def _joiner(home: Path) -> str:
         return ""
 
 
-def _entries(version: int, before: Files, files: Files) -> list[Entry]:
-    """The leaf of ``version``, in its parts."""
-    issue = Issue(
-        version,
-        hashlib.sha256(files[metadata.newest(files, "root")]).digest(),
-        metadata.lists(files),
-        metadata.document_digests(files),
-    )
-    made = trust_leaves(issue, _documents(before), _documents(files), at=datetime.now(UTC), salt=secrets.token_bytes)
-    return [Entry(subjects.ledger_trust(version, leaf.part), leaf.canonical()) for leaf in made]
-
-
-def _documents(files: Files) -> dict[str, Any]:
-    return metadata.told(files) if files else {}
-
-
 def _held_until(files: Files) -> datetime:
     """The last second in which every signature on ``files`` held."""
     signed = (Metadata[Any].from_bytes(data).signed for path, data in files.items() if path.startswith(METADATA))
     end: datetime = min(one.expires for one in signed)
     return end.replace(tzinfo=UTC) - timedelta(seconds=1)
-
-
-def _needed(files: dict[str, bytes]) -> dict[str, bytes]:
-    """``files`` without those of earlier versions; all of them if damaged, as whoever reads them says so."""
-    try:
-        return publication.current_of(files) if files else {}
-    except (KengeleError, RepositoryError, KeyError, ValueError, TypeError, AttributeError):
-        return files

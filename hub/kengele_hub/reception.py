@@ -14,11 +14,12 @@ from kengele_schemas.encoding import b64u, loads, unb64u
 from kengele_schemas.errors import Malformed
 from kengele_schemas.packing import pack, unpack
 
-from .authority import MAX_UNPACKED, Authority
+from .authority import Authority
 from .board import Board
 from .errors import not_admitted
 from .letterbox import Letterbox
 from .lobby import Lobby
+from .versions import MAX_UNPACKED
 
 MAX_REQUEST: Final = 1024 * 1024
 MAX_FILES: Final = 4 * MAX_UNPACKED

@@ -17,6 +17,7 @@ from structlog.testing import capture_logs
 from kengele_hub import access as access_module
 from kengele_hub import authority as authority_module
 from kengele_hub import consumers, credentials, feeds, jetstream
+from kengele_hub import versions as versions_module
 from kengele_hub.credentials import MAX_PAYLOAD
 from kengele_hub.errors import Unavailable
 from kengele_hub.ledger import split
@@ -60,6 +61,7 @@ class Clock(datetime):
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> type[Clock]:
     monkeypatch.setattr(authority_module, "datetime", Clock)
+    monkeypatch.setattr(versions_module, "datetime", Clock)
     monkeypatch.setattr(Clock, "ahead", timedelta(0))
     return Clock
 
@@ -812,7 +814,7 @@ def test_a_worker_that_missed_the_news_finds_out_by_itself(tmp_path: Path, monke
             await deaf.authority.look_again()
             assert deaf.authority.standing.trusted.policy.version == 2
             # Where nothing has changed nothing is read.
-            monkeypatch.delattr(authority_module.Authority, "_read_stored")
+            monkeypatch.delattr(versions_module.Versions, "read")
             await deaf.authority.look_again()
 
     asyncio.run(claims())

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from kengele_hub.authority import MAX_UNPACKED
 from kengele_hub.credentials import MAX_PAYLOAD
+from kengele_hub.versions import MAX_UNPACKED
 from kengele_schemas.encoding import b64u, dumps
 from kengele_schemas.errors import Malformed, Refused
 from kengele_schemas.nkeys import KeyPair
