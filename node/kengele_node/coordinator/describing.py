@@ -55,7 +55,7 @@ def describe(before: Documents, after: Documents, network: str = "") -> list[str
             told += [f"{path}: {field} is {value}." for field, value in document.items() if field != "v"]
         else:
             told.append(f"{path} is new, with {len(document.get('areas', ()))} areas.")
-    return told or ["Nothing changes; the signatures' life begins anew."]
+    return _moves(told) or ["Nothing changes; the signatures' life begins anew."]
 
 
 def _rules(path: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
@@ -110,6 +110,16 @@ def _groups(old: Mapping[str, Sequence[str]], new: Mapping[str, Sequence[str]]) 
     changed = [name for name in sorted({*old, *new}) if set(old.get(name, ())) != set(new.get(name, ()))]
     gone = [f"Group {name}: goes." for name in old if name not in new]
     return gone + [f"Group {name}: is now {', '.join(new[name]) or 'empty'}." for name in changed if name in new]
+
+
+def _moves(told: Sequence[str]) -> list[str]:
+    """``told``, where a key that goes from one list into another, and stays its member's, neither goes nor is new."""
+    keys = {line.removesuffix(": goes.") for line in told if line.startswith("Key ") and line.endswith(": goes.")}
+    stays = {key for key in keys if f"{key}: is new." in told}
+    lines = {f"{key}: goes.": "" for key in stays} | {
+        f"{key}: is new.": f"{key}: stays, in another list." for key in stays
+    }
+    return [line for line in (lines.get(one, one) for one in told) if line]
 
 
 def _connections(old: Sequence[Any], new: Sequence[Any]) -> list[str]:

@@ -159,10 +159,11 @@ def written(
     findings: Sequence[Finding] = (),
     *,
     shown: bool = False,
+    board: bool = True,
 ) -> int:
     """Writes the draft, and says what changes and what it still needs."""
     args.draft.write_bytes(draft.encode())
-    return told(args, draft, str(args.draft), changes, seen, findings, shown=shown)
+    return told(args, draft, str(args.draft), changes, seen, findings, shown=shown, board=board)
 
 
 def told(
@@ -174,6 +175,7 @@ def told(
     findings: Sequence[Finding] = (),
     *,
     shown: bool = False,
+    board: bool = True,
 ) -> int:
     """Says what ``draft``, to be found at ``where``, changes and what it still needs.
 
@@ -181,6 +183,7 @@ def told(
         seen: who gains and who loses, where that changes.
         findings: what is odd about its rules.
         shown: the person has seen the changes already.
+        board: the draft is on the coordinators' board.
     """
     lacking = signatures.missing(draft)
     more = max(lacking.values(), default=0)
@@ -197,10 +200,11 @@ def told(
     for finding in findings:
         terminal.note(f"{finding.weight}: {finding.rule}: {finding.sentence} {finding.mend}".rstrip())
     terminal.say(f"Version {draft.version} is in {where} and signed by you.")
-    if not draft.founding:
+    if board and not draft.founding:
         terminal.say(f"On the coordinators' board it is {name}.")
     if more:
-        terminal.say(f"It needs {more} more: give the file, or the name, to another coordinator, who runs")
+        what = "the file, or the name," if board else "the file"
+        terminal.say(f"It needs {more} more: give {what} to another coordinator, who runs")
         terminal.say(f"  kengele coordinator sign {where}")
     else:
         terminal.say(f"It can be published:  kengele coordinator publish {where}")
@@ -239,8 +243,10 @@ def propose(
     area = getattr(args, "region", None) or area_for(member, files, after)
     draft = edit(files, after, now()) if edit is not None else drafts.edit(files, after, now(), area=area)
     draft = signatures.sign(draft, member.key)
+    board = True
     try:
         asyncio.run(_on_board(member, draft))
     except KengeleError as error:
+        board = False
         terminal.note(f"It is not on the board ({error.code}); pass the file on.")
-    return written(args, draft, what_changes(draft, before, after, files), seen, findings)
+    return written(args, draft, what_changes(draft, before, after, files), seen, findings, board=board)

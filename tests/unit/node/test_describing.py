@@ -58,6 +58,17 @@ class TestWhatIsTold:
         ]
         assert self.change(before, gone(before, "unrcca"))[2:] == ["Office unrcca: changes in status."]
 
+    def test_of_a_key_in_another_list_is_that_it_stays_and_of_one_that_changes_hands_all(self) -> None:
+        row = {"nkey": "UA", "role": "monitor", "member": "m-a"}
+        before = {"connections.json": {"connections": [row]}}
+        moved = {"connections.json": {"connections": []}, "connections/KG.json": {"connections": [row]}}
+        assert self.change(before, moved) == ["Key UA of monitor m-a: stays, in another list."]
+        other = {"connections": [row | {"member": "m-b"}]}
+        assert self.change(before, moved | {"connections/KG.json": other}) == [
+            "Key UA of monitor m-a: goes.",
+            "Key UA of monitor m-b: is new.",
+        ]
+
     def test_of_rules_is_each_that_comes_goes_or_changes_and_what_it_says_now(self) -> None:
         before = founded("KG")
         before |= adopt(before, rules(grant("stays"), grant("goes"), grant("changes"), grant("turns")))
