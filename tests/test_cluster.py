@@ -20,8 +20,8 @@ import pytest
 from kengele_node.demo.network import Network
 from kengele_node.demo.run import oracle
 from kengele_node.member import CARD, Member, now
-from kengele_node.monitor.commands import open_outbox
 from kengele_node.monitor.compose import new_report_id, plan_report, seal_report
+from kengele_node.monitor.home import open_outbox
 from kengele_node.monitor.sender import Sender
 from kengele_node.office.desk import Desk
 from kengele_node.office.home import open_inbox

@@ -21,8 +21,8 @@ from kengele_hub.sealed import Lock as Seal
 from kengele_hub.service import origin
 from kengele_hub.settings import Settings
 from kengele_node.member import Member, now
-from kengele_node.monitor.commands import open_outbox
 from kengele_node.monitor.compose import new_report_id, plan_report, seal_report
+from kengele_node.monitor.home import open_outbox
 from kengele_node.office.home import open_inbox
 from kengele_node.vault import Lock
 from kengele_schemas import subjects

@@ -266,7 +266,7 @@ def test_a_newer_policy_holds_for_reports_sealed_under_an_older_one_and_the_gap_
 
 def test_what_is_sealed_under_rules_no_longer_taken_is_sealed_anew(tmp_path: Path) -> None:
     async def run() -> None:
-        from kengele_node.monitor.commands import open_outbox
+        from kengele_node.monitor.home import open_outbox
         from kengele_node.monitor.sender import Sender
 
         async with small_network(tmp_path, ("osh",)) as network:

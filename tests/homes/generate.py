@@ -16,8 +16,8 @@ from pathlib import Path
 from kengele_hub import backup
 from kengele_hub.sealed import Lock
 from kengele_node.member import now
-from kengele_node.monitor.commands import open_outbox
 from kengele_node.monitor.compose import new_report_id, plan_report, seal_report
+from kengele_node.monitor.home import open_outbox
 from kengele_node.monitor.sender import Sender
 from kengele_testing.network import draft, fetch_all, small_network
 

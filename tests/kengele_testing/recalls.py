@@ -15,8 +15,8 @@ from kengele_node.coordinator import documents as papers
 from kengele_node.coordinator.recalls import status_of
 from kengele_node.demo.network import Network
 from kengele_node.member import Member, now
-from kengele_node.monitor.commands import open_outbox
 from kengele_node.monitor.compose import new_report_id, plan_report, seal_report
+from kengele_node.monitor.home import open_outbox
 from kengele_node.monitor.outbox import Entry
 from kengele_node.monitor.recalling import confirmations, plan_recall
 from kengele_node.monitor.sender import Sender

@@ -18,8 +18,8 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 from kengele_node.member import Member, now
-from kengele_node.monitor.commands import open_outbox
 from kengele_node.monitor.compose import new_report_id, plan_report, seal_report
+from kengele_node.monitor.home import open_outbox
 from kengele_node.vault import Lock
 from kengele_schemas.errors import KengeleError
 from kengele_schemas.report import parse_draft

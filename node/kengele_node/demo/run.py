@@ -15,8 +15,8 @@ from typing import Any, Final
 import yaml
 
 from kengele_node.member import Member
-from kengele_node.monitor.commands import open_outbox
 from kengele_node.monitor.compose import new_report_id, plan_report, seal_report
+from kengele_node.monitor.home import open_outbox
 from kengele_node.monitor.outbox import Entry, Outbox
 from kengele_node.monitor.sender import Sender
 from kengele_node.office.arrivals import Item

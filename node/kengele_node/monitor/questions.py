@@ -21,6 +21,27 @@ _MARKINGS: Final[dict[tlp.Level, str]] = {
     "CLEAR": "anybody may know",
 }
 """What each marking lets its readers do, after TLP 2.0. Which offices are readers is for the rules to say."""
+_LISTS: Final = "list what a report can be about, each with the code to type"
+
+
+def add(actions: Any) -> None:
+    """Adds ``categories``."""
+    listed = actions.add_parser(
+        "categories",
+        help=_LISTS,
+        description=f"{_LISTS.capitalize()}.",
+        epilog="Example:  kengele node categories",
+    )
+    listed.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    listed.set_defaults(run=_list)
+
+
+def _list(args: argparse.Namespace) -> int:
+    if args.json:
+        terminal.emit({"categories": {code: taxonomy.label(code) for code in taxonomy.leaves()}})
+    else:
+        terminal.say("\n".join(categories()).lstrip())
+    return 0
 
 
 def draft_of(args: argparse.Namespace) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from kengele_schemas.errors import KengeleError, Unreachable
 from kengele_schemas.trusted import Trusted
 
 from .epochs import Epochs
+from .home import action, opened
 from .sender import Sender
 
 _AGAIN: Final = 15.0
@@ -64,20 +65,20 @@ async def _change(session: Session, sender: Sender, news: asyncio.Event) -> None
             continue
 
 
-def add(actions: Any, opened: Callable[[argparse.Namespace], Member]) -> None:
-    """Adds ``rotate``; ``opened`` gives the home's member."""
-    rotate = terminal.action(
+def add(actions: Any) -> None:
+    """Adds ``rotate``."""
+    rotate = action(
         actions,
         "rotate",
         "begin under another name: make the next signing key and hand it in; the same again asks how far it is",
         "kengele node rotate --home node",
-        lambda args: _rotate(args, opened(args)),
-        home="node",
+        _rotate,
     )
     rotate.add_argument("--out", type=Path, metavar="FILE", help="write it as a file for a coordinator, without a line")
 
 
-def _rotate(args: argparse.Namespace, member: Member) -> int:
+def _rotate(args: argparse.Namespace) -> int:
+    member = opened(args)
     with occupied(args.home, "kengele node rotate"):
         epochs = Epochs(member)
         before, said = member.kid, epochs.begin()

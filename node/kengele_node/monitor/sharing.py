@@ -6,11 +6,10 @@ It takes the keys that she kept; where she kept none, the network's custodian ma
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from typing import Any, Final
 
-from kengele_node import terminal
 from kengele_node.member import Member
 from kengele_node.sharing.dialogue import open_journal, share
 from kengele_node.sharing.journal import Journal
@@ -22,23 +21,21 @@ from kengele_schemas.recall import left
 from kengele_schemas.report import Caveat, parse_header
 from kengele_schemas.trusted import Trusted
 
+from .home import action, open_outbox, opened
 from .outbox import Entry, Outbox
 from .recalling import leaf_of
 
 _PAGE: Final = 500
 
 
-def add_share(
-    actions: Any, opened: Callable[[argparse.Namespace], Member], outbox_of: Callable[[Member], Outbox]
-) -> None:
-    """Adds the sub-command ``share``; ``opened`` gives the home's member."""
-    parser = terminal.action(
+def add(actions: Any) -> None:
+    """Adds ``share``."""
+    parser = action(
         actions,
         "share",
         "give reports that were sent with --keep-keys or --keep-text to offices that the rules have come to name",
         "kengele node share\n          kengele node share 12 --yes",
-        lambda args: _share(args, opened(args), outbox_of),
-        home="node",
+        _share,
     )
     parser.add_argument("report", nargs="*", metavar="N", help="number in the outbox, or id (default: all)")
     parser.add_argument("--yes", action="store_true", help="do not ask before it is shared")
@@ -50,9 +47,11 @@ def shared_with(member: Member, report_id: str) -> list[str]:
         return sorted(journal.had(report_id))
 
 
-def _share(args: argparse.Namespace, member: Member, outbox_of: Callable[[Member], Outbox]) -> int:
+def _share(args: argparse.Namespace) -> int:
+    member = opened(args)
+
     def sources(_: Trusted, journal: Journal) -> list[Source]:
-        with closing(outbox_of(member)) as outbox:
+        with closing(open_outbox(member)) as outbox:
             entries = list(_entries(outbox))
         return _chosen(args.report, list(_sources(entries, journal)))
 

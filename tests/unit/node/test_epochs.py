@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from kengele_node.member import Member
-from kengele_node.monitor.commands import open_outbox
 from kengele_node.monitor.epochs import Epochs
+from kengele_node.monitor.home import open_outbox
 from kengele_node.vault import Lock, Vault, make_key_file
 from kengele_schemas.errors import Damaged, KengeleError, Refused, Unreachable
 from kengele_schemas.invitations import read_signed

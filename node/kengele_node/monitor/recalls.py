@@ -1,0 +1,147 @@
+"""``kengele node recall`` and ``recalls``: a report is taken back, and which offices have confirmed it is told."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from contextlib import closing
+from typing import Any
+
+from kengele_node import rules, terminal
+from kengele_node.member import Member, now
+from kengele_schemas import subjects
+from kengele_schemas.errors import Refused
+from kengele_schemas.receipt import CODES
+
+from .compose import new_report_id
+from .entries import entry_of, row, subject
+from .home import action, open_outbox, opened
+from .recalling import confirmations, plan_recall
+from .running import send_now, sent_by
+from .sharing import shared_with
+
+
+def add(actions: Any) -> None:
+    """Adds ``recall`` and ``recalls``."""
+    recall = action(
+        actions,
+        "recall",
+        "take back an accepted report, or a part of it, from the offices that were given it",
+        'kengele node recall 12\n          kengele node recall 12 --keep summary --reason "The source is in danger."',
+        _recall,
+    )
+    recall.add_argument("report", metavar="N", help="the report's number in the outbox, or its id")
+    recall.add_argument("--keep", action="append", default=[], metavar="PART", help="this part may stay; repeat")
+    recall.add_argument("--office", action="append", default=[], metavar="ID", help="only from this office; repeat")
+    recall.add_argument("--reason", default="", help="told to those offices, and to nobody else")
+    recall.add_argument("--later", action="store_true", help="do not try to send it now")
+    recall.add_argument("--yes", action="store_true", help="do not ask")
+    recalls = action(
+        actions,
+        "recalls",
+        "say which offices have confirmed what was recalled, and which have not",
+        "kengele node recalls --json",
+        _recalls,
+    )
+    recalls.add_argument("--limit", type=int, default=100, help="of the outbox's newest entries (default: 100)")
+
+
+def _recall(args: argparse.Namespace) -> int:
+    member = opened(args)
+    # Outside of the event loop, as within it Ctrl-C would wait for the answer.
+    if not (args.yes or args.json) and terminal.interactive() and not _means_it(args, member):
+        terminal.note("Nothing was recalled.")
+        return 1
+    return asyncio.run(_take_back(args, member))
+
+
+def _means_it(args: argparse.Namespace, member: Member) -> bool:
+    """Whether the person means this report: a number is soon mistyped, and what was destroyed does not come back."""
+    with closing(open_outbox(member)) as outbox:
+        reported = entry_of(outbox, args.report)
+    if reported is None or reported.header.get("kind") != "report":
+        return True  # It is refused, and why is said there.
+    terminal.say(f"{reported.report_id}  {reported.header['day']}  {subject(reported)}")
+    what = f"all of it but {', '.join(args.keep)}" if args.keep else "all of it"
+    where = ", ".join(args.office) if args.office else "every office that was given it"
+    return terminal.confirm(f"Have {what} destroyed at {where}?")
+
+
+async def _take_back(args: argparse.Namespace, member: Member) -> int:
+    trusted = await rules.in_force(member)
+    moment = now()
+    outbox = open_outbox(member)
+    try:
+        reported = entry_of(outbox, args.report)
+        if reported is None:
+            raise Refused("not-accepted", "There is no such report in the outbox.", "See: kengele node outbox")
+        intent = plan_recall(
+            reported,
+            keep=args.keep,
+            offices=args.office,
+            reason=args.reason.strip(),
+            shared=shared_with(member, reported.report_id),
+        )
+        readers, recall_id = intent.readers(trusted, moment.date()), new_report_id()
+        key = member.signing_keys[str(intent.header["kid"])]
+        entry = outbox.add(
+            recall_id,
+            intent._asdict(),
+            intent.numbered(readers),
+            lambda counters: intent.seal(recall_id, readers, trusted, key, counters),
+            now=moment.timestamp(),
+        )
+        if not args.later:
+            await send_now(member, outbox, entry)
+        current = outbox.get(entry.name) or entry
+    finally:
+        outbox.close()
+    if args.json:
+        terminal.emit({"id": recall_id, "recalls": intent.recalls, "offices": sorted(readers), **row(current)})
+    elif current.state == "accepted":
+        terminal.say(f"Accepted: the hub gives the recall to {', '.join(sorted(readers))}.")
+        terminal.say(f"Who has confirmed:  kengele node recalls --home {args.home}")
+    elif current.state == "refused":
+        terminal.say(f"Refused ({current.code}): {CODES[current.code].sentence if current.code in CODES else ''}")
+    else:
+        terminal.say(f"The recall is safe in the outbox. {sent_by(args)}")
+    return Refused.exit_code if current.state == "refused" else 0
+
+
+def _recalls(args: argparse.Namespace) -> int:
+    return asyncio.run(_confirmed(args, opened(args)))
+
+
+async def _confirmed(args: argparse.Namespace, member: Member) -> int:
+    outbox = open_outbox(member)
+    try:
+        sent = [entry for entry in outbox.entries(args.limit) if entry.header.get("recalls")]
+    finally:
+        outbox.close()
+    found = []
+    if sent:
+        async with member.session() as session:
+            trusted = await session.refresh()
+            for entry in sent:
+                answer = await session.ask(subjects.recalls_status(member.nkey.public), {"recall": entry.report_id})
+                found.append((entry, confirmations(answer, entry, trusted)))
+    if args.json:
+        told = [
+            {
+                "id": entry.report_id,
+                "recalls": entry.header["recalls"],
+                "keep": entry.header.get("keep", []),
+                "offices": {office: said.at if said else None for office, said in offices.items()},
+            }
+            for entry, offices in found
+        ]
+        terminal.emit({"recalls": told})
+        return 0
+    if not found:
+        terminal.say("Nothing was recalled.")
+    for entry, offices in found:
+        keep = f", all but {', '.join(entry.header['keep'])}" if entry.header.get("keep") else ""
+        terminal.say(f"Recall of report {entry.header['recalls']}{keep}")
+        for office, said in offices.items():
+            terminal.say(f"  {office}: {f'confirmed, {said.at}' if said else 'has not confirmed'}")
+    return 0

@@ -1,0 +1,88 @@
+"""``kengele node run``: a node that keeps its line up; and the short line over which a single command sends."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from functools import partial
+from typing import Any, Final
+
+from kengele_node import terminal
+from kengele_node.link import State
+from kengele_node.member import Member, Session
+from kengele_node.vault import occupied
+from kengele_schemas.errors import KengeleError, Unreachable
+
+from .entries import row
+from .home import action, open_outbox, opened
+from .outbox import Entry, Outbox
+from .rotating import kept_current
+from .sender import Sender
+
+_QUICK: Final = 5.0
+"""Seconds that a single command waits for a line; what it could not send stays in the outbox."""
+
+
+def add(actions: Any) -> None:
+    """Adds ``run``."""
+    action(actions, "run", "keep the line up and send what is in the outbox", "kengele node run --home node", _run)
+
+
+def _run(args: argparse.Namespace) -> int:
+    member = opened(args)
+    with occupied(args.home, "kengele node run"):
+        return asyncio.run(_serve(args, member))
+
+
+async def _serve(args: argparse.Namespace, member: Member) -> int:
+    outbox = open_outbox(member)
+    try:
+        while True:
+            try:
+                async with member.session(0 if "jwt" in member.vault.secrets else 15) as session:
+                    sender = _sender(session, outbox)
+                    sender.told = lambda entry: _told(args, entry)
+                    terminal.note("The node runs; Ctrl-C ends it.")
+                    session.link.told = partial(_line, sender)
+                    async with kept_current(session, sender):
+                        await sender.run()
+            except KengeleError as error:
+                terminal.note(f"{error.sentence} Trying again in 15 s.")
+                await asyncio.sleep(15)
+    finally:
+        outbox.close()
+
+
+async def send_now(member: Member, outbox: Outbox, entry: Entry) -> None:
+    """Sends one entry if there is a line; if there is none, it stays in the outbox."""
+    try:
+        async with member.session(_QUICK) as session:
+            sender = _sender(session, outbox)
+            async with asyncio.timeout(4 * _QUICK):
+                await sender.send(entry)
+    except (Unreachable, TimeoutError):
+        return
+
+
+def sent_by(args: argparse.Namespace) -> str:
+    """What sends it: nothing goes out of an outbox by itself."""
+    return f"It goes out when there is a line, by:  kengele node run --home {args.home}"
+
+
+def _sender(session: Session, outbox: Outbox) -> Sender:
+    member = session.member
+    return Sender(session, outbox, member.key, member.nkey.public, earlier=member.signing_keys)
+
+
+def _line(sender: Sender, state: State) -> None:
+    terminal.tell_line(state)
+    if state == "up":
+        sender.wake()
+
+
+def _told(args: argparse.Namespace, entry: Entry) -> None:
+    if args.json:
+        terminal.emit({"id": entry.report_id, **row(entry)})
+    else:
+        code = f" ({entry.code})" if entry.code not in ("", entry.state) else ""
+        terminal.say(f"Report {entry.number}: {entry.state}{code}")
