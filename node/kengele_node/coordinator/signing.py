@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from kengele_node import rules, terminal
+from kengele_node.errors import NotAdmitted
 from kengele_node.member import CARD, Member, encode_files, joiner, now
 from kengele_schemas import metadata, signatures
 from kengele_schemas.cards import HubCard, NetworkCard, read_card
@@ -76,7 +77,7 @@ def _sign(args: argparse.Namespace) -> int:
     draft = signatures.sign(draft, member.key)
     if _is_file(args):
         args.draft = Path(args.draft)
-        return written(args, draft, changes, seen, shown=True)
+        return written(args, draft, changes, seen, shown=True, board=args.source is None)
     asyncio.run(_put_back(member, draft))
     return told(args, draft, args.draft, changes, seen, shown=True)
 
@@ -84,7 +85,13 @@ def _sign(args: argparse.Namespace) -> int:
 def _in_force(args: argparse.Namespace, member: Member) -> dict[str, bytes]:
     """All trust files: of the hub, or as a coordinator exported them for one who is not in the network yet."""
     if args.source is None:
-        return asyncio.run(current(member))
+        try:
+            return asyncio.run(current(member))
+        except NotAdmitted as error:
+            if error.code != "not-admitted":
+                raise
+            mend = "Sign with --from DIR: what a coordinator wrote with kengele coordinator export --all DIR."
+            raise Refused(error.code, "The network does not have this coordinator yet.", mend) from None
     member.trust.carried(rules.from_directory(args.source), member.role, now(), member.id)
     return member.trust.files()
 
