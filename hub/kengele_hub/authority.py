@@ -41,6 +41,7 @@ from .home import HubKeys
 from .intake import Standing
 from .ledger import Ledger
 from .orders import Orders
+from .patience import patiently
 from .versions import Versions
 
 _RENEW: Final = timedelta(hours=12)
@@ -142,6 +143,7 @@ class Authority:
         Raises:
             Refused: ``not-admitted``: a wrong token, or the network was founded already.
             Malformed, Untrusted, Refused: what is wrong with the files.
+            Unavailable: the broker did not confirm, for half a minute.
         """
         async with self._changing:
             try:
@@ -150,7 +152,11 @@ class Authority:
                 given = b""
             if self.files or not hmac.compare_digest(given, self.token):
                 raise not_admitted()
-            return await self._publish(None, incoming)
+            # Nobody may found twice, so who founds cannot be asked to send it again.
+            return await patiently(self._begin, incoming)
+
+    async def _begin(self, incoming: Files) -> int:
+        return await (self._hold() if self.files else self._publish(None, incoming))
 
     async def publish(self, incoming: Files) -> int:
         """Stores a new version. Gives its number. Raises as :meth:`found`; nothing in force changes then.

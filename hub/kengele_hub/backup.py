@@ -14,8 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -36,6 +35,7 @@ from .broker import Settings as BrokerSettings
 from .errors import Unavailable
 from .home import FILE as KEYS
 from .home import HubKeys, write_private
+from .patience import patiently
 from .sealed import Lock, Sealer, records
 from .settings import FILE as SETTINGS
 from .settings import Settings
@@ -50,9 +50,6 @@ _KINDS: Final = {
 _DRAFT: Final = "restoring"
 """In the home: where its files are until all else is there."""
 _MAX_SAID: Final = 65536
-_PATIENCE: Final = 30.0
-"""Seconds."""
-_PAUSE: Final = 0.5
 _SAID, _PIECE = b"S", b"P"
 
 _T = TypeVar("_T")
@@ -180,33 +177,20 @@ async def _restored(path: Path, lock: Lock, home: Path, external: str, replicas:
                     undo.append(name)
                     raise
                 undo.append(name)
-                await _patiently(_shut, nc, shape)
+                await patiently(_shut, nc, shape)
                 copied.streams[name] = (int(shape.state["messages"]), int(shape.state["last_seq"]))
             if nc is None or subjects.LEDGER not in copied.streams:
                 raise _strange()
-            await _patiently(_completed, nc, settings)
+            await patiently(_completed, nc, settings)
             if copied.streams.get(subjects.TRUST, (0, 0))[0]:
                 since = datetime.now(UTC).isoformat(timespec="seconds").encode("ascii")
-                await _patiently(jetstream.publish_batch, nc, [(subjects.TRUST_HELD, since, {})])
+                await patiently(jetstream.publish_batch, nc, [(subjects.TRUST_HELD, since, {})])
             _settle(draft, home)
         except BaseException:
             for name in undo if nc is not None else ():
                 await snapshot.remove(nc, name)  # type: ignore[arg-type]
             raise
     return copied
-
-
-async def _patiently(ask: Callable[..., Awaitable[_T]], *given: Any) -> _T:
-    """What may be asked twice, until the broker does it: servers that have just begun, or a stream that is new to them,
-    elect first. Raises as ``ask``; Unavailable after half a minute."""
-    deadline = time.monotonic() + _PATIENCE
-    while True:
-        try:
-            return await ask(*given)
-        except Unavailable:
-            if time.monotonic() > deadline:
-                raise
-        await asyncio.sleep(_PAUSE)
 
 
 async def _enough(access: Access, replicas: int) -> None:
@@ -254,7 +238,7 @@ async def _reached(home: Path, keys: HubKeys, settings: Settings, *, new: bool =
         access = Access(keys, settings.external) if settings.external else None
         if access is not None and new:
             await access.push_accounts()
-            await _patiently(_enough, access, settings.replicas)
+            await patiently(_enough, access, settings.replicas)
         if access is None and not new:
             access = await _running(home, keys, settings)
         if access is None:
@@ -262,7 +246,7 @@ async def _reached(home: Path, keys: HubKeys, settings: Settings, *, new: bool =
             access = (await stack.enter_async_context(broker)).access
         nc = await access.connect("hub-backup")
         stack.push_async_callback(nc.close)
-        names = await _patiently(streams.names, nc) if new else []
+        names = await patiently(streams.names, nc) if new else []
         if any(name in _KINDS or name.startswith(feeds.FEED) for name in names):
             raise Refused("exists", "This broker holds a hub's streams already.", "Use another broker, or empty it.")
         yield nc

@@ -5,6 +5,8 @@ Source: github.com/nats-io/nats-architecture-and-design, JetStream API "STREAM.S
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,10 +19,12 @@ from kengele_schemas import subjects
 
 from . import jetstream
 from .errors import Unavailable
+from .patience import PATIENCE, patiently
 
 CHUNK: Final = 256 * 1024
 _WAIT: Final = 60.0
 """Seconds for the next piece; the broker looks through a whole stream before the first."""
+_PAUSE: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,14 +76,27 @@ async def put_back(nc: Client, shape: Shape, pieces: Iterable[bytes], *, replica
     """Makes a stream of what :func:`taken` gave. Raises Unavailable, StorageFull, Refused."""
     config = {**shape.config, "num_replicas": replicas}
     name = subjects.token(config["name"])
-    made = await jetstream.call(nc, f"STREAM.RESTORE.{name}", {"config": config, "state": shape.state}, timeout=_WAIT)
+    asked = f"STREAM.RESTORE.{name}", {"config": config, "state": shape.state}, (), _WAIT
+    made = await patiently(jetstream.call, nc, *asked)
     subject = str((made or {}).get("deliver_subject", ""))
-    try:
-        for piece in pieces:
-            await nc.request(subject, piece, timeout=_WAIT)
-        jetstream.checked((await nc.request(subject, b"", timeout=_WAIT)).data)
-    except (TimeoutError, OSError, nats.errors.Error):
-        raise _broken() from None
+    for piece in pieces:
+        await _sent(nc, subject, piece)
+    jetstream.checked(await _sent(nc, subject, b""))
+
+
+async def _sent(nc: Client, subject: str, piece: bytes) -> bytes:
+    """The broker's answer. Raises Unavailable."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return (await nc.request(subject, piece, timeout=_WAIT)).data
+        except nats.errors.NoRespondersError:
+            # In a cluster it takes a moment until the server that is asked knows of the one that takes the pieces.
+            if time.monotonic() > deadline:
+                raise _broken() from None
+        except (TimeoutError, OSError, nats.errors.Error):
+            raise _broken() from None
+        await asyncio.sleep(_PAUSE)
 
 
 async def remove(nc: Client, stream: str) -> None:

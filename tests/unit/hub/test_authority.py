@@ -105,6 +105,29 @@ def test_a_network_is_founded_once_and_by_who_has_the_token(tmp_path: Path) -> N
     run(tmp_path, claim, found=False)
 
 
+@pytest.mark.parametrize("stored", [False, True])
+def test_a_founding_is_brought_to_its_end_though_the_broker_did_not_confirm_at_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stored: bool
+) -> None:
+    async def claim(hub: Hub) -> None:
+        publish, failures = jetstream.publish_batch, [Unavailable("broker-unavailable", "The broker did not confirm.")]
+
+        async def unconfirmed(*args: Any, **options: Any) -> int:
+            if failures:
+                if stored:
+                    await publish(*args, **options)
+                raise failures.pop()
+            return await publish(*args, **options)
+
+        monkeypatch.setattr(jetstream, "publish_batch", unconfirmed)
+        assert await hub.authority.found(b64u(TOKEN), hub.roster.first()) == 1
+        assert failures == []
+        assert hub.authority.files == await kept(hub)
+        assert hub.authority.standing is not None
+
+    run(tmp_path, claim, found=False)
+
+
 def test_a_joiner_founds_over_the_bus_and_is_answered_like_a_stranger_when_it_is_too_late(tmp_path: Path) -> None:
     async def claim(hub: Hub) -> None:
         files = {path: b64u(data) for path, data in hub.roster.first().items()}
