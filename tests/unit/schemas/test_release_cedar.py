@@ -52,6 +52,7 @@ def test_a_few_thousand_decisions_agree() -> None:
     assert min(counted.values()) > 100, "the sample must hold every kind of decision"
 
 
+@pytest.mark.timeout(500)
 @pytest.mark.full
 def test_a_hundred_thousand_decisions_agree() -> None:
     counted = compare(seed=2, policies=84, rules=40, headers=40)
