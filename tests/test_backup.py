@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from nats.aio.client import Client
 
-from kengele_hub import backup, feeds, jetstream, snapshot, streams
+from kengele_hub import backup, feeds, jetstream, patience, snapshot, streams
 from kengele_hub.broker import Broker
 from kengele_hub.broker import Settings as BrokerSettings
 from kengele_hub.errors import Unavailable
@@ -341,7 +341,7 @@ def test_three_copies_are_not_restored_onto_one_server_unless_that_is_said(
     lock, other = make_key_file(tmp_path / "key"), tmp_path / "other"
     other.mkdir()
     shutil.copy(home / "keys.json", other)
-    monkeypatch.setattr(backup, "_PATIENCE", 0.0)
+    monkeypatch.setattr(patience, "PATIENCE", 0.0)
 
     async def claim() -> None:
         async with on_broker(home) as (broker, nc):

@@ -156,7 +156,10 @@ class Authority:
             return await patiently(self._begin, incoming)
 
     async def _begin(self, incoming: Files) -> int:
-        return await (self._hold() if self.files else self._publish(None, incoming))
+        # Another may have founded meanwhile, at another worker: then the broker stores this no more.
+        if incoming and incoming.items() <= self.files.items():
+            return await self._hold()
+        return await self._publish(None, incoming)
 
     async def publish(self, incoming: Files) -> int:
         """Stores a new version. Gives its number. Raises as :meth:`found`; nothing in force changes then.

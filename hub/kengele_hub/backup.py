@@ -19,7 +19,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from nats.aio.client import Client
 
@@ -51,8 +51,6 @@ _DRAFT: Final = "restoring"
 """In the home: where its files are until all else is there."""
 _MAX_SAID: Final = 65536
 _SAID, _PIECE = b"S", b"P"
-
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
