@@ -249,12 +249,12 @@ def test_a_restored_hub_gives_nothing_of_what_waits_in_a_feed_before_the_coordin
         """What the office gets, which may have been revoked after the copy was made: nobody here can know."""
         jwt = broker.access.member_jwt(office.public, "office")
         async with Link([broker.access.url], jwt, office) as link:
-            await link.wait_connected(20)
+            await link.wait_connected(60)
             client, _ = link._current()
             inbox = await client.subscribe(f"_INBOX_{office.public}.feed")
             ask = b'{"batch":1,"expires":1000000000}'
             await client.publish(subjects.feed_next(office.public), ask, reply=inbox.subject)
-            answer = await inbox.next_msg(20)
+            answer = await inbox.next_msg(30)
             return [] if answer.headers and "Status" in answer.headers else [answer.data]
 
     async def claim() -> None:

@@ -203,7 +203,7 @@ def test_what_a_killed_worker_had_under_way_is_done_by_the_other(tmp_path: Path)
 def worker_state(home: Path) -> dict[str, Any]:
     """What a worker's own page says."""
     ops = json.loads((home / "running.json").read_bytes())["ops"]
-    with urllib.request.urlopen(f"{ops}/status", timeout=5) as answer:
+    with urllib.request.urlopen(f"{ops}/status", timeout=30) as answer:
         return dict(json.loads(answer.read()))
 
 

@@ -108,7 +108,7 @@ def whole_way(network: Network) -> None:
         last = said(process)
         assert last["state"] == "admitted"
         assert last["version"] > 2
-        assert process.wait(30) == 0
+        assert process.wait(60) == 0
     assert "already-in" in run_newcomer(network, *node, fails=3)
     sent = ("--category", "rumour", "--severity", "2", "--tlp", "GREEN", "--summary", "x", "--json")
     told = run_newcomer(network, "node", "report", "--home", "newcomer", "--area", "KG-B", *sent)

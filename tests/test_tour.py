@@ -84,7 +84,7 @@ class Person:
     def leaves(self) -> int:
         """How the command ended."""
         try:
-            return self._command.wait(20)
+            return self._command.wait(60)
         finally:
             self._command.kill()
             self._command.wait()
@@ -114,7 +114,7 @@ def beside_a_hub(tmp_path: Path, *options: str) -> Iterator[Shell]:
         time.sleep(0.05)
     yield shell
     hub.send_signal(signal.SIGTERM)
-    assert hub.wait(30) == 0
+    assert hub.wait(60) == 0
 
 
 def found(shell: Shell) -> None:
@@ -247,7 +247,7 @@ def test_a_report_written_without_a_line_goes_out_when_there_is_one(shell: Shell
     assert json.loads(node.stdout.readline())["id"] == kept["id"]
     assert "in-use" in shell.run("node", "run", fails=3)
     node.send_signal(signal.SIGTERM)
-    assert node.wait(20) == 130
+    assert node.wait(60) == 130
     node.stdout.close()
 
 

@@ -122,7 +122,7 @@ def test_whoever_was_paused_by_mistake_comes_back_by_itself(tmp_path: Path) -> N
                 Link([hub.broker.access.url], jwt, key, first_wait=0.05, longest_wait=0.2, renew=renew) as link,
             ):
                 link.told = told.append
-                await link.wait_connected(10)
+                await link.wait_connected(60)
                 with flooding(hub.broker.access.url, key, jwt):
                     await until(lambda: "paused" in told, 60)
                 await until(lambda: link.connected, 60)

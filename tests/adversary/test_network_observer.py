@@ -243,7 +243,7 @@ def test_a_network_observer_cannot_tell_a_reports_length_class_finer_than_the_pa
                         up = len(node.up)
                         answer = json.loads(await session.link.request(submit, data, timeout=20))
                         assert answer["code"] == "accepted"
-                        async with asyncio.timeout(20):
+                        async with asyncio.timeout(60):
                             down = len(wire.down)
                             while not (found := await desk.link.fetch(*feed, 1, 0)):
                                 down = len(wire.down)

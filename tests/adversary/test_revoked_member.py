@@ -18,7 +18,7 @@ pytestmark = pytest.mark.full
 
 async def delivered(hub: Hub, office: str, count: int) -> list[str]:
     """Whose reports the office has in its feed once there are ``count``, by their ids."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while len(found := await hub.feed(office)) < count:
             await asyncio.sleep(0.02)
     return [str(parse(one.data).claims["id"]) for one in found]

@@ -64,7 +64,7 @@ async def answered(keys: HubKeys, url: str, context: Any) -> str:
     """The code with which the hub answers a stranger's report sent by ``url``."""
     member = member_credentials(keys, "monitor")
     async with member.link(url, tls=context) as link:
-        await link.wait_connected(20)
+        await link.wait_connected(60)
         return str(json.loads(await link.request(subjects.reports_submit(member.nkey), b"x"))["code"])
 
 

@@ -68,7 +68,7 @@ def test_members_come_through_a_relay_that_opens_nothing(tmp_path: Path) -> None
             with relayed(int(broker.url.rpartition(":")[2])) as port:
                 member = member_credentials(keys, "monitor")
                 async with member.link(f"tls://127.0.0.1:{port}", tls=context) as link:
-                    await link.wait_connected(20)
+                    await link.wait_connected(60)
                     assert json.loads(await link.request(subjects.reports_submit(member.nkey), b"x")) == "heard"
             await hub.close()
 

@@ -69,7 +69,7 @@ def _parent() -> socket.socket:
 
 def _end(forks: socket.socket, process: subprocess.Popen[bytes]) -> None:
     forks.close()
-    process.wait(30)
+    process.wait(60)
 
 
 def _serve(asked: socket.socket) -> None:

@@ -268,7 +268,7 @@ class Hub:
         waiting = [await self.nc.subscribe(inbox) for inbox in inboxes]
         await self.nc.flush()
         await self.worker.take([self.message(*one, inbox) for one, inbox in zip(sent, inboxes, strict=True)])
-        answers = [await subscription.next_msg(20) for subscription in waiting]
+        answers = [await subscription.next_msg(30) for subscription in waiting]
         for subscription in waiting:
             await subscription.unsubscribe()
         return [dict(loads(answer.data, max_bytes=1 << 20)) for answer in answers]

@@ -39,7 +39,7 @@ def run(tmp_path: Path, claim: Callable[[Client], Awaitable[None]], **options: A
 
 
 async def info(nc: Client, what: str) -> dict[str, Any]:
-    return dict(loads((await nc.request(f"$JS.API.{what}", b"")).data, max_bytes=1 << 20, max_depth=16))
+    return dict(loads((await nc.request(f"$JS.API.{what}", b"", timeout=30)).data, max_bytes=1 << 20, max_depth=16))
 
 
 async def count(nc: Client, stream: str) -> int:

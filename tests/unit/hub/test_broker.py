@@ -177,7 +177,7 @@ def test_a_broker_that_dies_comes_back_on_its_port_with_its_streams_and_members(
             monitor, url, pid = member_credentials(keys, "monitor"), broker.url, broker.pid
             assert pid is not None
             async with monitor.link(url) as link:
-                await link.wait_connected(10)
+                await link.wait_connected(60)
                 os.kill(pid, signal.SIGKILL)
                 await until(lambda: broker.pid not in (None, pid))
                 assert broker.url == url
@@ -185,7 +185,7 @@ def test_a_broker_that_dies_comes_back_on_its_port_with_its_streams_and_members(
                 kept = await jetstream.last(nc, subjects.LEDGER, subjects.ledger_report("a"))
                 assert kept is not None
                 assert kept[:2] == (1, b"kept")
-                await link.wait_connected(10)
+                await link.wait_connected(60)
             await nc.close()
 
     asyncio.run(run())
@@ -234,7 +234,7 @@ def test_a_member_connects_by_tls_and_by_websocket_over_tls(tmp_path: Path) -> N
             assert broker.websocket_url.startswith("wss://")
             for url in (broker.url, broker.websocket_url):
                 async with member_credentials(keys, "monitor").link(url, tls=context) as link:
-                    await link.wait_connected(10)
+                    await link.wait_connected(60)
 
     asyncio.run(run())
 

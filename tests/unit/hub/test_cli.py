@@ -254,11 +254,11 @@ def page(state: dict[str, Any], home: Path) -> Iterator[None]:
     thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
     thread.start()
     try:
-        assert ready.wait(10)
+        assert ready.wait(60)
         yield
     finally:
         loop.call_soon_threadsafe(stop.set)
-        thread.join(10)
+        thread.join(60)
         loop.close()
 
 
@@ -285,7 +285,7 @@ def listener(answer: bytes) -> Iterator[str]:
         thread = threading.Thread(target=serve)
         thread.start()
         yield f"http://127.0.0.1:{server.getsockname()[1]}"
-        thread.join(10)
+        thread.join(60)
 
 
 def test_who_may_not_look_at_a_hub_is_not_told_that_it_is_away(hub: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -404,7 +404,7 @@ def test_a_hub_runs_until_it_is_told_to_stop_and_leaves_no_address_behind(
         assert json.loads(hub.run("status", "--json"))["pid"] == running.pid
         running.send_signal(number)
         logged(running, "hub-stopped")
-        assert running.wait(30) == 0
+        assert running.wait(60) == 0
     assert not (hub.home / "running.json").exists()
     assert "(code: hub-away)" in hub.run("status", ends=4)
 

@@ -69,7 +69,7 @@ async def until_filled(hub: Hub, office: str, count: int) -> list[jetstream.Stor
 
 async def waiting(hub: Hub) -> int:
     """Ledger entries that the router has not done with."""
-    answer = await hub.nc.request(f"$JS.API.CONSUMER.INFO.{subjects.LEDGER}.{CONSUMER}", b"")
+    answer = await hub.nc.request(f"$JS.API.CONSUMER.INFO.{subjects.LEDGER}.{CONSUMER}", b"", timeout=30)
     found = loads(answer.data, max_bytes=1 << 16, max_depth=16)
     return int(found["num_pending"]) + int(found["num_ack_pending"])
 
@@ -454,7 +454,7 @@ def test_delivery_ends_though_the_line_makes_an_error_out_of_its_cancellation(
         running = asyncio.create_task(hub.delivery.run())
         for _ in range(2):
             await waiting.acquire()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await end([running])
 
     run(tmp_path, claim)

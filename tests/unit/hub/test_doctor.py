@@ -436,7 +436,7 @@ def test_feeds_that_are_full_or_not_fetched_are_counted_and_not_named(
             await symptoms._look_at_feeds(seen, hub.nc)
             assert (seen.feeds_full, seen.feeds_waiting) == (0, 0)
             await hub.take(("osh", hub.roster.sealed()))
-            async with hub.running("delivery"), asyncio.timeout(20):
+            async with hub.running("delivery"), asyncio.timeout(60):
                 while hub.delivery.delivered < 2:
                     await asyncio.sleep(0.02)
             await feeds.ensure_feed(hub.nc, hub.roster.nkeys["council"], max_bytes=1)

@@ -233,7 +233,7 @@ def test_what_a_writer_was_told_it_does_not_read_again(tmp_path: Path, monkeypat
         subscription = await nc.subscribe(subjects.LEDGER_GROWN)
         entries = [report(), note()]
         await other.append(entries)
-        made.heard((await subscription.next_msg(10)).data)
+        made.heard((await subscription.next_msg(30)).data)
         assert (made.size, root(made)) == (2, root(other))
         assert made.place_of(id_of(entries[0])) == 0
         monkeypatch.setattr(consumers, "read_all", None)
@@ -412,7 +412,7 @@ def test_a_gap_in_the_stream_is_damage_and_not_passed_over(tmp_path: Path) -> No
             await nc.jetstream().add_stream(name=subjects.LEDGER, subjects=[subjects.LEDGER_ALL], allow_atomic=True)
             made = await ledger(nc, tmp_path / "cache")
             await made.append([report() for _ in range(4)])
-            await nc.request("$JS.API.STREAM.MSG.DELETE.LEDGER", dumps({"seq": 2}))
+            await nc.request("$JS.API.STREAM.MSG.DELETE.LEDGER", dumps({"seq": 2}), timeout=30)
             with pytest.raises(Damaged):
                 await made.read(1)
             assert (await made.read(2)).index == 2

@@ -105,7 +105,7 @@ def served(state: dict[str, Any], claim: Callable[[aiohttp.ClientSession, str], 
     """Holds ``claim`` against a page that serves ``state``."""
 
     async def run() -> None:
-        async with Page(lambda: state).serving(-1) as url, aiohttp.ClientSession() as session, asyncio.timeout(10):
+        async with Page(lambda: state).serving(-1) as url, aiohttp.ClientSession() as session, asyncio.timeout(60):
             await claim(session, url)
 
     asyncio.run(run())

@@ -42,7 +42,7 @@ class Setting:
     async def settled(self) -> None:
         """Returns when the broker has been asked for what is wanted."""
         running = asyncio.create_task(self.pauses.run())
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while self.pauses._wanted or not self.broker.heard.is_set():
                 await asyncio.sleep(0)
         self.broker.heard.clear()

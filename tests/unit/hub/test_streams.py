@@ -50,7 +50,7 @@ def test_nobody_deletes_from_the_ledger(tmp_path: Path) -> None:
     async def claim(nc: Client) -> None:
         await publish_batch(nc, [(REPORT("a"), b"", ONCE)])
         for call, document in (("STREAM.MSG.DELETE.LEDGER", {"seq": 1}), ("STREAM.PURGE.LEDGER", {})):
-            reply = await nc.request(f"$JS.API.{call}", dumps(document))
+            reply = await nc.request(f"$JS.API.{call}", dumps(document), timeout=30)
             assert "error" in loads(reply.data, max_bytes=4096)
         assert await count(nc, subjects.LEDGER) == 1
 

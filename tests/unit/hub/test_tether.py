@@ -63,7 +63,7 @@ def test_when_the_parent_is_killed_the_program_ends(number: signal.Signals) -> N
             os.kill(child, signal.SIGKILL)
         assert ended
         assert parent.stdout.read() == b""
-        assert parent.wait(30) == -number
+        assert parent.wait(60) == -number
 
 
 def test_it_needs_nothing_but_the_standard_library() -> None:

@@ -97,7 +97,7 @@ def test_figures_are_the_brokers_and_stay_while_it_is_away(tmp_path: Path) -> No
             assert (sight.limit, sight.waiting, sight.cosigned) == (None, None, None)
             assert sight.signed.vouched is not None
             await hub.take(("osh", hub.roster.sealed()), ("osh", hub.roster.sealed()))
-            async with hub.running("delivery"), asyncio.timeout(20):
+            async with hub.running("delivery"), asyncio.timeout(60):
                 while hub.delivery.delivered < 4 or sight.waiting != 0:
                     await sight.look()
             await hub.take(("osh", hub.roster.sealed()))

@@ -262,7 +262,7 @@ def desk(feed: Feed, inbox: Inbox, **options: Any) -> tuple[Desk, list[Received]
 
 def run(work: Awaitable[Any]) -> None:
     async def bounded() -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await work
         assert asyncio.all_tasks() == {asyncio.current_task()}
 

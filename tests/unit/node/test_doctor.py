@@ -103,7 +103,7 @@ def listening(greeting: bytes = b"", context: ssl.SSLContext | None = None) -> I
             yield server.getsockname()[1]
         finally:
             ended.set()
-            thread.join(10)
+            thread.join(60)
 
 
 def test_a_home_that_is_well_is_told_nothing(home: Home) -> None:

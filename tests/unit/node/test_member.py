@@ -234,7 +234,7 @@ def serving(files: Mapping[str, bytes]) -> Callable[[str, Any], Answer]:
 
 def run(work: Callable[[Session], Awaitable[Any]], member: Member, **options: Any) -> Any:
     async def within() -> Any:
-        async with asyncio.timeout(20), member.session(**options) as session:
+        async with asyncio.timeout(60), member.session(**options) as session:
             return await work(session)
 
     return asyncio.run(within())

@@ -7,7 +7,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -316,12 +315,11 @@ def test_every_report_that_was_acknowledged_is_there_after_kill_9(tmp_path: Path
         box.close()
 
 
-@pytest.mark.full
-def test_a_deep_outbox_is_as_quick_as_an_empty_one(tmp_path: Path, outbox: Outbox) -> None:
+def test_what_is_due_in_a_deep_outbox_is_found_by_its_index(outbox: Outbox) -> None:
     with outbox._store.transaction() as connection:
         connection.executemany(
             "INSERT INTO entries (name, state, next_try, body) VALUES (?, ?, ?, ?)",
-            ((f"n{i}", "accepted" if i % 2 else "waiting", NOW + i, bytes(600)) for i in range(50_000)),
+            ((f"n{i}", "accepted" if i % 2 else "waiting", NOW + i, bytes(600)) for i in range(5_000)),
         )
         plan = connection.execute(
             "EXPLAIN QUERY PLAN SELECT name FROM entries WHERE state = 'waiting' AND next_try <= ?"
@@ -329,10 +327,3 @@ def test_a_deep_outbox_is_as_quick_as_an_empty_one(tmp_path: Path, outbox: Outbo
             (NOW,),
         ).fetchall()
     assert all("USING INDEX due" in row[3] for row in plan)
-    started = time.perf_counter()
-    for i in range(20):
-        entry = add(outbox, f"r{i}", now=NOW - 1)
-        assert outbox.due(NOW - 1)
-        outbox.next_due()
-        outbox.accepted(entry.name, b"")
-    assert (time.perf_counter() - started) / 20 < 0.1

@@ -208,7 +208,7 @@ def told_by(one: Sender) -> list[tuple[str, str]]:
 
 def run(work: Awaitable[Any]) -> None:
     async def bounded() -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await work
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
@@ -444,7 +444,7 @@ def test_who_is_told_to_send_later_sends_nothing_before_and_then_everything(
         hub.answer = receipt
         clock.now += 3600
         one.wake()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while outbox.counts() != {"accepted": len(entries)}:
                 await asyncio.sleep(0.001)
         running.cancel()
