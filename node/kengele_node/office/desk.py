@@ -154,7 +154,7 @@ class Desk:
     told: Callable[[Received], None]
     """Called with each item that is new, once it is stored."""
     watch: Callable[[Trusted], Awaitable[None]]
-    """Called whenever the rules were looked at, at the start and then every quarter of an hour."""
+    """Called before the feed is looked into, at the start and then every quarter of an hour."""
     confirm: Callable[[], Awaitable[None]]
     """Called after each look into the feed: recalls that were obeyed are to be confirmed."""
     rest: Callable[[], Awaitable[None]]
@@ -192,7 +192,7 @@ class Desk:
         self._clock = clock
         self._jitter = jitter
         self._batch = batch
-        self._rules_from = float("-inf")
+        self._rules_from = self._watched = float("-inf")
 
     async def follow(self, *, until_empty: bool = False) -> None:
         """Takes what the feed has, for good; with ``until_empty`` until it has nothing more.
@@ -206,6 +206,7 @@ class Desk:
         while True:
             try:
                 known = await self._rules()
+                await self._watch(known)
                 patience = 0 if until_empty else _PATIENCE
                 deliveries = await self._session.link.fetch(self._stream, self._consumer, self._batch, patience)
                 await self._take(deliveries, known)
@@ -237,8 +238,14 @@ class Desk:
             return self.trusted
         trusted = await self._session.refresh()
         self.take_over(trusted)
-        await self.watch(trusted)
         return trusted
+
+    async def _watch(self, known: Trusted) -> None:
+        # By its own clock: what the hub tells of new rules makes the rules young, and with them nothing was watched.
+        now = asyncio.get_running_loop().time()
+        if now - self._watched >= _RULES_AGE:
+            await self.watch(known)
+            self._watched = now
 
     async def _take(self, deliveries: Sequence[Delivery], known: Trusted) -> None:
         if not deliveries:

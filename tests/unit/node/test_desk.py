@@ -487,6 +487,34 @@ class TestNewerRules:
         run(made.follow(until_empty=True))
         assert (inbox.count(), inbox.asides(), feed.waiting) == (1, [], {})
 
+    def test_are_fetched_for_a_newcomers_report_which_waits_for_nothing_else(self, inbox: Inbox) -> None:
+        feed = Feed(sent(1, key=NEWCOMER), trusted=[RULES, GROWN])
+        made, told = desk(feed, inbox)
+        watched: list[int] = []
+
+        async def watch(known: Trusted) -> None:
+            watched.append(known.version)
+            assert len(watched) == 1 or told
+
+        made.watch = watch
+        run(made.follow(until_empty=True))
+        assert (len(told), feed.refreshed, watched) == (1, 2, [RULES.version])
+
+    def test_that_the_hub_tells_of_again_and_again_do_not_keep_a_desk_from_watching(self, inbox: Inbox) -> None:
+        made, _ = desk(Feed(), inbox)
+        watched: list[Trusted] = []
+
+        async def watch(known: Trusted) -> None:
+            watched.append(known)
+
+        async def work() -> None:
+            made.watch = watch
+            made.take_over(RULES)
+            await made.follow(until_empty=True)
+
+        run(work())
+        assert watched == [RULES]
+
 
 @pytest.mark.parametrize("error", [Unreachable("unreachable", ""), NotAdmitted()])
 def test_a_line_that_is_away_is_waited_for(inbox: Inbox, error: Exception) -> None:
