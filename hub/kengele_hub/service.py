@@ -134,7 +134,8 @@ async def _serve(
         authority = Authority(keys, nc, access, ledger, unb64u(settings.token_hash), settings.replicas)
         await authority.load()
         worker = Worker(keys, nc, ledger, authority)
-        delivery = Delivery(nc, ledger, keys.hub_key, lambda: authority.standing, worker.recent, worker.storing)
+        taken = worker.submissions
+        delivery = Delivery(nc, ledger, keys.hub_key, lambda: authority.standing, taken.recent, taken.storing)
         await worker.listen()
         await nc.flush()
         watch = Watch(
@@ -142,8 +143,8 @@ async def _serve(
         )
         await watch.look()
         works = [
-            worker.run(),
-            worker.pauses.run(),
+            taken.run(),
+            worker.senders.pauses.run(),
             delivery.run(),
             authority.keep_fresh(),
             authority.keep_current(),
@@ -151,7 +152,7 @@ async def _serve(
             _lost(nc),
         ]
         if broker is not None:
-            works.append(_renewed(broker, worker.storing, keys.home))
+            works.append(_renewed(broker, taken.storing, keys.home))
         tasks: list[asyncio.Task[Any]] = [asyncio.create_task(work) for work in works]
         page = ops.Page(lambda: _state(nc.is_connected, authority, ledger, worker, delivery, watch))
         ops_url = await stack.enter_async_context(page.serving(settings.ops_port))
@@ -262,7 +263,7 @@ def _state(
 ) -> dict[str, Any]:
     standing = authority.standing
     trusted = standing.trusted if standing else None
-    receipts = dict(sorted(worker.counts.receipts.items()))
+    receipts = dict(sorted(worker.submissions.counts.receipts.items()))
     now = datetime.now(UTC)
     root = watch.signed.root
     hindrances = {
@@ -290,7 +291,7 @@ def _state(
         "last_cosigned": _iso(watch.cosigned),
         "log_size": ledger.size,
         "receipts": receipts,
-        "paused": worker.pauses.count,
+        "paused": worker.senders.pauses.count,
         "delivered": delivery.delivered,
         "undelivered": watch.waiting,
         "storage_bytes": watch.stored,

@@ -17,12 +17,13 @@ import nats.errors
 import pytest
 from nats.aio.msg import Msg
 
-from kengele_hub import credentials, pauses
+from kengele_hub import credentials, door, pauses
 from kengele_hub import reception as reception_module
 from kengele_hub import worker as worker_module
 from kengele_hub.pauses import Pauses
 from kengele_hub.reception import MAX_JOIN
-from kengele_hub.worker import MAX_EACH, MAX_REQUESTS
+from kengele_hub.submissions import MAX_EACH
+from kengele_hub.worker import MAX_REQUESTS
 from kengele_node.errors import NotAdmitted
 from kengele_node.link import Link
 from kengele_node.member import joiner
@@ -106,8 +107,8 @@ def test_whoever_was_paused_by_mistake_comes_back_by_itself(tmp_path: Path) -> N
 
     async def whole() -> None:
         async with asyncio.timeout(90), running_hub(tmp_path, roster) as hub:
-            hub.worker.pauses = Pauses(hub.authority.access, lambda: hub.authority.revoked, first=3)
-            pausing = asyncio.create_task(hub.worker.pauses.run())
+            hub.worker.senders.pauses = Pauses(hub.authority.access, lambda: hub.authority.revoked, first=3)
+            pausing = asyncio.create_task(hub.worker.senders.pauses.run())
             accounts, door = hub.keys.accounts, KeyPair.generate("user")
             card = Joiner(jwt=credentials.member(accounts, door.public, "joiner", now=1), seed=door.seed)
             jwt = credentials.member(accounts, key.public, "monitor", now=1)
@@ -145,10 +146,10 @@ def test_who_goes_on_though_told_not_to_is_paused_though_nothing_is_dropped(
         await hub.publish({"network.json": {**network, "reports_per_hour": 5}})
         async with hub.running("worker"):
             answers = [(await hub.send(member, b"garbage"))["code"] for _ in range(39)]
-            assert hub.worker.pauses.count == 0
+            assert hub.worker.senders.pauses.count == 0
             answers += [(await hub.send(member, b"garbage"))["code"] for _ in range(6)]
         assert set(answers[5:]) == {code}
-        assert set(hub.worker.pauses._wanted) == {hub.roster.nkeys[member]}
+        assert set(hub.worker.senders.pauses._wanted) == {hub.roster.nkeys[member]}
 
     run(tmp_path, claim)
 
@@ -177,7 +178,7 @@ def test_who_asks_for_the_rules_without_end_is_given_no_more_and_is_paused(
                 await hub.nc.publish(subjects.trust_get(loud), path)
             assert (await hub.nc.request(subjects.trust_get(other), path, timeout=30)).data
         assert served == 20 + 1
-        assert set(hub.worker.pauses._wanted) == {loud}
+        assert set(hub.worker.senders.pauses._wanted) == {loud}
 
     run(tmp_path, claim)
 
@@ -205,7 +206,7 @@ def test_whoever_has_the_card_cannot_have_a_member_paused(tmp_path: Path, monkey
             await until(lambda: heard == MAX_REQUESTS + 1)
             go_on.set()
             await asked
-        assert hub.worker.pauses.count == 0
+        assert hub.worker.senders.pauses.count == 0
 
     run(tmp_path, claim)
 
@@ -213,7 +214,7 @@ def test_whoever_has_the_card_cannot_have_a_member_paused(tmp_path: Path, monkey
 def test_whoever_has_the_card_cannot_make_the_hub_hear_more_than_it_wants_and_the_door_opens_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker_module, "MAX_DOOR", 20)
+    monkeypatch.setattr(door, "MOST", 20)
 
     async def claim(hub: Hub) -> None:
         heard = 0
@@ -262,14 +263,14 @@ def test_one_member_cannot_fill_the_hub_so_that_nobody_elses_report_is_taken(tmp
                 await hub.nc.publish(subjects.reports_submit(hub.roster.nkeys[sender]), garbage)
         await hub.nc.publish(subjects.reports_submit(hub.roster.nkeys["batken"]), hub.roster.sealed("batken"), inbox)
         async with asyncio.timeout(30):
-            while hub.worker._waiting.qsize() < 2 * MAX_EACH + 1:
+            while hub.worker.submissions.waiting < 2 * MAX_EACH + 1:
                 await asyncio.sleep(0.01)
-        assert hub.worker._waiting.qsize() == 2 * MAX_EACH + 1
-        running = asyncio.create_task(hub.worker.run())
+        assert hub.worker.submissions.waiting == 2 * MAX_EACH + 1
+        running = asyncio.create_task(hub.worker.submissions.run())
         assert json.loads((await answers.next_msg(30)).data)["code"] == "accepted"
         # Whoever has calmed down is heard again.
         assert (await hub.send("osh", hub.roster.sealed()))["code"] == "accepted"
-        assert not hub.worker._each
+        assert not hub.worker.senders.busy
         running.cancel()
 
     run(tmp_path, claim)
@@ -280,13 +281,13 @@ def test_nobodys_report_waits_for_what_is_done_with_anothers_garbage(
 ) -> None:
     async def claim(hub: Hub) -> None:
         heard: list[str] = []
-        respond = hub.worker._respond
+        respond = hub.worker.senders.answer
 
         async def listening(message: Msg, data: bytes) -> None:
             heard.append(json.loads(data)["code"])
             await respond(message, data)
 
-        monkeypatch.setattr(hub.worker, "_respond", listening)
+        monkeypatch.setattr(hub.worker.senders, "answer", listening)
         garbage = [("osh", b"garbage %d" % number) for number in range(20)]
         await hub.take(*garbage, ("batken", hub.roster.sealed("batken")))
         assert heard == ["accepted", *["malformed"] * 20]

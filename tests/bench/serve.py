@@ -35,7 +35,7 @@ from kengele_hub.delivery import BATCH, CONSUMER
 from kengele_hub.errors import Conflict
 from kengele_hub.home import HubKeys
 from kengele_hub.settings import Settings as HubSettings
-from kengele_hub.worker import MAX_BATCH
+from kengele_hub.submissions import MAX_BATCH
 from kengele_schemas import subjects
 from kengele_schemas.encoding import b64u, unb64u
 

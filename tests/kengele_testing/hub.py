@@ -228,7 +228,7 @@ class Hub:
             await nc.close()
             raise
         worker = Worker(keys, nc, ledger, authority)
-        delivery = Delivery(nc, ledger, keys.hub_key, lambda: authority.standing, worker.recent)
+        delivery = Delivery(nc, ledger, keys.hub_key, lambda: authority.standing, worker.submissions.recent)
         return cls(home, broker, keys, nc, roster, ledger, authority, worker, delivery)
 
     @asynccontextmanager
@@ -249,7 +249,8 @@ class Hub:
         if "worker" in parts:
             await self.worker.listen()
             await self.nc.flush()
-        tasks = [asyncio.create_task(getattr(self, part).run()) for part in parts]
+        running = {"worker": self.worker.submissions.run, "delivery": self.delivery.run}
+        tasks = [asyncio.create_task(running[part]()) for part in parts]
         try:
             yield
         finally:
@@ -267,7 +268,9 @@ class Hub:
         inboxes = [self.nc.new_inbox() for _ in sent]
         waiting = [await self.nc.subscribe(inbox) for inbox in inboxes]
         await self.nc.flush()
-        await self.worker.take([self.message(*one, inbox) for one, inbox in zip(sent, inboxes, strict=True)])
+        await self.worker.submissions.take(
+            [self.message(*one, inbox) for one, inbox in zip(sent, inboxes, strict=True)]
+        )
         answers = [await subscription.next_msg(30) for subscription in waiting]
         for subscription in waiting:
             await subscription.unsubscribe()
