@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Final
 import nats.errors
 from nats.aio.client import Client
 
+from kengele_schemas import disk
 from kengele_schemas.encoding import dumps, loads
 from kengele_schemas.errors import Damaged, Malformed
 from kengele_schemas.nkeys import KeyPair
@@ -32,7 +33,7 @@ from kengele_schemas.nkeys import KeyPair
 from . import credentials
 from .credentials import Role
 from .errors import Unavailable
-from .home import HubKeys, write_private
+from .home import HubKeys
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -260,12 +261,11 @@ class Access:
                 accounts, credentials.for_ever(revoked), now=now
             ),
         }
+        disk.make_directory(directory)
         written = []
         for name, text in files.items():
-            path = directory / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_private(path, text.encode("ascii"))
-            written.append(path)
+            disk.write_below(directory, name, text.encode("ascii"))
+            written.append(directory / name)
         return written
 
 

@@ -24,7 +24,7 @@ import structlog
 from nats.aio.client import Client
 from tuf.api.metadata import Metadata
 
-from kengele_schemas import metadata, publication, subjects
+from kengele_schemas import disk, metadata, publication, subjects
 from kengele_schemas.cards import HubCard, read_card
 from kengele_schemas.encoding import b64u, dumps, loads, unb64u
 from kengele_schemas.errors import Damaged, KengeleError, Malformed, Refused
@@ -340,7 +340,7 @@ class Authority:
 def _joiner(home: Path) -> str:
     """The key of all who are not in yet, from the hub's card; empty where that was taken away."""
     try:
-        return KeyPair.from_seed(read_card((home / _CARD).read_bytes(), HubCard).join.seed).public
+        return KeyPair.from_seed(read_card(disk.read(home / _CARD), HubCard).join.seed).public
     except (OSError, KengeleError):
         return ""
 

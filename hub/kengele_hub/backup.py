@@ -13,7 +13,6 @@ after it was made.
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
@@ -23,7 +22,7 @@ from typing import Any, Final
 
 from nats.aio.client import Client
 
-from kengele_schemas import subjects
+from kengele_schemas import disk, subjects
 from kengele_schemas.encoding import canonical, loads
 from kengele_schemas.errors import Damaged, Malformed, Refused
 from kengele_schemas.fields import read
@@ -34,7 +33,7 @@ from .broker import Broker, pinned
 from .broker import Settings as BrokerSettings
 from .errors import Unavailable
 from .home import FILE as KEYS
-from .home import HubKeys, write_private
+from .home import HubKeys
 from .patience import patiently
 from .sealed import Lock, Sealer, records
 from .settings import FILE as SETTINGS
@@ -80,9 +79,9 @@ async def take(path: Path, lock: Lock, home: Path) -> Copied:
         with Sealer(path, lock) as sealer:
             _say(sealer, {"backup": 1, "at": copied.at.isoformat(timespec="seconds")})
             for name in _FILES:
-                if (home / name).exists():
+                if disk.present(home / name):
                     _say(sealer, {"file": name})
-                    sealer.put(_PIECE + (home / name).read_bytes())
+                    sealer.put(_PIECE + disk.read_own(home / name))
             for name in sorted(await streams.names(nc), key=_order):
                 if name not in _KINDS and not name.startswith(feeds.FEED):
                     continue
@@ -132,11 +131,11 @@ def restore(path: Path, lock: Lock, home: Path, *, external: str = "", replicas:
         raise Refused("exists", "That directory is not empty.", "Choose an empty one, or a new name.")
     for _ in _read(path, lock):
         pass
-    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    disk.make_directory(home)
     try:
         return asyncio.run(_restored(path, lock, home, external, replicas))
     except BaseException:
-        shutil.rmtree(home, ignore_errors=True)
+        disk.remove_home(home)
         raise
 
 
@@ -146,7 +145,7 @@ async def _restored(path: Path, lock: Lock, home: Path, external: str, replicas:
     copied = Copied(datetime.fromisoformat(first["at"]), {})
     nc: Client | None = None
     draft = home / _DRAFT
-    draft.mkdir(mode=0o700)
+    disk.make_directory(draft)
     async with AsyncExitStack() as stack:
         undo: list[str] = []
         try:
@@ -154,7 +153,7 @@ async def _restored(path: Path, lock: Lock, home: Path, external: str, replicas:
                 if "file" in said:
                     if said["file"] not in _FILES:
                         raise _strange()
-                    write_private(draft / said["file"], b"".join(pieces))
+                    disk.write(draft / said["file"], b"".join(pieces))
                     continue
                 if nc is None:
                     settings = Settings.load(draft)
@@ -224,9 +223,9 @@ async def _completed(nc: Client, settings: Settings) -> None:
 def _settle(draft: Path, home: Path) -> None:
     """Puts the files in their place, the keys last."""
     for name in sorted(_FILES, key=KEYS.__eq__):
-        if (draft / name).exists():
-            write_private(home / name, (draft / name).read_bytes())
-    shutil.rmtree(draft)
+        if disk.present(draft / name):
+            disk.write(home / name, disk.read(draft / name))
+    disk.remove_home(draft)
 
 
 @asynccontextmanager

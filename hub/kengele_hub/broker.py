@@ -28,13 +28,14 @@ from urllib.parse import urlsplit
 
 import structlog
 
+from kengele_schemas import disk
 from kengele_schemas.encoding import dumps, loads
 from kengele_schemas.errors import Damaged, Malformed
 
 from . import tether
 from .access import PING_INTERVAL, Access, ground
 from .errors import Unavailable
-from .home import HubKeys, write_private
+from .home import HubKeys
 
 __all__ = ["Broker", "HubKeys", "Settings", "Tls"]
 
@@ -120,7 +121,7 @@ class Broker:
         """
         try:
             for part in ("", "jwt", "ports"):
-                (self._home / part).mkdir(mode=0o700, parents=True, exist_ok=True)
+                disk.make_directory(self._home / part)
             self._lock = await _locked(self._home / "lock")
             await self._launch()
             await self.access.push_accounts()
@@ -168,12 +169,13 @@ class Broker:
 
     async def _launch(self) -> None:
         for stale in (self._home / "ports").glob("*.ports"):
-            stale.unlink()
+            disk.remove(stale)
         config = self._home / "server.json"
-        write_private(config, dumps(configuration(self._keys, self._settings, self._home)))
+        disk.write(config, dumps(configuration(self._keys, self._settings, self._home)))
         if self._lock is None:
             raise Unavailable("broker-stopped", "The broker was stopped.", "Start it.")
-        with (self._home / "start.log").open("wb") as output:
+        with os.fdopen(disk.kept(self._home / "start.log"), "wb") as output:
+            output.truncate()
             self._process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-I", "-S", tether.__file__, str(os.getpid())),
                 *(self._program(), "-c", str(config)),
@@ -217,7 +219,7 @@ class Broker:
             await asyncio.sleep(_POLL)
             for path in (self._home / "ports").glob(f"*_{process.pid}.ports"):
                 with suppress(Malformed):  # not written to its end yet
-                    ports = loads(path.read_bytes(), max_bytes=65536)
+                    ports = loads(disk.read(path), max_bytes=65536)
         nats = urlsplit(ports["nats"][0])
         host = _LOOPBACK.get(self._settings.host, self._settings.host)
         host = f"[{host}]" if ":" in host else host
@@ -312,7 +314,7 @@ def pinned(tls: Tls | None) -> ssl.SSLContext | None:
 
 async def _locked(path: Path) -> int:
     """A descriptor that holds the lock at ``path``, as does every child it is passed to. Raises Unavailable."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    descriptor = disk.kept(path)
     try:
         async with asyncio.timeout(_GONE):
             while True:

@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 import structlog
 
+from kengele_schemas import disk
 from kengele_schemas.cards import HubCard, Joiner
 from kengele_schemas.encoding import b64u
 from kengele_schemas.errors import Locked, Malformed, Refused
@@ -33,7 +34,7 @@ from .backup import identity, restore, take
 from .broker import pinned
 from .doctor import examine
 from .errors import Unavailable
-from .home import HubKeys, not_yours, write_private
+from .home import HubKeys, not_yours
 from .sealed import Lock, make_key_file
 from .service import Running, origin, run
 from .settings import Settings
@@ -190,7 +191,7 @@ def _make(args: argparse.Namespace) -> int:
         ca=ca,
     )
     path = args.home / "hub-card.json"
-    write_private(path, card.encode())
+    disk.write(path, card.encode())
     print(f"The hub's keys are in {args.home}; keep a copy of that directory in a safe place.")  # noqa: T201
     print(f"Give {path} to the coordinators who found the network; it lets them do so, once.")  # noqa: T201
     if any(_in_the_clear(url) for url in urls):
@@ -213,7 +214,7 @@ def _check_pair(settings: Settings) -> None:
 
 
 def _authority(path: Path) -> str:
-    text = path.read_text("utf-8")
+    text = disk.read_own(path).decode()
     try:
         ssl.create_default_context(cadata=text)
     except (ssl.SSLError, ValueError):
@@ -253,8 +254,8 @@ def _run(args: argparse.Namespace) -> int:
     def started(running: Running) -> None:
         where = {"ops": running.ops_url, "url": running.url, "certificate": _text(settings.tls_certificate)}
         where["key"] = _text(settings.tls_key)
-        write_private(args.home / MACHINE, machine(keys).encode("ascii"))
-        write_private(args.home / RUNNING, json.dumps(where).encode())
+        disk.write(args.home / MACHINE, machine(keys).encode("ascii"))
+        disk.write(args.home / RUNNING, json.dumps(where).encode())
         log.info("hub-started", url=running.url, ops=running.ops_url)
 
     try:
@@ -264,7 +265,7 @@ def _run(args: argparse.Namespace) -> int:
     except ImportError:
         start = asyncio.run
     start(run(keys, settings, started))
-    (args.home / RUNNING).unlink(missing_ok=True)
+    disk.remove(args.home / RUNNING)
     log.info("hub-stopped")
     return 0
 
@@ -276,7 +277,7 @@ def _text(path: Path | None) -> str:
 
 def _status(args: argparse.Namespace) -> int:
     try:
-        ops = json.loads((args.home / RUNNING).read_bytes())["ops"]
+        ops = json.loads(disk.read(args.home / RUNNING))["ops"]
         with urllib.request.urlopen(f"{ops}/status", timeout=5) as answer:  # noqa: S310
             state = json.loads(answer.read())
     except PermissionError:
@@ -361,7 +362,7 @@ def _lock(args: argparse.Namespace, *, new: bool = False) -> Lock:
     if args.key_file is not None:
         return Lock(key_file=args.key_file)
     if args.passphrase_file is not None:
-        return Lock(passphrase=args.passphrase_file.read_text("utf-8").split("\n", 1)[0])
+        return Lock(passphrase=disk.read_own(args.passphrase_file, 65536).decode().partition("\n")[0].rstrip("\r"))
     if "KENGELE_PASSPHRASE" in os.environ:
         return Lock(passphrase=os.environ["KENGELE_PASSPHRASE"])
     if not sys.stdin.isatty():

@@ -10,13 +10,13 @@ its expiry. They can open no compartment, admit no member and change no rule: th
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from nacl.signing import SigningKey
 
+from kengele_schemas import disk
 from kengele_schemas.encoding import b64u, canonical, loads, unb64u
 from kengele_schemas.errors import Damaged, Malformed, Refused
 from kengele_schemas.nkeys import KeyPair
@@ -25,6 +25,7 @@ from .credentials import ROLES, Accounts
 
 FILE: Final = "keys.json"
 _VERSION: Final = 1
+_MAX_FILE: Final = 65536
 _NKEYS: Final = ("operator", "system", "hub", "nodes", *(f"nodes-{role}" for role in ROLES), "hub-user", "system-user")
 _SIGNING: Final = ("hub-key", "snapshot", "timestamp")
 
@@ -62,10 +63,10 @@ class HubKeys:
             SigningKey.generate(),
             SigningKey.generate(),
         )
-        home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if (home / FILE).exists():
+        disk.make_directory(home)
+        if disk.present(home / FILE):
             raise Refused("exists", "This directory holds a hub's keys already.", "Choose an empty directory.")
-        write_private(home / FILE, canonical(keys._document()))
+        disk.write(home / FILE, canonical(keys._document()))
         return keys
 
     @classmethod
@@ -78,8 +79,7 @@ class HubKeys:
         """
         path = home / FILE
         try:
-            data = path.read_bytes()
-            exposed = path.stat().st_mode & 0o077
+            data, exposed = disk.read_secret(path, _MAX_FILE)
         except PermissionError:
             raise not_yours(home) from None
         except OSError:
@@ -94,7 +94,7 @@ class HubKeys:
     def parse(cls, home: Path, data: bytes) -> HubKeys:
         """The keys in ``data``, the file's content. Raises Damaged."""
         try:
-            document = loads(data, max_bytes=65536)
+            document = loads(data, max_bytes=_MAX_FILE)
             if isinstance(document["v"], int) and document["v"] > _VERSION:
                 raise Damaged(
                     "newer-home", "A newer Kengele wrote this hub's home.", "Install that version, or a later one."
@@ -146,21 +146,3 @@ def not_yours(home: Path) -> Refused:
         "Work as the hub's user: runuser -u kengele -- kengele hub …; or give it back what a command run as root took: "
         "chown -R kengele: on the home.",
     )
-
-
-def write_private(path: Path, data: bytes) -> None:
-    """Writes ``data`` so that a crash leaves the old file or the new one, mode 0600, and never half of it."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    # A file that stands in the way, perhaps another user's, would lend the new one its mode and its readers.
-    draft.unlink(missing_ok=True)
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(descriptor)
-    draft.replace(path)
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)

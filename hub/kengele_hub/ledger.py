@@ -14,6 +14,7 @@ only what came since; it is a cache and nothing else, and where it does not fit 
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
 import struct
 import time
@@ -28,10 +29,10 @@ import nats.errors
 from nacl.signing import SigningKey
 from nats.aio.client import Client
 
-from kengele_schemas import merkle, subjects
+from kengele_schemas import disk, merkle, subjects
 from kengele_schemas.checkpoint import sign_checkpoint, write_proof
 from kengele_schemas.encoding import unb64u
-from kengele_schemas.errors import Damaged, Malformed
+from kengele_schemas.errors import Damaged, KengeleError, Malformed
 from kengele_schemas.tiles import Tile, hashes
 
 from . import consumers, jetstream
@@ -53,6 +54,7 @@ _MAX_HEARD: Final = 1000
 """Batches told of that may wait for what lies before them; then they are read from the stream."""
 _REPORT: Final = "ledger.report."
 _NONE: Final = bytes(16)
+_UNUSABLE: Final = (OSError, KengeleError)
 
 
 class Entry(NamedTuple):
@@ -134,8 +136,8 @@ class Ledger:
         async with self._writing:
             if not await self._load_cache():
                 self._tree, self._reports, self._recalls = merkle.Tree(), {}, {}
-                with suppress(OSError):
-                    self._cache.unlink(missing_ok=True)
+                with suppress(*_UNUSABLE):
+                    disk.remove(self._cache)
             await self._catch_up()
 
     async def append(self, entries: Sequence[Entry], still: Callable[[], bool] = lambda: True) -> list[int]:
@@ -304,7 +306,7 @@ class Ledger:
             self._place(*row)
             records += _RECORD.pack(*row, zlib.crc32(b"".join(row)))
         # Entries without a row in the cache are missed at the next start, because its last row then stands elsewhere.
-        with suppress(OSError), self._cache.open("ab") as file:
+        with suppress(*_UNUSABLE), os.fdopen(disk.kept(self._cache, append=True), "ab") as file:
             file.write(records)
 
     def _place(self, recalled: bytes, id_: bytes, leaf: bytes) -> None:
@@ -333,15 +335,16 @@ class Ledger:
     async def _load_cache(self) -> bool:
         """Whether the cache fits the stream: its last row must be what stands there."""
         try:
-            data = self._cache.read_bytes()
-        except OSError:
+            with disk.opened(self._cache) as file:
+                data = file.read()
+        except _UNUSABLE:
             return True
         whole = len(data) - len(data) % _RECORD.size
         for recalled, id_, leaf, check in _RECORD.iter_unpack(data[:whole]):
             if zlib.crc32(recalled + id_ + leaf) != check:
                 return False
             self._place(recalled, id_, leaf)
-        with suppress(OSError), self._cache.open("r+b") as file:
+        with suppress(*_UNUSABLE), os.fdopen(disk.kept(self._cache), "r+b") as file:
             file.truncate(whole)
         if not self._tree.size:
             return True

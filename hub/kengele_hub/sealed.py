@@ -13,10 +13,10 @@ passphrase, as it has to start alone; what leaves the machine has one.
 from __future__ import annotations
 
 import hashlib
-import os
 import secrets
 import unicodedata
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -25,6 +25,7 @@ from typing import Any, Final, Self
 import nacl.bindings as sodium
 import nacl.exceptions
 
+from kengele_schemas import disk
 from kengele_schemas.encoding import b64u, canonical, loads, unb64u
 from kengele_schemas.errors import Damaged, Locked, Malformed, Refused
 
@@ -66,8 +67,6 @@ class Sealer:
     """
 
     def __init__(self, path: Path, lock: Lock, *, passes: int = _PASSES, memory: int = _MEMORY) -> None:
-        if path.exists():
-            raise Refused("exists", "There is a file of this name already.", "Choose another name.")
         if lock.passphrase is not None and len(lock.passphrase) < MIN_PASSPHRASE:
             raise Refused(
                 "weak-passphrase",
@@ -77,12 +76,11 @@ class Sealer:
         how: dict[str, Any] = {"kind": "key-file"}
         if lock.passphrase is not None:
             how = {"kind": "argon2id", "passes": passes, "memory": memory, "salt": b64u(secrets.token_bytes(_SALT))}
-        self._path, self._draft = path, path.with_name(f".{path.name}.{os.getpid()}")
         self._state = sodium.crypto_secretstream_xchacha20poly1305_state()
         start = sodium.crypto_secretstream_xchacha20poly1305_init_push(self._state, _key(lock, how))
         self._head = canonical({"kengele-sealed": _VERSION, "lock": how, "start": b64u(start)}) + b"\n"
-        self._draft.unlink(missing_ok=True)
-        self._file = os.fdopen(os.open(self._draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "wb")
+        self._ending = ExitStack()
+        self._file = self._ending.enter_context(disk.writing(path.parent, path.name, new=True))
         self._file.write(self._head)
 
     def __enter__(self) -> Self:
@@ -91,15 +89,11 @@ class Sealer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
-            if kind is None:
-                self._push(b"", _FINAL)
-                self._file.flush()
-                os.fsync(self._file.fileno())
-                self._draft.rename(self._path)
-        finally:
-            self._file.close()
-            self._draft.unlink(missing_ok=True)
+        if kind is not None:
+            self._ending.__exit__(kind, error, trace)
+            return
+        with self._ending:
+            self._push(b"", _FINAL)
 
     def put(self, record: bytes) -> None:
         """One more record, of :data:`MAX_RECORD` bytes at most."""
@@ -117,7 +111,7 @@ def records(path: Path, lock: Lock) -> Iterator[bytes]:
         Locked: ``wrong-key``: ``lock`` does not open it, or it was changed at its very beginning.
         Damaged: ``damaged-backup``: changed, or not whole; ``newer-backup``.
     """
-    with path.open("rb") as file:
+    with disk.opened(path) as file:
         head = file.readline(_MAX_HEAD)
         try:
             document = loads(head, max_bytes=_MAX_HEAD)
@@ -152,13 +146,7 @@ def records(path: Path, lock: Lock) -> Iterator[bytes]:
 
 def make_key_file(path: Path) -> Lock:
     """A new key file at ``path``. Raises Refused, ``exists``."""
-    if path.exists():
-        raise Refused("exists", "There is a file of this name already.", "Choose another name for the key file.")
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(secrets.token_bytes(KEY))
-        file.flush()
-        os.fsync(descriptor)
+    disk.write(path, secrets.token_bytes(KEY), new=True)
     return Lock(key_file=path)
 
 
@@ -187,8 +175,7 @@ def _key(lock: Lock, how: Mapping[str, Any]) -> bytes:
 
 def _read_key_file(path: Path) -> bytes:
     try:
-        key = path.read_bytes()
-        exposed = path.stat().st_mode & 0o077
+        key, exposed = disk.read_secret(path, KEY + 1)
     except OSError:
         raise Locked("no-key-file", "The key file cannot be read.", "Check its name, or put its disk in.") from None
     if exposed:

@@ -15,11 +15,12 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
+from kengele_schemas import disk
 from kengele_schemas.encoding import loads
 from kengele_schemas.errors import Damaged, Malformed
 from kengele_schemas.fields import BadField, Bytes32, Items, Model, bad, read
 
-from .home import not_yours, write_private
+from .home import not_yours
 
 FILE: Final = "hub.json"
 _VERSION: Final = 1
@@ -100,13 +101,13 @@ class Settings(Model):
 
     def save(self, home: Path) -> None:
         """Writes the file into ``home``."""
-        write_private(home / FILE, self.model_dump_json(indent=2).encode() + b"\n")
+        disk.write(home / FILE, self.model_dump_json(indent=2).encode() + b"\n")
 
     @classmethod
     def load(cls, home: Path) -> Settings:
         """The settings in ``home``. Raises Damaged, Refused or Malformed, naming what to mend."""
         try:
-            data = (home / FILE).read_bytes()
+            data = disk.read_own(home / FILE)
         except PermissionError:
             raise not_yours(home) from None
         except OSError:

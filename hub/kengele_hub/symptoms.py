@@ -23,10 +23,10 @@ from urllib.parse import urlsplit
 
 from cryptography import x509
 
-from kengele_schemas import subjects
+from kengele_schemas import disk, subjects
 from kengele_schemas.cards import HubCard, read_card
 from kengele_schemas.encoding import b64u
-from kengele_schemas.errors import KengeleError
+from kengele_schemas.errors import KengeleError, Malformed
 from kengele_schemas.findings import Certificate, Finding, Resolved
 
 from . import consumers, feeds, jetstream, streams
@@ -224,7 +224,7 @@ def certificate(tls: Tls) -> Certificate:
     """What matters of the certificate that members are shown."""
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(str(tls.certificate), str(tls.key), password="")
-        first = x509.load_pem_x509_certificates(tls.certificate.read_bytes())
+        first = x509.load_pem_x509_certificates(disk.read_own(tls.certificate))
     except (OSError, ValueError):
         return Certificate(usable=False)
     names: tuple[str, ...] = ()
@@ -252,7 +252,7 @@ def _version() -> tuple[str | None, bool]:
 def running_in(home: Path) -> dict[str, Any]:
     """What the hub that runs on ``home``, or was killed there, said of itself; empty if there is nothing."""
     try:
-        found = json.loads((home / RUNNING).read_bytes())
+        found = json.loads(disk.read(home / RUNNING))
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
@@ -277,15 +277,14 @@ def _state(running: Mapping[str, Any]) -> dict[str, Any] | None:
 
 def _held(lock: Path) -> bool:
     try:
-        descriptor = os.open(lock, os.O_RDONLY)
-    except OSError:
+        file = disk.opened(lock)
+    except (OSError, Malformed):
         return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    finally:
-        os.close(descriptor)
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return True
     return False
 
 
@@ -293,7 +292,7 @@ def machine(keys: HubKeys) -> str:
     """This machine's mark for this hub: says nothing to who has not both. Empty if the machine has no identity."""
     for path in _IDENTITIES:
         with suppress(OSError):
-            identity = path.read_bytes().strip()
+            identity = disk.read_own(path).strip()
             if identity:
                 return hashlib.sha256(b"kengele-machine\0" + identity + bytes(keys.hub_key.verify_key)).hexdigest()[:32]
     return ""
@@ -302,13 +301,13 @@ def machine(keys: HubKeys) -> str:
 def _elsewhere(home: Path, keys: HubKeys) -> bool:
     here = machine(keys)
     with suppress(OSError):
-        return bool(here) and (home / MACHINE).read_text("ascii", "replace").strip() not in ("", here)
+        return bool(here) and disk.read(home / MACHINE).decode("ascii", "replace").strip() not in ("", here)
     return False
 
 
 def _own_card(home: Path, keys: HubKeys) -> bool:
     try:
-        card = read_card((home / _CARD).read_bytes(), HubCard)
+        card = read_card(disk.read(home / _CARD), HubCard)
     except OSError:
         return True
     except KengeleError:

@@ -20,7 +20,7 @@ from cryptography import x509
 from nats.aio.client import Client
 from tuf.api.metadata import Metadata
 
-from kengele_schemas import subjects
+from kengele_schemas import disk, subjects
 from kengele_schemas.errors import KengeleError
 from kengele_schemas.metadata import newest
 from kengele_schemas.trusted import Trusted
@@ -144,7 +144,7 @@ def certificate_end(path: Path | None) -> datetime | None:
     if path is None:
         return None
     try:
-        chain = x509.load_pem_x509_certificates(path.read_bytes())
+        chain = x509.load_pem_x509_certificates(disk.read_own(path))
         return min(one.not_valid_after_utc for one in chain)
     except (OSError, ValueError):
         return None

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 from tuf.api.metadata import Metadata
 
+from kengele_schemas import disk
 from kengele_schemas.cards import NetworkCard, read_card
 from kengele_schemas.errors import KengeleError
 from kengele_schemas.findings import (
@@ -115,7 +116,7 @@ def examine(home: Path, lock: Lock | None = None, *, wait: float = _WAIT) -> lis
     if lock is not None:
         findings += _vault(home, lock)
     try:
-        card = read_card((home / CARD).read_bytes(), NetworkCard)
+        card = read_card(disk.read(home / CARD), NetworkCard)
     except OSError:
         mend = "Join with the card or the link that a coordinator gives."
         return [*findings, Finding("no-network", "This home has joined no network yet.", mend)]
@@ -171,7 +172,7 @@ def _trust(home: Path) -> Iterator[Finding]:
 
 def _expiry(path: Path) -> datetime | None:
     try:
-        found: datetime = Metadata[Any].from_bytes(path.read_bytes()).signed.expires
+        found: datetime = Metadata[Any].from_bytes(disk.read_own(path)).signed.expires
     except Exception:  # whatever is wrong with it is told by who verifies it
         return None
     return found.replace(tzinfo=now().tzinfo)

@@ -13,6 +13,7 @@ Columns: UCDP GED codebook, versions 22 to 25. Of its columns only :data:`COLUMN
 from __future__ import annotations
 
 import csv
+import io
 import math
 import unicodedata
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any, Final
 
+from kengele_schemas import disk
 from kengele_schemas.areas import Areas
 from kengele_schemas.errors import Malformed
 from kengele_schemas.report import MAX_ACCOUNT, MAX_SUMMARY, Report, parse_draft
@@ -105,7 +107,7 @@ def read_ged(path: Path) -> Iterator[GedRow]:
         Malformed: ``missing-column`` names the column; ``bad-row`` the record and the column; ``not-csv`` otherwise.
         OSError: the file cannot be read.
     """
-    with path.open(encoding="utf-8-sig", newline="") as file:
+    with disk.opened(path) as raw, io.TextIOWrapper(raw, encoding="utf-8-sig", newline="") as file:
         reader = csv.DictReader(file)
         try:
             missing = [column for column in COLUMNS if column not in (reader.fieldnames or ())]

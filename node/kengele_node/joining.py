@@ -19,7 +19,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from kengele_schemas import invitations, subjects
+from kengele_schemas import disk, invitations, subjects
 from kengele_schemas.cards import Joiner, JoinRequest, read_card
 from kengele_schemas.concern import Scope
 from kengele_schemas.encoding import b64u, dumps, loads, unb64u
@@ -184,7 +184,7 @@ async def opened(source: str, wait: float = 15) -> Invitation:
         Unreachable, Refused: the hub does not give the other half.
     """
     if not source.lower().startswith(invitations.LINK):
-        found = read_card(await asyncio.to_thread(Path(source).read_bytes), Invitation)
+        found = read_card(await asyncio.to_thread(disk.read, Path(source)), Invitation)
         found.check()
         return found
     link = invitations.Link.parse(source)
@@ -275,14 +275,14 @@ def run(args: argparse.Namespace, opening: Callable[[], tuple[OpeningKey, ...]] 
     member = newcomer.member
     with occupied(args.home, f"kengele {'office' if member.role == 'office' else 'node'} join"):
         if args.answer is not None:
-            newcomer.take(read_card(args.answer.read_bytes(), Answer))
+            newcomer.take(read_card(disk.read(args.answer), Answer))
             path = args.home / "reveal.json"
-            path.write_bytes(newcomer.reveal.encode())
+            disk.write(path, newcomer.reveal.encode())
             _say_digits(args, newcomer, f"Give {path} to the coordinator.", file=str(path))
             return 0
         if args.offline:
             path = args.home / "commitment.json"
-            path.write_bytes(newcomer.commitment.encode())
+            disk.write(path, newcomer.commitment.encode())
             if args.json:
                 terminal.emit({"state": "waiting", "file": str(path), "member": member.id})
             else:
@@ -303,7 +303,7 @@ async def _first_rules(member: Member) -> int:
 
 
 def _newcomer(args: argparse.Namespace, opening: Callable[[], tuple[OpeningKey, ...]]) -> Newcomer:
-    if (args.home / "vault.json").exists():
+    if disk.present(args.home / "vault.json"):
         member = Member.open(args.home, terminal.lock_of(args), args.joins)
         if "jwt" in member.vault.secrets:
             raise Refused("already-in", f"{member.id} is in the network already.", "There is nothing to be done.")

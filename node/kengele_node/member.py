@@ -22,7 +22,7 @@ from typing import Any, Final
 
 from nacl.signing import SigningKey
 
-from kengele_schemas import subjects
+from kengele_schemas import disk, subjects
 from kengele_schemas.cards import Joiner, NetworkCard, read_card
 from kengele_schemas.concern import Scope
 from kengele_schemas.encoding import b64u, dumps, loads, unb64u
@@ -35,7 +35,7 @@ from kengele_schemas.trusted import Trusted
 
 from .errors import NotAdmitted
 from .link import Link
-from .vault import Lock, Vault, write_private
+from .vault import Lock, Vault
 
 CARD: Final = "network.json"
 _PROFILE: Final = "profile"
@@ -117,7 +117,7 @@ class Member:
     def join(self, card: NetworkCard) -> None:
         """Makes ``card`` this home's network: the vault keeps the root that counts from now on, and no other does."""
         self.remember(_ROOT, card.root_digest.encode("ascii"))
-        write_private(self.home / CARD, card.encode())
+        disk.write(self.home / CARD, card.encode())
 
     @classmethod
     def open(cls, home: Path, lock: Lock, role: Scope) -> Member:
@@ -171,7 +171,7 @@ class Member:
                 could make a node seal for offices of their own, without knowing its passphrase.
         """
         try:
-            card = read_card((self.home / CARD).read_bytes(), NetworkCard)
+            card = read_card(disk.read(self.home / CARD), NetworkCard)
         except OSError:
             raise Damaged(
                 "no-network",

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import segno
 
+from kengele_schemas import disk
 from kengele_schemas.errors import Malformed, Refused
 
 _KINDS = (".svg", ".png")
@@ -23,7 +24,9 @@ def write(text: str, path: Path) -> None:
     """Writes ``text`` as a QR code. Raises Malformed on a name that ends neither in .svg nor in .png."""
     if path.suffix not in _KINDS:
         raise Malformed("malformed", "A picture is written as .svg or .png.", "Name the file so.")
-    _code(text).save(str(path), scale=4, border=4)
+    picture = io.BytesIO()
+    _code(text).save(picture, kind=path.suffix[1:], scale=4, border=4)
+    disk.write(path, picture.getvalue())
 
 
 def inline(text: str) -> str:

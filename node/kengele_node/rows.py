@@ -10,7 +10,6 @@ row is tied to its purpose and its name, so that one copied over another, or bro
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import sqlite3
@@ -22,6 +21,7 @@ from typing import Final
 import nacl.bindings as sodium
 import nacl.exceptions
 
+from kengele_schemas.disk import disk_error, kept, make_directory, not_writable, storage_full
 from kengele_schemas.encoding import length_prefixed
 from kengele_schemas.errors import Damaged, KengeleError, Refused
 
@@ -88,9 +88,9 @@ class Store:
     def __init__(self, path: Path, schema: str, *later: str) -> None:
         version = 1 + len(later)
         with _told():
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_directory(path.parent)
             # SQLite gives its log the file's own mode, and does not make the file's name durable by itself.
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600))
+            os.close(kept(path))
             sync_directory(path.parent)
             self._connection = sqlite3.connect(path, isolation_level=None, timeout=_BUSY)
             # A rotten bit makes a blob a text. What it is worth is for the cipher to say, of that row alone.
@@ -157,14 +157,6 @@ def sync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
-def storage_full() -> Damaged:
-    return Damaged(
-        "storage-full",
-        "The disk takes no more; this was not stored. What was stored before is safe.",
-        "Free some space and do it again.",
-    )
-
-
 @contextmanager
 def _told() -> Iterator[None]:
     """Says in a person's words what the disk or SQLite reports; their own texts may hold values."""
@@ -177,7 +169,7 @@ def _told() -> Iterator[None]:
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             raise Refused("storage-busy", "Another program is writing to this store.", "Try again.") from None
         if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
-            raise _not_writable() from None
+            raise not_writable() from None
         if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_IOERR):
             raise Damaged(
                 "storage-damaged",
@@ -187,13 +179,3 @@ def _told() -> Iterator[None]:
         raise
     except OSError as error:
         raise disk_error(error) from None
-
-
-def disk_error(error: OSError) -> KengeleError:
-    """``error`` as a person can act on it."""
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-    return storage_full() if full else _not_writable()
-
-
-def _not_writable() -> Refused:
-    return Refused("not-writable", "This directory cannot be written to.", "Check who owns it, and its permissions.")

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from kengele_schemas import metadata, subjects
+from kengele_schemas import disk, metadata, subjects
 from kengele_schemas.concern import concern
 from kengele_schemas.errors import Refused, Unreachable, Untrusted
 from kengele_schemas.policy import Rule
@@ -34,36 +34,35 @@ def from_directory(directory: Path) -> Fetch:
     def fetch(path: str) -> bytes | None:
         subjects.trust_file(path)  # refuses what would lead out of the directory
         try:
-            with (directory / path).open("rb") as file:
-                return file.read(_MAX_FILE)
+            return disk.read_below(directory, path, _MAX_FILE)
         except OSError:
             return None
 
     return fetch
 
 
-def visible_to(files: Mapping[str, bytes], trusted: Trusted, *, office: str = "") -> dict[str, bytes]:
-    """What of a coordinator's ``files`` the hub would serve to ``office``, or to a monitor if that is empty.
+def visible_to(found: Mapping[str, bytes], trusted: Trusted, *, office: str = "") -> dict[str, bytes]:
+    """What the hub would serve to ``office``, or to a monitor if that is empty.
 
     Raises:
         Refused: ``no-such-member``.
     """
     own: tuple[str, ...] = ()
     if office:
-        found = trusted.offices.get(office)
-        if found is None:
+        listed = trusted.offices.get(office)
+        if listed is None:
             raise Refused("no-such-member", "There is no such office.", "See: kengele coordinator members list")
-        own = concern(found, (trusted.policy, *trusted.regional.values()), trusted.offices)
+        own = concern(listed, (trusted.policy, *trusted.regional.values()), trusted.offices)
     role = "office" if office else "monitor"
-    return {path: data for path, data in files.items() if metadata.visible(path, role, own, trusted.areas)}
+    return {path: data for path, data in found.items() if metadata.visible(path, role, own, trusted.areas)}
 
 
-def write(directory: Path, files: Mapping[str, bytes]) -> None:
-    """Writes ``files`` under ``directory``, the timestamp last, as it makes the set whole."""
-    for path in sorted(files, key=lambda name: name == "metadata/timestamp.json"):
-        target = directory / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(files[path])
+def write(directory: Path, found: Mapping[str, bytes]) -> None:
+    """Writes what was ``found`` under ``directory``, the timestamp last, as it makes the set whole."""
+    disk.check_names(found)
+    disk.make_directory(directory)
+    for path in sorted(found, key=lambda name: name == "metadata/timestamp.json"):
+        disk.write_below(directory, path, found[path])
 
 
 def add_source(parser: argparse.ArgumentParser) -> None:

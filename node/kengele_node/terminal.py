@@ -13,6 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from kengele_schemas import disk
 from kengele_schemas.errors import KengeleError, Locked, Malformed
 
 from .errors import NotAdmitted, Paused
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 MIN_PASSPHRASE: Final = 12
 """Characters: what Argon2id leaves to be guessed."""
+_MAX_PASSPHRASE: Final = 65536
 # Some of what is shown comes from a hub, or from another's draft. Nobody else may move the cursor here, wipe a line or
 # turn its direction.
 _STEERING: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202d\u202e\ud800-\udfff]")
@@ -151,7 +153,7 @@ def lock_of(args: argparse.Namespace, *, new: bool = False) -> Lock:
         return Lock(passphrase=None, key_file=args.key_file)
     if args.passphrase_file is not None:
         try:
-            passphrase = args.passphrase_file.read_text("utf-8").split("\n", 1)[0]
+            passphrase = disk.read_own(args.passphrase_file, _MAX_PASSPHRASE).decode().partition("\n")[0].rstrip("\r")
         except (OSError, UnicodeDecodeError):
             raise Locked("no-passphrase", "The passphrase file cannot be read.", "Check its path.") from None
     elif "KENGELE_PASSPHRASE" in os.environ:

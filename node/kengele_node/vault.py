@@ -17,7 +17,6 @@ import fcntl
 import hashlib
 import os
 import secrets as random
-import stat
 import unicodedata
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -29,10 +28,11 @@ from typing import Any, Final, NamedTuple
 import nacl.bindings as sodium
 import nacl.exceptions
 
+from kengele_schemas.disk import disk_error, kept, make_directory, present, read, read_secret, write
 from kengele_schemas.encoding import b64u, canonical, loads, unb64u
 from kengele_schemas.errors import Damaged, Locked, Malformed, Refused
 
-from .rows import KEY, RowCipher, disk_error, sync_directory
+from .rows import KEY, RowCipher, sync_directory
 
 _FILE: Final = "vault.json"
 _VERSION: Final = 1
@@ -72,9 +72,7 @@ class Lock:
 
 def make_key_file(path: Path) -> Lock:
     """A new key file at ``path``. Raises Refused, ``exists``: a key file is never overwritten."""
-    if path.exists():
-        raise Refused("exists", "There is a file of this name already.", "Choose another name for the key file.")
-    write_private(path, random.token_bytes(KEY))
+    write(path, random.token_bytes(KEY), new=True)
     return Lock(key_file=path)
 
 
@@ -98,11 +96,11 @@ class Vault:
             Damaged: ``storage-full``.
         """
         try:
-            home.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_directory(home)
             sync_directory(home.parent)
         except OSError as error:
             raise disk_error(error) from None
-        if (home / _FILE).exists():
+        if present(home / _FILE):
             raise Refused("exists", "This directory holds a vault already.", "Choose an empty directory.")
         key = random.token_bytes(KEY)
         vault = cls(home, *_seal_key(lock, key, cost), key)
@@ -118,7 +116,7 @@ class Vault:
             Damaged: ``no-vault`` or ``damaged-vault``.
         """
         try:
-            data = (home / _FILE).read_bytes()
+            data = read(home / _FILE, _MAX_FILE)
         except OSError:
             raise Damaged(
                 "no-vault", f"There is no home of a member in {home}.", "Name the right one with --home, or set one up."
@@ -171,7 +169,7 @@ class Vault:
 
     def _write(self, lock: Mapping[str, Any], sealed_key: str, sealed: bytes) -> None:
         document = {"v": _VERSION, "lock": lock, "key": sealed_key, "secrets": b64u(sealed)}
-        write_private(self._home / _FILE, canonical({**document, "checksum": _checksum(document)}))
+        write(self._home / _FILE, canonical({**document, "checksum": _checksum(document)}))
 
 
 def _checksum(document: Mapping[str, Any]) -> str:
@@ -228,9 +226,7 @@ def _unlocking_key(lock: Lock, how: Mapping[str, Any]) -> bytes:
 
 def _read_key_file(path: Path) -> bytes:
     try:
-        with path.open("rb") as file:
-            exposed = stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o077
-            key = file.read(KEY + 1)
+        key, exposed = read_secret(path, KEY + 1)
     except OSError:
         raise Locked("no-key-file", "The key file cannot be read.", "Check its name, or put its disk in.") from None
     if exposed:
@@ -262,32 +258,6 @@ def _damaged() -> Damaged:
     )
 
 
-def write_private(path: Path, data: bytes) -> None:
-    """Writes ``data`` for this user's eyes only; a crash leaves the old file or the new one, never half of it.
-
-    Raises:
-        Damaged: ``storage-full``; the old file stands.
-        Refused: ``not-writable``.
-    """
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        # A file that stands in the way, perhaps another user's, would lend the new one its mode and its readers.
-        draft.unlink(missing_ok=True)
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(descriptor)
-            draft.replace(path)
-        except OSError:
-            draft.unlink(missing_ok=True)
-            raise
-        sync_directory(path.parent)
-    except OSError as error:
-        raise disk_error(error) from None
-
-
 @contextmanager
 def occupied(home: Path, who: str) -> Iterator[None]:
     """Keeps other processes out of ``home`` while the block runs; the kernel lets go if this process dies.
@@ -299,7 +269,7 @@ def occupied(home: Path, who: str) -> Iterator[None]:
         Refused: ``in-use``; says who is in.
     """
     try:
-        descriptor = os.open(home / _IN_USE, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        descriptor = kept(home / _IN_USE)
     except OSError as error:
         raise disk_error(error) from None
     with os.fdopen(descriptor, "r+", encoding="utf-8") as file:

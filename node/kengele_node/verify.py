@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from kengele_schemas import signatures
+from kengele_schemas import disk, signatures
 from kengele_schemas.cards import CoordinatorCard, HubCard, JoinRequest, NetworkCard, read_card
 from kengele_schemas.checkpoint import read_proof
 from kengele_schemas.cosignature import cosigner, read_cosignatures
@@ -50,7 +50,7 @@ def build(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    data = args.file.read_bytes()
+    data = disk.read(args.file)
     if not data.lstrip().startswith(b"{") and not _SD_JWT.fullmatch(data):
         raise _unknown()
     value = None if _SD_JWT.fullmatch(data) else loads(data, max_bytes=_MAX)
@@ -96,7 +96,7 @@ def _card(data: bytes, value: dict[str, Any]) -> dict[str, Any]:
 def _receipt(args: argparse.Namespace, data: bytes, value: dict[str, Any]) -> dict[str, Any]:
     key, log, witnesses = _hub(args)
     if args.envelope is not None:
-        sent = hashlib.sha256(args.envelope.read_bytes()).digest()
+        sent = hashlib.sha256(disk.read(args.envelope)).digest()
     else:
         sent = unb64u(str(value.get("bytes", "")))
     receipt = read_receipt(data, key, log, sent)
@@ -164,11 +164,11 @@ def _hub(args: argparse.Namespace) -> tuple[bytes, str, dict[str, bytes]]:
     """The hub's key and its log's name, from rules that the coordinators signed or from the hub's own card; from the
     former also whose cosignatures count."""
     if args.hub_card is not None:
-        card = read_card(args.hub_card.read_bytes(), HubCard)
+        card = read_card(disk.read(args.hub_card), HubCard)
         return unb64u(card.hub_key), card.log, {}
     if args.home is None:
         raise Malformed("no-hub", "A receipt is checked against a hub.", "Give --home of a member, or --hub-card.")
-    network = read_card((args.home / "network.json").read_bytes(), NetworkCard)
+    network = read_card(disk.read(args.home / "network.json"), NetworkCard)
     trusted = TrustStore(args.home / "trust", unb64u(network.root)).offline("monitor", datetime.now(UTC))
     log = trusted.network.log
     offices = (row for row in trusted.offices.document.offices if row.status == "active")

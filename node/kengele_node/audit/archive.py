@@ -10,13 +10,14 @@ Files are written one by one, ``checkpoint`` last: an export that was cut off is
 
 from __future__ import annotations
 
-import shutil
+import re
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from kengele_node.vault import write_private
+from kengele_schemas import disk
 from kengele_schemas.checkpoint import MAX_TEXT, verify_checkpoint
 from kengele_schemas.errors import Damaged, Malformed, Untrusted
 from kengele_schemas.merkle import Tree, leaf_hash
@@ -25,6 +26,7 @@ from kengele_schemas.witness import FORKED, ROLLED_BACK
 
 from .sources import Source
 
+_WIDTH: Final = re.compile(r"[1-9][0-9]{0,2}")
 _MAX_BUNDLE: Final = WIDTH * (MAX_ENTRY + 2)
 _ANEW: Final = "Export into an empty directory: that shows whether this copy is at fault or the hub."
 
@@ -37,7 +39,7 @@ class Archive:
 
     async def witnessed(self) -> str:
         """The cosigned checkpoint; where there is no such file, the one over all. Raises Malformed."""
-        return self._text("witnessed" if (self.directory / "witnessed").exists() else "checkpoint")
+        return self._text("witnessed" if disk.present(self.directory / "witnessed") else "checkpoint")
 
     async def checkpoint(self) -> str:
         """The checkpoint over all. Raises Malformed."""
@@ -90,6 +92,7 @@ class Archive:
             Untrusted: ``log-forked``, ``log-rolled-back``: the log does not continue what is here; ``bad-proof``.
             Damaged: a file here cannot be read, or the disk is full.
         """
+        disk.make_directory(self.directory)
         witnessed = await source.witnessed()
         note = await source.checkpoint()
         checkpoint = verify_checkpoint(note, log, hub_key)
@@ -120,36 +123,25 @@ class Archive:
             )
         for tile in needed(tree.size):
             self._write(tile, hashes(tree, tile))
-        write_private(self.directory / "witnessed", witnessed.encode("utf-8"))
-        write_private(self.directory / "checkpoint", note.encode("utf-8"))
+        disk.write_below(self.directory, "witnessed", witnessed.encode("utf-8"))
+        disk.write_below(self.directory, "checkpoint", note.encode("utf-8"))
         progress(tree.size, checkpoint.size)
         return tree
 
     def _widest(self, number: int) -> Tile | None:
         whole = Tile(ENTRIES, number)
-        if (self.directory / str(whole)).is_file():
+        if disk.present(self.directory / str(whole)):
             return whole
-        partial = (self.directory / f"{whole}.p").glob("*")
-        widths = [int(path.name) for path in partial if path.name.isascii() and path.name.isdecimal()]
+        partial = disk.names_below(self.directory, f"{whole}.p", WIDTH)
+        widths = [int(name) for name in partial if _WIDTH.fullmatch(name)]
         return Tile(ENTRIES, number, max(widths)) if widths else None
 
     def _write(self, tile: Tile, data: bytes) -> None:
-        """Writes a file, and removes the narrower ones that it takes the place of."""
-        path = self.directory / str(tile)
-        try:
-            if path.read_bytes() == data:
+        """Writes a file, if it is not there as it should be. Narrower ones stay: nobody reads them any more."""
+        with suppress(OSError):
+            if self._read(str(tile), _MAX_BUNDLE) == data:
                 return
-        except OSError:
-            pass
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_private(path, data)
-        narrower = self.directory / f"{Tile(tile.level, tile.number)}.p"
-        if tile.width == WIDTH:
-            shutil.rmtree(narrower, ignore_errors=True)
-        else:
-            for old in narrower.iterdir():
-                if old.name != path.name:
-                    old.unlink()
+        disk.write_below(self.directory, str(tile), data)
 
     def _text(self, name: str) -> str:
         try:
@@ -160,5 +152,4 @@ class Archive:
             ) from None
 
     def _read(self, name: str, most: int) -> bytes:
-        with (self.directory / name).open("rb") as file:
-            return file.read(most + 1)
+        return disk.read_below(self.directory, name, most + 1)

@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 from kengele_node import terminal
 from kengele_node.member import Member, now
 from kengele_node.office.witness import Memory, open_memory
-from kengele_schemas import metadata
+from kengele_schemas import disk, metadata
 from kengele_schemas.cards import HubCard, NetworkCard, read_card
 from kengele_schemas.checkpoint import Checkpoint, read_proof, verify_checkpoint
 from kengele_schemas.cosignature import read_cosignatures
@@ -105,9 +105,9 @@ async def _opened(
 
 def _kept(args: argparse.Namespace) -> Known:
     if args.hub_card is not None:
-        card = read_card(args.hub_card.read_bytes(), HubCard)
+        card = read_card(disk.read(args.hub_card), HubCard)
         return Known(card.log, unb64u(card.hub_key))
-    network = read_card((args.home / "network.json").read_bytes(), NetworkCard)
+    network = read_card(disk.read(args.home / "network.json"), NetworkCard)
     store = TrustStore(args.home / "trust", unb64u(network.root))
     return Known.of(store.offline("coordinator", now()), store)
 
@@ -202,7 +202,7 @@ class Promise(NamedTuple):
 
 
 def _promise(path: Path, known: Known) -> Promise:
-    data = path.read_bytes()
+    data = disk.read(path)
     value = loads(data, max_bytes=MAX_RECEIPT)
     sent = unb64u(str(value.get("bytes", ""))) if isinstance(value, dict) else b""
     receipt = read_receipt(data, known.hub_key, known.log, sent)
@@ -253,8 +253,8 @@ def _digest(text: str | None) -> str:
     if not text:
         return ""
     path = Path(text)
-    if len(text) != 43 or path.is_file():
-        value = loads(path.read_bytes(), max_bytes=MAX_RECEIPT)
+    if len(text) != 43 or disk.present(path):
+        value = loads(disk.read(path), max_bytes=MAX_RECEIPT)
         text = str(value.get("digest", "")) if isinstance(value, dict) else ""
     try:
         if len(unb64u(text)) == 32:
@@ -270,7 +270,7 @@ def _export(args: argparse.Namespace) -> int:
 
 async def _exported(args: argparse.Namespace) -> int:
     archive = Archive(args.directory)
-    args.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    disk.make_directory(args.directory)
     async with _opened(args, None) as (source, known, _):
         tree = await archive.fill(source, known.log, known.hub_key, _progress)
     if args.json:

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from kengele_node import terminal
 from kengele_node.member import Member, Session, now
-from kengele_schemas import assertions, drafts, metadata, signatures, subjects
+from kengele_schemas import assertions, disk, drafts, metadata, signatures, subjects
 from kengele_schemas.drafts import Draft
 from kengele_schemas.encoding import b64u
 from kengele_schemas.errors import KengeleError, Refused, Untrusted
@@ -162,7 +162,7 @@ def written(
     board: bool = True,
 ) -> int:
     """Writes the draft, and says what changes and what it still needs."""
-    args.draft.write_bytes(draft.encode())
+    disk.write(args.draft, draft.encode())
     return told(args, draft, str(args.draft), changes, seen, findings, shown=shown, board=board)
 
 

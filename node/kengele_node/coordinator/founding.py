@@ -12,8 +12,7 @@ from typing import Any, Final
 
 from kengele_node import terminal
 from kengele_node.member import Member, now
-from kengele_node.vault import write_private
-from kengele_schemas import drafts, metadata, signatures
+from kengele_schemas import disk, drafts, metadata, signatures
 from kengele_schemas.areas import Areas, AreasFile
 from kengele_schemas.cards import CoordinatorCard, HubCard, JoinRequest, NetworkCard, read_card
 from kengele_schemas.drafts import Draft
@@ -82,7 +81,7 @@ def _init(args: argparse.Namespace) -> int:
     member = Member.create(args.home, terminal.new_lock(args), "coordinator", {"name": args.name or ""})
     card = CoordinatorCard.of(member.key, member.nkey, args.name)
     path = args.home / "card.json"
-    path.write_bytes(card.encode())
+    disk.write(path, card.encode())
     member.rename(card.id)
     if args.json:
         terminal.emit({"coordinator": card.id, "card": str(path), "digits": card.digits()})
@@ -95,23 +94,23 @@ def _init(args: argparse.Namespace) -> int:
 
 def _found(args: argparse.Namespace) -> int:
     member = opened(args)
-    hub = read_card(args.hub.read_bytes(), HubCard)
+    hub = read_card(disk.read(args.hub), HubCard)
     own = CoordinatorCard.of(member.key, member.nkey)
-    cards = [own, *(read_card(path.read_bytes(), CoordinatorCard) for path in args.cards)]
+    cards = [own, *(read_card(disk.read(path), CoordinatorCard) for path in args.cards)]
     _compare(cards[1:])
     made = papers.first(args.name, hub, cards, args.custodian, args.area, reports_per_hour=args.reports_per_hour)
-    requests = [read_card(path.read_bytes(), JoinRequest) for path in args.admit]
+    requests = [read_card(disk.read(path), JoinRequest) for path in args.admit]
     areas = Areas(read(AreasFile, made["areas.json"]))
     made |= admission.admit(made, requests, areas, now().date(), groups=groups_of(args))
     made |= settled(args, made)
     check(made)
     draft = drafts.found(made, cards, args.threshold, hub.snapshot_key, hub.timestamp_key, now())
-    write_private(member.home / HUB_CARD, hub.encode())
+    disk.write(member.home / HUB_CARD, hub.encode())
     return written(args, signatures.sign(draft, member.key), what_changes(draft, {}, made))
 
 
 def _seats(args: argparse.Namespace) -> int:
-    cards = [read_card(path.read_bytes(), CoordinatorCard) for path in args.add]
+    cards = [read_card(disk.read(path), CoordinatorCard) for path in args.add]
     if not cards and not args.remove and args.threshold is None:
         raise Malformed("nothing-changed", "Nobody comes and nobody goes.", "Give --add, --remove or --threshold.")
     _compare(cards)
@@ -170,7 +169,7 @@ def _compare(cards: Sequence[CoordinatorCard]) -> None:
 
 def _join(args: argparse.Namespace) -> int:
     member = opened(args)
-    member.join(read_card(args.card.read_bytes(), NetworkCard))
+    member.join(read_card(disk.read(args.card), NetworkCard))
     if not args.json:
         terminal.say("This home belongs to the network now.")
     return 0

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from kengele_node import rules, terminal
 from kengele_node.member import CARD, Member, now
-from kengele_schemas import plain_yaml
+from kengele_schemas import disk, plain_yaml
 from kengele_schemas.areas import Areas
 from kengele_schemas.cards import NetworkCard, read_card
 from kengele_schemas.domain import Side
@@ -109,7 +109,7 @@ def day_of(args: argparse.Namespace) -> date:
 
 def read_rules(path: Path, ground: Ground | None = None) -> Written:
     """The rules in a file; with ``ground`` checked for names that do not exist."""
-    text = path.read_text("utf-8")
+    text = disk.read_text(path)
     if ground is None:
         return policy_from_yaml(text)
     try:
@@ -162,7 +162,7 @@ def _in_force(args: argparse.Namespace, home: Path) -> Trusted:
     if member is not None:
         return asyncio.run(rules.in_force(member))
     try:
-        card = read_card((home / CARD).read_bytes(), NetworkCard)
+        card = read_card(disk.read(home / CARD), NetworkCard)
     except OSError:
         raise Damaged(
             "no-network", "This home does not belong to a network yet.", "Give it the network's card."
@@ -171,4 +171,4 @@ def _in_force(args: argparse.Namespace, home: Path) -> Trusted:
 
 
 def _offices(path: Path) -> Offices:
-    return listed(plain_yaml.load(path.read_text("utf-8"), BadOffices))
+    return listed(plain_yaml.load(disk.read_text(path), BadOffices))

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from kengele_node import qr, terminal
 from kengele_node.member import Member, now
-from kengele_node.vault import write_private
+from kengele_schemas import disk
 from kengele_schemas.areas import Areas, AreasFile
 from kengele_schemas.cards import read_card
 from kengele_schemas.errors import KengeleError, Malformed, Refused
@@ -133,7 +133,7 @@ def _invite(args: argparse.Namespace) -> int:
     invitation = asyncio.run(make())
     link = invitation.link()
     if args.out is not None:
-        write_private(args.out, invitation.encode())
+        disk.write(args.out, invitation.encode())
     if args.image is not None:
         qr.write(link, args.image)
     if args.json:
@@ -216,7 +216,7 @@ def _row(guest: Guest, trusted: Trusted, trouble: str) -> dict[str, Any]:
 
 def _answer(args: argparse.Namespace) -> int:
     member = opened(args)
-    commitment = read_card(args.commitment.read_bytes(), Commitment)
+    commitment = read_card(disk.read(args.commitment), Commitment)
 
     async def carried() -> Guest:
         async with member.session() as session:
@@ -227,7 +227,7 @@ def _answer(args: argparse.Namespace) -> int:
 
     guest = asyncio.run(carried())
     if guest.answer is not None:
-        args.out.write_bytes(guest.answer.encode())
+        disk.write(args.out, guest.answer.encode())
     if args.json:
         terminal.emit({"invitation": guest.terms.id, "answer": str(args.out)})
     else:
@@ -237,7 +237,7 @@ def _answer(args: argparse.Namespace) -> int:
 
 def _approve(args: argparse.Namespace) -> int:
     member = opened(args)
-    reveal = read_card(args.reveal.read_bytes(), Reveal) if args.reveal is not None else None
+    reveal = read_card(disk.read(args.reveal), Reveal) if args.reveal is not None else None
     guest, trusted = asyncio.run(_ready(member, args, reveal))
     typed = args.digits
     if typed is None:

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from kengele_node import terminal
 from kengele_node.member import Member, Session, now
-from kengele_schemas import metadata, subjects
+from kengele_schemas import disk, metadata, subjects
 from kengele_schemas.cards import MAX_CARD, read_card
 from kengele_schemas.encoding import loads
 from kengele_schemas.errors import KengeleError, Malformed, Refused
@@ -110,7 +110,7 @@ def whose(card: Statement) -> tuple[str, str]:
 
 
 def _read_file(path: Path) -> Statement:
-    data = path.read_bytes()
+    data = disk.read(path)
     found = loads(data, max_bytes=MAX_CARD)
     return read_card(data, Epoch) if isinstance(found, dict) and "own" in found else read_card(data, OfficeKeys)
 
@@ -130,9 +130,9 @@ def add(rooms: Any) -> None:
 
 def _keys(args: argparse.Namespace) -> int:
     member = opened(args)
-    named = [Path(name) for name in args.letters if Path(name).is_file()]
+    named = [Path(name) for name in args.letters if disk.present(Path(name))]
     cards = [_read_file(path) for path in named]
-    wanted = {name for name in args.letters if not Path(name).is_file()}
+    wanted = {name for name in args.letters if not disk.present(Path(name))}
     if wanted or not args.letters:
         waiting = [letter for letter in asyncio.run(_waiting(member)) if not wanted or letter.member in wanted]
         if missing := wanted - {letter.member for letter in waiting}:

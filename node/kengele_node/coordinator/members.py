@@ -12,7 +12,7 @@ from typing import Any
 
 from kengele_node import terminal
 from kengele_node.member import now
-from kengele_schemas import metadata
+from kengele_schemas import disk, metadata
 from kengele_schemas.areas import Areas, AreasFile
 from kengele_schemas.cards import JoinRequest, read_card
 from kengele_schemas.errors import Malformed, Refused
@@ -60,7 +60,7 @@ def add(actions: Any) -> None:
 
 
 def _admit(args: argparse.Namespace) -> int:
-    requests = [read_card(path.read_bytes(), JoinRequest) for path in args.requests]
+    requests = [read_card(disk.read(path), JoinRequest) for path in args.requests]
     _compare(args, requests)
 
     def change(before: dict[str, Any]) -> dict[str, Any]:

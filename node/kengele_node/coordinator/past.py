@@ -18,13 +18,13 @@ from typing import Any, Final
 
 from kengele_node import terminal
 from kengele_node.member import Member, Session
-from kengele_schemas import subjects
+from kengele_schemas import disk, subjects
 from kengele_schemas.errors import KengeleError, Malformed, Unreachable, Untrusted
 from kengele_schemas.fields import read
 from kengele_schemas.headers import Alike
 from kengele_schemas.policy import PolicyFile, Rule
 from kengele_schemas.release import Compiled
-from kengele_schemas.replay import Record, Sum, records, replay, summed
+from kengele_schemas.replay import MAX_LINE, Record, Sum, records, replay, summed
 
 from .drafting import action, opened
 from .ground import HOME, Ground, day_of, given, question
@@ -134,8 +134,9 @@ def _replay(args: argparse.Namespace) -> int:
 def _past(args: argparse.Namespace) -> Sequence[tuple[int, Record]]:
     if args.records is not None:
         since = args.since or date.min
-        with args.records.open("rb") as file:
-            return [(line, one) for line, one in records(file, day_of(args), args.desk) if one.day >= since]
+        with disk.opened(args.records) as file:
+            lines = iter(lambda: file.readline(MAX_LINE + 1), b"")
+            return [(line, one) for line, one in records(lines, day_of(args), args.desk) if one.day >= since]
     found = asyncio.run(_asked(opened(args), args.since))
     if args.export is not None:
         _write(args.export, found)
@@ -212,8 +213,7 @@ def _no_headers() -> Untrusted:
 
 
 def _write(path: Path, found: Iterable[Alike]) -> None:
-    with path.open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps(one.document()) + "\n" for one in found)
+    disk.write(path, "".join(json.dumps(one.document()) + "\n" for one in found).encode())
 
 
 def _progress(done: int, of: int) -> None:

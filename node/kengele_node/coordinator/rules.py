@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from kengele_node import rules, terminal
 from kengele_node.member import Member
-from kengele_schemas import metadata
+from kengele_schemas import disk, metadata
 from kengele_schemas.areas import Areas, AreasFile
 from kengele_schemas.errors import Untrusted
 from kengele_schemas.fields import read
@@ -73,13 +73,13 @@ def add(actions: Any) -> None:
 
 
 def _propose(args: argparse.Namespace) -> int:
-    wanted = policy_from_yaml(args.rules.read_text("utf-8"))
+    wanted = policy_from_yaml(disk.read_text(args.rules))
 
     def change(before: dict[str, Any]) -> dict[str, Any]:
         offices = Offices(read(OfficesFile, before["offices.json"]))
         areas = Areas(read(AreasFile, before["areas.json"]))
         # Once more, as only now it is known which names exist: a mistake is told with its line.
-        policy_from_yaml(args.rules.read_text("utf-8"), offices, areas)
+        policy_from_yaml(disk.read_text(args.rules), offices, areas)
         return papers.adopt(
             before, wanted.rules, assertions=wanted.assertions, refuse_below=args.refuse_below, region=args.region
         )

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kengele_schemas import plain_yaml
+from kengele_schemas import disk, plain_yaml
 from kengele_schemas.errors import Malformed
 from kengele_schemas.listing import BadOffices
 from kengele_schemas.policy_text import policy_from_yaml
@@ -37,9 +37,9 @@ def settled(args: argparse.Namespace, made: Mapping[str, Any]) -> dict[str, Any]
     """The documents that change by --groups and --policy."""
     changed: dict[str, Any] = {}
     if args.groups:
-        changed["offices.json"] = {**made["offices.json"], "groups": read_groups(args.groups.read_bytes())}
+        changed["offices.json"] = {**made["offices.json"], "groups": read_groups(disk.read(args.groups))}
     if args.policy:
-        written = policy_from_yaml(args.policy.read_text("utf-8"))
+        written = policy_from_yaml(disk.read_text(args.policy))
         changed |= papers.adopt(made, written.rules, assertions=written.assertions)
     return changed
 

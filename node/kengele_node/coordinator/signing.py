@@ -15,7 +15,7 @@ from typing import Any, Final
 from kengele_node import rules, terminal
 from kengele_node.errors import NotAdmitted
 from kengele_node.member import CARD, Member, encode_files, joiner, now
-from kengele_schemas import metadata, signatures
+from kengele_schemas import disk, metadata, signatures
 from kengele_schemas.cards import HubCard, NetworkCard, read_card
 from kengele_schemas.drafts import Draft
 from kengele_schemas.encoding import b64u
@@ -59,7 +59,7 @@ def add_signing(actions: Any, words: str) -> None:
 def _sign(args: argparse.Namespace) -> int:
     member = opened(args)
     draft = taken(args, member)
-    if draft.founding and (member.home / CARD).exists():
+    if draft.founding and disk.present(member.home / CARD):
         raise _in_a_network()
     files = None if draft.founding else _in_force(args, member)
     signatures.check(draft, files, now())
@@ -97,13 +97,13 @@ def _in_force(args: argparse.Namespace, member: Member) -> dict[str, bytes]:
 
 
 def _is_file(args: argparse.Namespace) -> bool:
-    return Path(args.draft).is_file() or not _NAME.fullmatch(args.draft)
+    return disk.present(Path(args.draft)) or not _NAME.fullmatch(args.draft)
 
 
 def taken(args: argparse.Namespace, member: Member) -> Draft:
     """The draft in the file that was named, or on the board."""
     if _is_file(args):
-        return Draft.decode(Path(args.draft).read_bytes())
+        return Draft.decode(disk.read(Path(args.draft)))
 
     async def get() -> Draft:
         async with member.session() as session:
@@ -146,9 +146,9 @@ async def _sent(_: argparse.Namespace, member: Member, draft: Draft) -> int:
 
 async def _founded(args: argparse.Namespace, member: Member, draft: Draft) -> int:
     try:
-        hub = read_card((member.home / HUB_CARD).read_bytes(), HubCard)
+        hub = read_card(disk.read(member.home / HUB_CARD), HubCard)
     except OSError:
-        if (member.home / CARD).exists():
+        if disk.present(member.home / CARD):
             raise _in_a_network() from None
         raise Refused(
             "no-hub-card", "This home has not got the hub's card.", "Publish from the home that founded the network."
@@ -167,7 +167,7 @@ async def _founded(args: argparse.Namespace, member: Member, draft: Draft) -> in
         root_digest=b64u(hashlib.sha256(root).digest()),
         ca=hub.ca,
     )
-    args.card.write_bytes(card.encode())
+    disk.write(args.card, card.encode())
     member.join(card)
     if not args.json:
         terminal.say(f"The network's card is {args.card}: give it to everyone who joins.")

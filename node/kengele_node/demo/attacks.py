@@ -11,7 +11,7 @@ from nacl.signing import SigningKey
 
 from kengele_node.member import Member, now
 from kengele_node.monitor.compose import new_report_id, plan_report, seal_report
-from kengele_schemas import drafts, metadata, publication, subjects
+from kengele_schemas import disk, drafts, metadata, publication, subjects
 from kengele_schemas.encoding import unb64u
 from kengele_schemas.errors import KengeleError
 from kengele_schemas.keys import new_signing_key
@@ -89,7 +89,7 @@ def _id_of(envelope: bytes) -> str:
 async def forged_roster(network: Network, directory: Path) -> str:
     """The code with which a member refuses a roster that the hub made up, vouched for with all keys the hub has."""
     files = await network.files("aigul")
-    hub = json.loads((network.hub.home / "keys.json").read_bytes())
+    hub = json.loads(disk.read(network.hub.home / "keys.json"))
     snapshot, timestamp = (SigningKey(unb64u(hub[name])) for name in ("snapshot", "timestamp"))
     offices = metadata.document_of(files, "offices.json")
     everyone = {**offices, "groups": {**offices["groups"], "government": []}}

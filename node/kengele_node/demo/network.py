@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -23,7 +24,7 @@ from kengele_node.coordinator import documents as papers
 from kengele_node.coordinator.publishing import publish
 from kengele_node.member import Member, encode_files, joiner, now
 from kengele_node.vault import Lock, make_key_file
-from kengele_schemas import drafts, metadata, signatures
+from kengele_schemas import disk, drafts, metadata, signatures
 from kengele_schemas.areas import Areas
 from kengele_schemas.cards import CoordinatorCard, HubCard, JoinRequest, NetworkCard, read_card
 from kengele_schemas.encoding import b64u
@@ -54,12 +55,12 @@ class Hub:
             check=True,
             stdout=subprocess.DEVNULL,
         )
-        return read_card((self.home / "hub-card.json").read_bytes(), HubCard)
+        return read_card(disk.read(self.home / "hub-card.json"), HubCard)
 
     async def start(self) -> None:
         """Starts it and waits until it answers. Raises Unreachable."""
-        (self.home / "running.json").unlink(missing_ok=True)
-        with (self.home / "hub.log").open("ab") as log:
+        disk.remove(self.home / "running.json")
+        with os.fdopen(disk.kept(self.home / "hub.log", append=True), "ab") as log:
             self._process = subprocess.Popen(  # noqa: ASYNC220
                 [*_kengele(), "hub", "run", "--home", str(self.home)], stdout=log, stderr=log, start_new_session=True
             )
@@ -72,7 +73,7 @@ class Hub:
     def state(self) -> dict[str, Any] | None:
         """What its operator's page says, None while it does not answer."""
         try:
-            page = json.loads((self.home / "running.json").read_bytes())["ops"]
+            page = json.loads(disk.read(self.home / "running.json"))["ops"]
             with urllib.request.urlopen(f"{page}/status", timeout=5) as answer:  # noqa: S310
                 found: dict[str, Any] = json.loads(answer.read())
                 return found
@@ -119,7 +120,7 @@ class Network:
     @classmethod
     def at(cls, home: Path) -> Network:
         """A network in ``home``, which must be new or empty. Raises Refused, ``exists``."""
-        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        disk.make_directory(home)
         if any(home.iterdir()):
             raise Refused("exists", "That directory is not empty.", "Choose another --home.")
         return cls(home, Hub(home / "hub"), make_key_file(home / "key"))
@@ -146,13 +147,13 @@ class Network:
             root=b64u(root),
             root_digest=b64u(hashlib.sha256(root).digest()),
         )
-        (self.home / "network.json").write_bytes(network.encode())
+        disk.write(self.home / "network.json", network.encode())
         for member in self.coordinators.values():
             member.join(network)
 
     async def admit(self, monitors: Sequence[str]) -> None:
         """Makes homes for offices and ``monitors``, lets them in, and adopts groups and rules: one version."""
-        card = read_card((self.home / "network.json").read_bytes(), NetworkCard)
+        card = read_card(disk.read(self.home / "network.json"), NetworkCard)
         listed = yaml.safe_load(story.data("offices.yaml").read_text("utf-8"))
         requests = []
         for number, row in enumerate(listed["offices"]):

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from kengele_node import joining, terminal
 from kengele_node.member import Member
+from kengele_schemas import disk
 from kengele_schemas.cards import JoinRequest, NetworkCard, read_card
 
 from .outbox import Outbox
@@ -55,12 +56,12 @@ def open_outbox(member: Member) -> Outbox:
 
 
 def _init(args: argparse.Namespace) -> int:
-    card = read_card(args.network.read_bytes(), NetworkCard)
+    card = read_card(disk.read(args.network), NetworkCard)
     lock = terminal.new_lock(args)
     member = Member.create(args.home, lock, "monitor", {"areas": args.area}, card=card)
     request = JoinRequest.for_monitor(member.key, member.nkey, tuple(args.area))
     path = args.home / "join-request.json"
-    path.write_bytes(request.encode())
+    disk.write(path, request.encode())
     if args.json:
         terminal.emit({"monitor": member.kid, "request": str(path), "digits": request.digits()})
         return 0

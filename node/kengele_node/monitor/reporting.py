@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from kengele_node import rules, terminal
 from kengele_node.member import Member, now
+from kengele_schemas import disk
 from kengele_schemas.encoding import loads
 from kengele_schemas.errors import Malformed, Refused
 from kengele_schemas.receipt import CODES
@@ -122,7 +122,7 @@ def _agreed(args: argparse.Namespace, member: Member) -> Plan | None:
 
 def _draft(args: argparse.Namespace, trusted: Trusted, own: Sequence[str]) -> Any:
     if args.draft is not None:
-        data = sys.stdin.buffer.read(_MAX_DRAFT + 1) if args.draft == "-" else Path(args.draft).read_bytes()
+        data = disk.read(Path(args.draft), _MAX_DRAFT)
         return loads(data, max_bytes=_MAX_DRAFT)
     draft = draft_of(args)
     if "area" in draft:

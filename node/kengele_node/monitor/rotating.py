@@ -13,6 +13,7 @@ from typing import Any, Final
 from kengele_node import terminal
 from kengele_node.member import Member, Session
 from kengele_node.vault import occupied
+from kengele_schemas import disk
 from kengele_schemas.errors import KengeleError, Unreachable
 from kengele_schemas.trusted import Trusted
 
@@ -83,7 +84,7 @@ def _rotate(args: argparse.Namespace) -> int:
         epochs = Epochs(member)
         before, said = member.kid, epochs.begin()
         if args.out is not None:
-            args.out.write_bytes(said.encode())
+            disk.write(args.out, said.encode())
             taken = False
         else:
             taken = asyncio.run(_looked(member, epochs))

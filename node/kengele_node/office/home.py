@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from kengele_node import joining, terminal
 from kengele_node.member import Member
+from kengele_schemas import disk
 from kengele_schemas.cards import JoinRequest, NetworkCard, read_card
 from kengele_schemas.errors import Malformed
 from kengele_schemas.keys import HYBRID, X25519, OpeningKey
@@ -75,7 +76,7 @@ def open_inbox(member: Member) -> Inbox:
 def _init(args: argparse.Namespace) -> int:
     if _OFFICE.fullmatch(args.id) is None:
         raise Malformed("malformed", "This is not an office's id.", "Use 2 to 32 small letters, digits, hyphens.")
-    card = read_card(args.network.read_bytes(), NetworkCard)
+    card = read_card(disk.read(args.network), NetworkCard)
     key = OpeningKey.generate(args.suite)
     profile = {"id": args.id, "name": args.name or args.id, "areas": args.area}
     member = Member.create(args.home, terminal.new_lock(args), "office", profile, (key,), card=card)
@@ -83,7 +84,7 @@ def _init(args: argparse.Namespace) -> int:
         member.key, member.nkey, id=args.id, name=args.name or args.id, areas=tuple(args.area), keys=(key.public,)
     )
     path = args.home / "join-request.json"
-    path.write_bytes(request.encode())
+    disk.write(path, request.encode())
     if args.json:
         terminal.emit({"office": args.id, "request": str(path), "digits": request.digits()})
         return 0

@@ -11,6 +11,7 @@ from typing import Any, Final
 from kengele_node import terminal
 from kengele_node.member import Member, now
 from kengele_node.vault import occupied
+from kengele_schemas import disk
 from kengele_schemas.errors import Malformed, Refused
 from kengele_schemas.keys import fingerprint
 from kengele_schemas.roster import OfficeKey
@@ -54,7 +55,7 @@ async def _keys_ahead(args: argparse.Namespace, member: Member) -> int:
         trusted = member.offline()
         statement = _statement(args, member, trusted, today)
         if statement is not None:
-            args.out.write_bytes(statement.encode())
+            disk.write(args.out, statement.encode())
     else:
         async with member.session(15) as session:
             trusted = await session.refresh()

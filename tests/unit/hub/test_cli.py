@@ -26,6 +26,7 @@ from kengele_hub.ops import Page
 from kengele_hub.service import origin
 from kengele_hub.settings import Settings
 from kengele_node.cli import main
+from kengele_schemas import disk
 from kengele_schemas.cards import HubCard, read_card
 from kengele_schemas.encoding import b64u, unb64u
 from kengele_schemas.nkeys import KeyPair
@@ -291,10 +292,10 @@ def listener(answer: bytes) -> Iterator[str]:
 def test_who_may_not_look_at_a_hub_is_not_told_that_it_is_away(hub: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
     hub.run("init")
 
-    def denied(_: Path) -> bytes:
+    def denied(*_: object) -> bytes:
         raise PermissionError
 
-    monkeypatch.setattr(Path, "read_bytes", denied)
+    monkeypatch.setattr(disk, "read", denied)
     assert "(code: not-yours)" in hub.run("status", ends=3)
 
 

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from kengele_hub.home import HubKeys, write_private
+from kengele_hub.home import HubKeys
+from kengele_schemas import disk
+from kengele_schemas.disk import write
 from kengele_schemas.errors import Damaged, Refused
 
 
@@ -37,10 +39,10 @@ def test_keys_that_others_can_read_are_not_used(tmp_path: Path) -> None:
 def test_who_may_not_read_the_keys_is_not_told_to_make_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     HubKeys.create(tmp_path)
 
-    def denied(_: Path) -> bytes:
+    def denied(*_: object) -> bytes:
         raise PermissionError
 
-    monkeypatch.setattr(Path, "read_bytes", denied)
+    monkeypatch.setattr(disk, "read_secret", denied)
     with pytest.raises(Refused) as caught:
         HubKeys.load(tmp_path)
     assert caught.value.code == "not-yours"
@@ -62,7 +64,7 @@ def test_a_damaged_file_is_told_apart_from_none(tmp_path: Path, text: str) -> No
         HubKeys.load(tmp_path)
     assert caught.value.code == "no-keys"
 
-    write_private(tmp_path / "keys.json", text.encode())
+    write(tmp_path / "keys.json", text.encode())
     with pytest.raises(Damaged) as caught:
         HubKeys.load(tmp_path)
     assert caught.value.code == "damaged"
@@ -78,9 +80,9 @@ def test_no_seed_shows_in_the_representation(tmp_path: Path) -> None:
 
 def test_a_private_file_replaces_the_old_one_wholly(tmp_path: Path) -> None:
     path = tmp_path / "file"
-    write_private(path, b"a longer first version")
+    write(path, b"a longer first version")
     path.chmod(0o644)
-    write_private(path, b"second")
+    write(path, b"second")
 
     assert path.read_bytes() == b"second"
     assert path.stat().st_mode & 0o777 == 0o600

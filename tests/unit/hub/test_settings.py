@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kengele_hub.settings import FILE, Settings
+from kengele_schemas import disk
 from kengele_schemas.encoding import dumps
 from kengele_schemas.errors import Damaged, Malformed, Refused
 
@@ -143,10 +144,10 @@ def test_without_the_tokens_hash_nobody_could_found_a_network(tmp_path: Path) ->
 def test_who_may_not_read_the_settings_is_not_told_to_make_another_hub(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def denied(_: Path) -> bytes:
+    def denied(*_: object) -> bytes:
         raise PermissionError
 
-    monkeypatch.setattr(Path, "read_bytes", denied)
+    monkeypatch.setattr(disk, "read_own", denied)
     with pytest.raises(Refused) as caught:
         Settings.load(tmp_path)
     assert caught.value.code == "not-yours"

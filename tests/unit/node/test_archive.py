@@ -42,7 +42,10 @@ def test_what_grows_is_what_one_export_would_have_written(tmp_path: Path, sizes:
         tree = filled(tmp_path / "grown", first(size))
         assert (tree.size, tree.root()) == (size, LONG.tree.root(size))
     filled(tmp_path / "once", first(sizes[-1]))
-    assert names(tmp_path / "grown") == names(tmp_path / "once") == expected(sizes[-1])
+    assert names(tmp_path / "once") == expected(sizes[-1]) <= names(tmp_path / "grown")
+    # Nothing is deleted: what an earlier export wrote of tiles that were not full yet stays, and is read no more.
+    narrower = {name for size in sizes for name in expected(size)}
+    assert names(tmp_path / "grown") <= narrower
     for name in names(tmp_path / "once"):
         assert (tmp_path / "grown" / name).read_bytes() == (tmp_path / "once" / name).read_bytes()
     archive = Archive(tmp_path / "grown")
@@ -82,7 +85,7 @@ def test_an_export_that_was_cut_off_goes_on_where_it_stopped(tmp_path: Path) -> 
     broken.after = 10_000
     filled(tmp_path, broken)
     assert broken.asked == 512
-    assert names(tmp_path) == expected(1100)
+    assert names(tmp_path) >= expected(1100)
 
 
 @pytest.mark.parametrize(

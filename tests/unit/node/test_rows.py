@@ -137,7 +137,7 @@ def test_a_store_is_not_made_through_a_link(tmp_path: Path) -> None:
     (tmp_path / "s.db").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(Refused) as caught:
         Store(tmp_path / "s.db", SCHEMA)
-    assert caught.value.code == "not-writable"
+    assert caught.value.code == "in-the-way"
     assert not (tmp_path / "elsewhere").exists()
 
 
@@ -145,7 +145,7 @@ def test_a_file_in_the_place_of_the_directory_is_told(tmp_path: Path) -> None:
     (tmp_path / "home").write_bytes(b"")
     with pytest.raises(Refused) as caught:
         Store(tmp_path / "home" / "s.db", SCHEMA)
-    assert caught.value.code == "not-writable"
+    assert caught.value.code == "in-the-way"
 
 
 @pytest.mark.parametrize(

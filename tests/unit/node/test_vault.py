@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 
 from kengele_node import vault as vault_module
 from kengele_node.rows import RowCipher, Store
-from kengele_node.vault import LIGHT, Cost, Lock, Vault, make_key_file, occupied, write_private
+from kengele_node.vault import LIGHT, Cost, Lock, Vault, make_key_file, occupied
+from kengele_schemas.disk import write
 from kengele_schemas.encoding import b64u, canonical
 from kengele_schemas.errors import Damaged, Locked, Refused
 
@@ -157,15 +158,15 @@ def test_replaced_secrets_are_there_after_opening_again(tmp_path: Path) -> None:
     assert Vault.open(tmp_path, Lock(PASSPHRASE)).secrets == {"signing": b"new"}
 
 
-@pytest.mark.parametrize("step", ["fsync", "replace"])
+@pytest.mark.parametrize("step", ["fsync", "rename"])
 def test_a_full_disk_leaves_the_old_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
     vault = made(tmp_path)
 
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(os if step == "fsync" else Path, step, full)
+        patch.setattr(os, step, full)
         with pytest.raises(Damaged) as caught:
             vault.replace({"signing": b"new"})
     assert caught.value.code == "storage-full"
@@ -178,19 +179,19 @@ def test_writes_reach_the_disk_in_the_order_that_a_power_cut_forgives(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps: list[str] = []
-    fsync, replace = os.fsync, Path.replace
+    fsync, rename = os.fsync, os.rename
 
     def noted_fsync(descriptor: int) -> None:
         steps.append("directory" if Path(f"/proc/self/fd/{descriptor}").resolve().is_dir() else "file")
         fsync(descriptor)
 
-    def noted_replace(self: Path, target: Path) -> Path:
+    def noted_rename(source: str, target: str, **folders: int) -> None:
         steps.append("rename")
-        return replace(self, target)
+        rename(source, target, **folders)
 
     monkeypatch.setattr(os, "fsync", noted_fsync)
-    monkeypatch.setattr(Path, "replace", noted_replace)
-    write_private(tmp_path / "x", b"data")
+    monkeypatch.setattr(os, "rename", noted_rename)
+    write(tmp_path / "x", b"data")
     assert steps == ["file", "rename", "directory"]
 
 
