@@ -1,27 +1,43 @@
 """The operator's page: ``/livez``, ``/readyz``, ``/metrics`` and ``/status``, on loopback only.
 
-No figure has a label that says who, where or what; the counts are of codes.
+No figure has a label that says who, where or what; the counts are of codes. Every user of the machine may read them;
+pages of other sites may not: it answers to its own names alone, and to those that the settings name for a proxy.
+Nothing that is sent is repeated or logged.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any, Final
 
 from aiohttp import web
 
+from kengele_schemas import local_pages
+
 from .broker import port_taken
 
 State = Callable[[], dict[str, Any]]
+_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+_HEADERS: Final = {**local_pages.HEADERS, "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'"}
+_LOG: Final = logging.getLogger("kengele.ops")
+_LOG.addHandler(logging.NullHandler())
+_LOG.propagate = False
 
 
 class Page:
-    """Serves what ``state`` gives."""
+    """Serves what ``state`` gives.
 
-    def __init__(self, state: State) -> None:
+    Args:
+        state: gives the figures.
+        names: further Host headers that it answers, as a proxy sends them.
+    """
+
+    def __init__(self, state: State, names: Iterable[str] = ()) -> None:
         self._state = state
+        self._hosts = frozenset(name.lower() for name in names)
 
     @asynccontextmanager
     async def serving(self, port: int) -> AsyncIterator[str]:
@@ -29,21 +45,36 @@ class Page:
         if port == 0:
             yield ""
             return
-        app = web.Application()
+        app = web.Application(middlewares=[self._guarded])
         app.router.add_get("/livez", self._live)
         app.router.add_get("/readyz", self._ready)
         app.router.add_get("/status", self._status)
         app.router.add_get("/metrics", self._metrics)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
+        runner = web.AppRunner(app, access_log=None, logger=_LOG, shutdown_timeout=1)
         await runner.setup()
         try:
             try:
                 await web.TCPSite(runner, "127.0.0.1", max(port, 0)).start()
             except OSError:
                 raise port_taken(port) from None
-            yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+            port = runner.addresses[0][1]
+            self._hosts |= local_pages.hosts(port)
+            yield f"http://127.0.0.1:{port}"
         finally:
             await runner.cleanup()
+
+    @web.middleware
+    async def _guarded(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
+        """Turns away who asks by another name; adds the headers to whatever is answered."""
+        if request.host.lower() not in self._hosts:
+            return web.Response(status=421, text="Not here.\n", headers=_HEADERS)
+        try:
+            response = await handler(request)
+        except web.HTTPException as answer:
+            answer.headers.update(_HEADERS)
+            raise
+        response.headers.update(_HEADERS)
+        return response
 
     async def _live(self, _: web.Request) -> web.Response:
         return web.Response(text="ok\n")

@@ -154,7 +154,7 @@ async def _serve(
         if broker is not None:
             works.append(_renewed(broker, taken.storing, keys.home))
         tasks: list[asyncio.Task[Any]] = [asyncio.create_task(work) for work in works]
-        page = ops.Page(lambda: _state(nc.is_connected, authority, ledger, worker, delivery, watch))
+        page = ops.Page(lambda: _state(nc.is_connected, authority, ledger, worker, delivery, watch), settings.ops_hosts)
         ops_url = await stack.enter_async_context(page.serving(settings.ops_port))
         if started is not None:
             websocket = broker.websocket_url if broker else ""

@@ -37,6 +37,7 @@ _EXAMPLES: Final = {
     "max_store": '"max_store": 50000000000',
     "ledger_max_bytes": '"ledger_max_bytes": -1',
     "ops_port": '"ops_port": 9090',
+    "ops_hosts": '"ops_hosts": ["figures.example.org"]',
 }
 _SCHEMES: Final = ("nats", "tls", "ws", "wss")
 Port = Annotated[int, Field(ge=-1, le=65535)]
@@ -59,6 +60,7 @@ def _all_reachable(urls: str) -> str:
     return urls
 
 
+Host = Annotated[str, Field(pattern=r"^[A-Za-z0-9.:\[\]-]{1,255}$")]
 Url = Annotated[str, Field(max_length=200), AfterValidator(_reachable)]
 
 
@@ -67,7 +69,8 @@ class Settings(Model):
 
     ``urls`` stand in the cards that members are given; ``external`` is a broker to use instead of the embedded one,
     or the servers of a cluster with commas between;
-    ``ops_port`` serves health and figures on loopback only (-1: the system chooses, 0: not at all).
+    ``ops_port`` serves health and figures on loopback only (-1: the system chooses, 0: not at all), under the names of
+    this machine and the ``ops_hosts``, with their port where it is not 80 or 443: what a proxy before it is asked by.
     """
 
     v: Literal[1] = 1
@@ -82,6 +85,7 @@ class Settings(Model):
     max_store: Annotated[int, Field(ge=1)] | None = None
     ledger_max_bytes: Annotated[int, Field(ge=-1)] = -1
     ops_port: Port = -1
+    ops_hosts: Annotated[tuple[Host, ...], Items, Field(max_length=8)] = ()
     token_hash: Bytes32
 
     @model_validator(mode="after")

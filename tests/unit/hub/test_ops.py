@@ -147,6 +147,100 @@ def test_there_is_nothing_else_on_it_and_nothing_to_be_changed(method: str, path
     served(STATE, claim)
 
 
+PATHS = ("/livez", "/readyz", "/metrics", "/status", "/", "/no-such-page")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "evil.example.org",
+        "evil.example.org:{port}",
+        "127.0.0.1",
+        "127.0.0.1:1",
+        "127.0.0.1.evil.org:{port}",
+        "\xff",
+        "",
+    ],
+)
+def test_a_site_whose_name_is_made_to_mean_this_machine_reads_no_figure(name: str) -> None:
+    """DNS rebinding: the browser takes the answer for the other site's own."""
+
+    async def claim(session: aiohttp.ClientSession, url: str) -> None:
+        port = int(url.rpartition(":")[2])
+        for path in PATHS:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            asked = f"GET {path} HTTP/1.1\r\nHost: {name.format(port=port)}\r\nConnection: close\r\n\r\n"
+            writer.write(asked.encode("latin-1"))
+            answer = await reader.read()
+            writer.close()
+            assert answer.startswith(b"HTTP/1.1 421 "), path
+            assert answer.endswith(b"\r\n\r\nNot here.\n")
+
+    served(STATE, claim)
+
+
+def test_a_proxy_asks_by_a_name_that_the_settings_give() -> None:
+    async def run() -> None:
+        names = ("Figures.example.org", "10.0.0.7:9464")
+        async with Page(lambda: STATE, names).serving(-1) as url, aiohttp.ClientSession() as session:
+            own = url.removeprefix("http://")
+            asked = {
+                "figures.example.org": 200,
+                "10.0.0.7:9464": 200,
+                own: 200,
+                own.replace("127.0.0.1", "localhost"): 200,
+                own.replace("127.0.0.1", "[::1]"): 200,
+                "figures.example.org:9464": 421,
+                "10.0.0.7": 421,
+            }
+            for name, status in asked.items():
+                async with session.get(f"{url}/metrics", headers={"Host": name}) as answer:
+                    assert answer.status == status, name
+
+    asyncio.run(run())
+
+
+def test_no_page_of_another_site_frames_or_embeds_it() -> None:
+    async def claim(session: aiohttp.ClientSession, url: str) -> None:
+        for path in PATHS:
+            for headers in ({}, {"Host": "evil.example.org"}):
+                async with session.get(f"{url}{path}", headers=headers) as answer:
+                    assert answer.headers["Content-Security-Policy"] == "default-src 'none'; frame-ancestors 'none'"
+                    assert answer.headers["Cross-Origin-Resource-Policy"] == "same-origin"
+                    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+                    assert answer.headers["Cache-Control"] == "no-store"
+
+    served(STATE, claim)
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"CANARY\xff\r\n\r\n",
+        b"GET /\xffCANARY HTTP/1.1\r\nHost: {host}\r\n\r\n",
+        b"GET /metrics HTTP/1.1\r\nHost: {host}\r\nCookie: CANARY\xff=\xff\r\n\r\n",
+        b"CANARY /metrics HTTP/1.1\r\nHost: {host}\r\n\r\n",
+        b"GET /metrics HTTP/1.1\r\nHost: {host}\r\nContent-Length: CANARY\r\n\r\n",
+        b"GET /metrics HTTP/1.1\r\n" + b"CANARY: \xff\r\n" * 400 + b"\r\n",
+    ],
+)
+def test_garbage_is_answered_and_logged_nowhere(garbage: bytes, capfd: pytest.CaptureFixture[str]) -> None:
+    async def claim(session: aiohttp.ClientSession, url: str) -> None:
+        port = int(url.rpartition(":")[2])
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(garbage.replace(b"{host}", f"127.0.0.1:{port}".encode()))
+        answer = await reader.read(1 << 16)
+        writer.close()
+        assert re.match(rb"HTTP/1\.[01] (200|400|404|405|421) ", answer), answer[:100]
+        async with session.get(f"{url}/metrics") as still:
+            assert still.status == 200
+
+    served(STATE, claim)
+    printed = "".join(capfd.readouterr())
+    assert "Traceback" not in printed
+    assert "CANARY" not in printed
+
+
 def test_it_is_served_on_loopback_only_on_the_port_asked_for_and_ends_with_the_block() -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -67,6 +67,9 @@ WRONG: list[tuple[str, Any, str]] = [
     ("ledger_max_bytes", None, "ledger_max_bytes"),
     ("ops_port", 65536, "ops_port"),
     ("ops_port", "none", "ops_port"),
+    ("ops_hosts", ["figures.example.org", "a b"], "ops_hosts[1]"),
+    ("ops_hosts", "figures.example.org", "ops_hosts"),
+    ("ops_hosts", [f"{number}.example.org" for number in range(9)], "ops_hosts"),
     ("token_hash", "CANARY", "token_hash"),
     ("token_hash", None, "token_hash"),
 ]
@@ -172,6 +175,7 @@ def test_a_file_that_is_no_settings_is_told_apart_from_none(tmp_path: Path, data
         {**TLS, "host": "0.0.0.0", "port": 4222, "websocket_port": 443},
         {"external": "nats://10.0.0.7:4222", "replicas": 3, "ops_port": 0},
         {"max_store": 1, "ledger_max_bytes": 0},
+        {"ops_port": 9464, "ops_hosts": ["figures.example.org", "10.0.0.7:9464", "[fd00::7]:9464"]},
     ],
 )
 def test_what_is_saved_is_read_back_as_it_was(tmp_path: Path, members: dict[str, Any]) -> None:
