@@ -163,6 +163,25 @@ class Vault:
         self._write(how, sealed_key, RowCipher(self._key, "vault").seal("secrets", text))
         self._lock, self._sealed_key = how, sealed_key
 
+    @property
+    def by_key_file(self) -> bool:
+        """Whether a key file opens this vault, and not a passphrase."""
+        return bool(self._lock["kind"] == "key-file")
+
+    def opened_by(self, given: str | bytes) -> bool:
+        """Whether ``given`` opens this vault: the passphrase, or what stands in the key file.
+
+        Raises:
+            Locked: ``no-memory``.
+        """
+        if isinstance(given, bytes) is not self.by_key_file:
+            return False
+        key = _of_key_file(given) if isinstance(given, bytes) else _of_passphrase(given, self._lock)
+        try:
+            return RowCipher(key, "vault-key").open(_lock_text(self._lock), unb64u(self._sealed_key)) == self._key
+        except Damaged:
+            return False
+
     def rows(self, purpose: str) -> RowCipher:
         """The cipher of one store's rows. Another home's rows, or another purpose's, do not open."""
         return RowCipher(self._key, f"rows/{purpose}")
@@ -201,11 +220,20 @@ def _unlocking_key(lock: Lock, how: Mapping[str, Any]) -> bytes:
     if how["kind"] == "key-file":
         if lock.key_file is None:
             raise Locked("wrong-passphrase", "This vault is opened by a key file.", "Name it with --key-file.")
-        return hashlib.blake2b(_read_key_file(lock.key_file), person=b"kengele-key-file", digest_size=KEY).digest()
+        return _of_key_file(_read_key_file(lock.key_file))
     if how["kind"] != "argon2id":
         raise ValueError
     if lock.passphrase is None:
         raise Locked("wrong-key-file", "This vault is opened by a passphrase.", "Leave the key file out.")
+    return _of_passphrase(lock.passphrase, how)
+
+
+def _of_key_file(content: bytes) -> bytes:
+    return hashlib.blake2b(content, person=b"kengele-key-file", digest_size=KEY).digest()
+
+
+def _of_passphrase(typed: str, how: Mapping[str, Any]) -> bytes:
+    """Raises Locked, ``no-memory``; ValueError and the like where ``how`` is not a lock that this program writes."""
     passes, memory, salt = how["passes"], how["memory"], unb64u(how["salt"])
     # Bounds first: the file may come from anywhere, and must not make the node take all memory there is.
     if type(passes) is not int or not 1 <= passes <= _MAX_OPS or len(salt) != _SALT:
@@ -213,7 +241,7 @@ def _unlocking_key(lock: Lock, how: Mapping[str, Any]) -> bytes:
     if type(memory) is not int or not LIGHT.memory <= memory <= _MAX_MEMORY:
         raise ValueError
     # RFC 8265 §4.2 (OpaqueString): two keyboards may write one letter in two ways.
-    passphrase = unicodedata.normalize("NFC", lock.passphrase).encode()
+    passphrase = unicodedata.normalize("NFC", typed).encode()
     try:
         return sodium.crypto_pwhash_alg(KEY, passphrase, salt, passes, memory, sodium.crypto_pwhash_ALG_ARGON2ID13)
     except (nacl.exceptions.RuntimeError, MemoryError):

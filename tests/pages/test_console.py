@@ -6,12 +6,9 @@ import asyncio
 import json
 import subprocess
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -19,26 +16,16 @@ from playwright.sync_api import Browser, Page, Response, expect
 
 from kengele_node.demo.network import Network
 from kengele_schemas import metadata
-from kengele_testing.browser import CHROMIUM, MISSING, browser, hold, opened
+from kengele_testing.browser import CHROMIUM, MISSING, browser, hold
+from kengele_testing.console import Console, entered, inside, running, unlock
 
 pytestmark = [
     pytest.mark.full,
     pytest.mark.timeout(300),
     pytest.mark.skipif(CHROMIUM is None, reason=MISSING),
 ]
-PLACES = ("/rules", "/draft", "/approvals", "/members", "/invitations", "/audit")
+PLACES = ("rules", "draft", "approvals", "members", "invitations", "audit")
 FIRST_LOAD = 150_000
-
-
-@dataclass
-class Console:
-    """One coordinator's console: a process of its own."""
-
-    url: str
-
-    @property
-    def base(self) -> str:
-        return self.url.partition("/start")[0]
 
 
 @pytest.fixture(scope="module")
@@ -61,28 +48,17 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
 def consoles(network: Network) -> Iterator[dict[str, Console]]:
     """Two coordinators' consoles."""
     with ExitStack() as stack:
-        yield {name: stack.enter_context(running(network, name)) for name in ("aigul", "moussa")}
+        coordinators = network.home / "coordinators"
+        yield {
+            name: stack.enter_context(running(coordinators / name, network.home / "key"))
+            for name in ("aigul", "moussa")
+        }
 
 
 @pytest.fixture(scope="module")
 def driven() -> Iterator[Browser]:
     with browser() as started:
         yield started
-
-
-@contextmanager
-def running(network: Network, name: str) -> Iterator[Console]:
-    """A console as a process, ended with the block."""
-    home = network.home / "coordinators" / name
-    command = [sys.executable, "-m", "kengele_node.cli", "coordinator", "console", "--home", str(home), "--json"]
-    with subprocess.Popen(
-        [*command, "--key-file", str(network.home / "key")], stdout=subprocess.PIPE, text=True
-    ) as process:
-        try:
-            assert process.stdout is not None
-            yield Console(json.loads(process.stdout.readline())["url"])
-        finally:
-            process.terminate()
 
 
 def policy_version(network: Network) -> int:
@@ -114,7 +90,7 @@ def test_a_first_time_coordinator_grants_one_compartment_sees_who_gains_and_hand
     network: Network, consoles: dict[str, Console], driven: Browser, tmp_path: Path
 ) -> None:
     before = policy_version(network)
-    page = opened(driven, consoles["aigul"].url)
+    page = entered(driven, consoles["aigul"])
     begin(page)
     page.get_by_role("link", name="Add a rule").click()
     fill(page, "cewarn-kg")
@@ -124,14 +100,16 @@ def test_a_first_time_coordinator_grants_one_compartment_sees_who_gains_and_hand
     page.get_by_role("button", name="Keep this rule in the draft").click()
     page.get_by_role("link", name="Draft", exact=True).click()
     page.get_by_role("button", name="Sign it and hand it to the second coordinator").click()
+    unlock(page, consoles["aigul"].key)
     expect(page.get_by_role("status").first).to_contain_text("signed by you")
     assert policy_version(network) == before
 
-    other = opened(driven, consoles["moussa"].url)
+    other = entered(driven, consoles["moussa"])
     other.get_by_role("link", name="Approvals").click()
     expect(other.get_by_text("Rule cewarn-kg")).to_contain_text("office:cewarn")
     hold(other, tmp_path, "approvals")
     other.get_by_role("button", name="Sign it").click()
+    unlock(other, consoles["moussa"].key)
     other.get_by_role("button", name="Bring it into force").click()
     expect(other.get_by_role("status").first).to_contain_text("in force")
     assert policy_version(network) == before + 1
@@ -145,23 +123,24 @@ def test_every_page_is_accessible_at_any_width_in_both_directions(
     consoles: dict[str, Console], driven: Browser, tmp_path: Path, width: int, language: str
 ) -> None:
     console = consoles["aigul"]
-    page = opened(driven, console.url, width=width, language=language)
+    page = entered(driven, console, width=width, language=language)
     assert page.locator("html").get_attribute("dir") == ("rtl" if language == "ar" else "ltr")
     names = page.get_by_role("navigation").get_by_role("link").all_inner_texts()
     assert ("القواعد" in names, "Rules" in names) == (language == "ar", language == "en")
-    for place in (*PLACES, "/draft?edit=new", "/audit?ask=1", "/no-such-page"):
-        page.goto(console.base + place)
-        if place != "/no-such-page":
-            hold(page, tmp_path, f"{place.strip('/').replace('?', '-')}-{width}-{language}")
+    for place in (*PLACES, "draft?edit=new", "audit?ask=1", "no-such-page"):
+        page.goto(inside(page, place))
+        if place != "no-such-page":
+            hold(page, tmp_path, f"{place.replace('?', '-')}-{width}-{language}")
 
 
 def test_a_newcomer_is_invited_reads_digits_out_and_is_proposed(
     network: Network, consoles: dict[str, Console], driven: Browser, tmp_path: Path
 ) -> None:
-    page = opened(driven, consoles["aigul"].url)
+    page = entered(driven, consoles["aigul"])
     page.get_by_role("link", name="Invitations").click()
     page.get_by_label("Areas").fill("KG-N")
     page.get_by_role("button", name="Make an invitation").click()
+    unlock(page, consoles["aigul"].key)
     link = page.get_by_label("As a link").input_value()
     hold(page, tmp_path, "invited")
     command = [sys.executable, "-m", "kengele_node.cli", "node", "join", link, "--home", str(tmp_path / "node")]
@@ -173,11 +152,11 @@ def test_a_newcomer_is_invited_reads_digits_out_and_is_proposed(
             told: dict[str, str] = {}
             while "digits" not in told:
                 told = json.loads(newcomer.stdout.readline())
-                page.goto(f"{consoles['aigul'].base}/invitations")
+                page.goto(inside(page, "invitations"))
             page.get_by_label("The digits that the newcomer reads out").fill("0000 0000")
             page.get_by_role("button", name="Compare").click()
             expect(page.get_by_role("alert")).to_contain_text("not the digits")
-            page.goto(f"{consoles['aigul'].base}/invitations")
+            page.goto(inside(page, "invitations"))
             page.get_by_label("The digits that the newcomer reads out").fill(told["digits"])
             page.get_by_role("button", name="Compare").click()
             expect(page.get_by_role("status").first).to_contain_text("signed by you")
@@ -187,17 +166,17 @@ def test_a_newcomer_is_invited_reads_digits_out_and_is_proposed(
 
 
 def test_the_log_is_proved_before_it_is_searched(consoles: dict[str, Console], driven: Browser) -> None:
-    page = opened(driven, consoles["aigul"].url)
+    page = entered(driven, consoles["aigul"])
     page.get_by_role("link", name="Audit").click()
     page.get_by_role("button", name="Prove the log").click()
     expect(page.get_by_role("status")).to_contain_text("The log holds")
     expect(page.get_by_text("rule unrcca-central-asia: added")).to_be_visible()
-    page.goto(f"{consoles['aigul'].base}/audit?ask=1&since=yesterday")
+    page.goto(inside(page, "audit?ask=1&since=yesterday"))
     expect(page.get_by_role("alert")).to_contain_text("A day is not one")
 
 
 def test_all_of_it_works_without_scripts(consoles: dict[str, Console], driven: Browser) -> None:
-    page = opened(driven, consoles["aigul"].url, java_script_enabled=False)
+    page = entered(driven, consoles["aigul"], java_script_enabled=False)
     begin(page)
     page.get_by_role("link", name="Add a rule").click()
     fill(page, "cewarn-kg-plain")
@@ -209,9 +188,9 @@ def test_all_of_it_works_without_scripts(consoles: dict[str, Console], driven: B
 
 
 def test_a_rule_can_be_written_with_the_keyboard_alone(consoles: dict[str, Console], driven: Browser) -> None:
-    page = opened(driven, consoles["aigul"].url)
+    page = entered(driven, consoles["aigul"])
     begin(page)
-    page.goto(f"{consoles['aigul'].base}/draft?edit=new")
+    page.goto(inside(page, "draft?edit=new"))
     wanted = {"id": "by-keys", "areas": "KG", "reason": "keys"}
     reached: set[str] = set()
     for _ in range(80):
@@ -238,10 +217,10 @@ def test_a_rule_can_be_written_with_the_keyboard_alone(consoles: dict[str, Conso
 def test_two_windows_lose_nothing_of_each_other_and_the_conflict_is_shown(
     consoles: dict[str, Console], driven: Browser
 ) -> None:
-    one, two = (opened(driven, consoles["aigul"].url) for _ in range(2))
+    one, two = (entered(driven, consoles["aigul"]) for _ in range(2))
     begin(one)
     for page, name in ((one, "first-window"), (two, "second-window")):
-        page.goto(f"{consoles['aigul'].base}/draft?edit=new")
+        page.goto(inside(page, "draft?edit=new"))
         fill(page, name)
     one.get_by_role("button", name="Keep this rule in the draft").click()
     one.wait_for_url("**/draft?edit=first-window")
@@ -268,9 +247,9 @@ def test_two_windows_lose_nothing_of_each_other_and_the_conflict_is_shown(
 def test_a_rule_that_is_none_is_told_with_what_to_do_and_keeps_what_was_entered(
     consoles: dict[str, Console], driven: Browser, field: str, value: str, told: str
 ) -> None:
-    page = opened(driven, consoles["aigul"].url)
+    page = entered(driven, consoles["aigul"])
     begin(page)
-    page.goto(f"{consoles['aigul'].base}/draft?edit=new")
+    page.goto(inside(page, "draft?edit=new"))
     fill(page, "wrong-rule")
     page.get_by_label(field).fill(value)
     page.get_by_role("button", name="Keep this rule in the draft").click()
@@ -280,45 +259,10 @@ def test_a_rule_that_is_none_is_told_with_what_to_do_and_keeps_what_was_entered(
 
 
 def test_a_first_page_weighs_little(consoles: dict[str, Console], driven: Browser) -> None:
-    page = opened(driven, consoles["aigul"].url)
+    page = entered(driven, consoles["aigul"])
     answers: list[Response] = []
     page.on("response", lambda answer: answers.append(answer))
     for place in PLACES:
         answers.clear()
-        page.goto(consoles["aigul"].base + place)
+        page.goto(inside(page, place))
         assert 0 < sum(len(answer.body()) for answer in answers) < FIRST_LOAD, place
-
-
-def ask(url: str, *, data: bytes | None = None, **headers: str) -> tuple[int, dict[str, str]]:
-    """Status and headers of an answer, without a browser."""
-    request = urllib.request.Request(url, data=data, headers=headers)
-    try:
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            return answer.status, dict(answer.headers)
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, dict(error.headers)
-
-
-def test_a_stranger_or_another_sites_page_is_turned_away(consoles: dict[str, Console]) -> None:
-    console = consoles["aigul"]
-    for path, headers, data, status in (
-        ("/rules", {}, None, 403),
-        ("/start?token=guessed", {}, None, 403),
-        ("/rules", {"Host": "evil.example.org"}, None, 421),
-        ("/draft", {}, b"what=discard", 403),
-        ("/static/style.css", {}, None, 403),
-    ):
-        assert ask(console.base + path, data=data, **headers)[0] == status, path
-    opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
-    with opener.open(console.url, timeout=10) as answer:
-        assert answer.status == 200
-        assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
-        assert "unsafe" not in answer.headers["Content-Security-Policy"]
-        assert answer.headers["Cache-Control"] == "no-store"
-        assert "<script>" not in answer.read().decode()
-    # With the cookie but without the form's token: what another site's form could send.
-    with pytest.raises(urllib.error.HTTPError) as caught:
-        opener.open(f"{console.base}/draft", data=b"what=begin", timeout=10)
-    with caught.value as refused:
-        assert refused.code == 403

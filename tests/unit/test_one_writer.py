@@ -67,7 +67,12 @@ ALLOWED = {
     # A new directory of a random name, for this user alone, in the system's place for such.
     "schemas/kengele_schemas/publication.py": {"TemporaryDirectory"},
     "node/kengele_node/demo/commands.py": {"TemporaryDirectory"},
+    # The same in the user's own home, because some browsers see no other place.
+    "node/kengele_node/pages/opening.py": {"TemporaryDirectory"},
+    # The kernel's list of sockets.
+    "node/kengele_node/pages/peer.py": {"read_text"},
     # What the package itself brings along.
+    "node/kengele_node/coordinator/console/app.py": {"read_bytes"},
     "schemas/kengele_schemas/areas.py": {"read_text"},
     "schemas/kengele_schemas/taxonomy.py": {"read_text"},
     "node/kengele_node/demo/story.py": {"read_text"},

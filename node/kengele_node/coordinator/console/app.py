@@ -5,25 +5,31 @@ from __future__ import annotations
 import argparse
 import asyncio
 import signal
-import webbrowser
 from contextlib import suppress
 from importlib.resources import files
-from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from aiohttp import web
+from multidict import MultiMapping
 
 from kengele_node import terminal
 from kengele_node.coordinator.drafting import action, opened
 from kengele_node.coordinator.drafts import Drafts
 from kengele_node.member import Member
-from kengele_node.pages import texts
-from kengele_node.pages.guard import MAX_BODY, Guard
+from kengele_node.pages import opening, texts
+from kengele_node.pages.guard import MAX_BODY, Guard, below, silent
+from kengele_node.pages.proof import Proof
+from kengele_node.pages.sessions import Sessions
 from kengele_schemas.errors import KengeleError
 
 from . import approvals, audit, draft, invitations, members, rules
-from .pages import PAGES, VIEW, Pages
+from .pages import LANGUAGE, PAGES, VIEW, Pages
 from .view import View
+
+_STATIC: Final = {
+    name: ((files("kengele_node.pages") / "static" / name).read_bytes(), kind)
+    for name, kind in (("style.css", "text/css"), ("draft.js", "text/javascript"))
+}
 
 
 def add(actions: Any) -> None:
@@ -36,35 +42,53 @@ def add(actions: Any) -> None:
         _console,
     )
     console.add_argument("--port", type=int, default=0, help="on 127.0.0.1 (default: one that is free)")
-    console.add_argument("--no-browser", action="store_true", help="only print the address")
+    console.add_argument("--no-browser", action="store_true", help="print an address, good once, instead")
 
 
-def application(view: View) -> tuple[web.Application, Guard]:
+def application(view: View, sessions: Sessions | None = None) -> tuple[web.Application, Guard]:
     """The console as an application, and what guards it."""
 
     def told(request: web.Request, error: KengeleError) -> web.Response:
         status = 409 if error.code == "changed-meanwhile" else 400
         return app[PAGES].show(request, "trouble", status=status, error=error)
 
-    guard = Guard(told)
-    app = web.Application(middlewares=[guard.middleware, _language], client_max_size=MAX_BODY)
-    app[VIEW], app[PAGES] = view, Pages(guard.form_token)
+    def asking(request: web.Request, fields: list[tuple[str, str]], left: int | None) -> web.Response:
+        values = {"fields": fields, "left": left, "by_key_file": view.member.vault.by_key_file}
+        return app[PAGES].show(request, "proof", status=403, **values)
+
+    guard = Guard(told, terminal.note, sessions)
+    proof = Proof(guard, view.member.vault.opened_by, asking, _own, terminal.note)
+    app = web.Application(middlewares=[guard.middleware, _language, proof.middleware], client_max_size=MAX_BODY)
+    app[VIEW], app[PAGES] = view, Pages()
     for room in (rules, draft, approvals, members, invitations, audit):
         room.add_routes(app)
-    app.router.add_get("/", _first)
-    app.router.add_static("/static", Path(str(files("kengele_node.pages") / "static")))
+    app.router.add_get(below(""), _first)
+    app.router.add_get(below("static/{name}"), _static)
     return app, guard
 
 
+def _own(page: str, form: MultiMapping[object]) -> bool:
+    """Whether a form changes nothing but the coordinator's own draft, which nobody else sees: that needs no key."""
+    return page == "draft/effect" or (page == "draft" and form.get("what") in draft.UNSIGNED)
+
+
 async def _first(_: web.Request) -> web.Response:
-    raise web.HTTPSeeOther("/rules")
+    raise web.HTTPSeeOther("rules")
+
+
+async def _static(request: web.Request) -> web.Response:
+    try:
+        data, kind = _STATIC[request.match_info["name"]]
+    except KeyError:
+        raise web.HTTPNotFound from None
+    return web.Response(body=data, content_type=kind, charset="utf-8")
 
 
 @web.middleware
 async def _language(request: web.Request, handler: Any) -> web.StreamResponse:
     asked = request.query.get("lang") or request.cookies.get("lang")
     language = texts.chosen(asked, request.headers.get("Accept-Language", ""))
-    request["language"] = language
+    request[LANGUAGE] = language
     response: web.StreamResponse = await handler(request)
     if "lang" in request.query:
         response.set_cookie("lang", language, httponly=True, samesite="Strict", path="/", max_age=365 * 86400)
@@ -78,6 +102,7 @@ def _console(args: argparse.Namespace) -> int:
 
 async def serve(member: Member, args: argparse.Namespace) -> int:
     """Serves until it is told to end."""
+    opening.in_background()
     drafts = Drafts(member.home / "drafts.db", member.vault.rows("drafts"))
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -87,12 +112,17 @@ async def serve(member: Member, args: argparse.Namespace) -> int:
     try:
         async with member.session(0 if "jwt" in member.vault.secrets else 15) as session:
             app, guard = application(View(member, session, drafts))
-            runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
+            runner = web.AppRunner(app, access_log=None, logger=silent(), shutdown_timeout=1)
             await runner.setup()
             try:
                 await web.TCPSite(runner, "127.0.0.1", args.port).start()
-                await _tell(args, guard.start_url(runner.addresses[0][1]))
-                await stop.wait()
+                guard.bind(runner.addresses[0][1])
+                browser = not args.json and not args.no_browser
+                tell = _json if args.json else _text
+                async with opening.offered(guard, member.home, tell, terminal.note, browser=browser):
+                    if not args.json:
+                        terminal.note("Enter gives a new address, Ctrl-C ends the console; drafts are kept.")
+                    await stop.wait()
             finally:
                 await runner.cleanup()
     finally:
@@ -100,11 +130,10 @@ async def serve(member: Member, args: argparse.Namespace) -> int:
     return 0
 
 
-async def _tell(args: argparse.Namespace, url: str) -> None:
-    if args.json:
-        terminal.emit({"url": url})
-        return
+def _json(url: str) -> None:
+    terminal.emit({"url": url})
+
+
+def _text(url: str) -> None:
     terminal.say(f"The console is at {url}")
-    terminal.note("The address lets in whoever has it. Ctrl-C ends the console; drafts are kept.")
-    if not args.no_browser:
-        await asyncio.to_thread(webbrowser.open, url)
+    terminal.note("That address lets one browser in, once, within two minutes. Tell it to nobody.")

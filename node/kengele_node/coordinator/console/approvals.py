@@ -11,6 +11,7 @@ from aiohttp import web
 from kengele_node.coordinator import board, drafting
 from kengele_node.coordinator.publishing import publish
 from kengele_node.member import now
+from kengele_node.pages.guard import below
 from kengele_schemas import signatures
 from kengele_schemas.drafts import Draft
 from kengele_schemas.errors import KengeleError, Malformed
@@ -21,8 +22,8 @@ from .view import InForce, View
 
 def add_routes(app: web.Application) -> None:
     """Adds ``/approvals``."""
-    app.router.add_get("/approvals", _approvals)
-    app.router.add_post("/approvals", _decide)
+    app.router.add_get(below("approvals"), _approvals)
+    app.router.add_post(below("approvals"), _decide)
 
 
 async def _approvals(request: web.Request) -> web.Response:
@@ -71,16 +72,16 @@ async def _decide(request: web.Request) -> web.Response:
     name, what = str(form.get("name", "")), str(form.get("what", ""))
     if what == "drop":
         await board.drop(view.session, name)
-        raise web.HTTPSeeOther("/approvals")
+        raise web.HTTPSeeOther("approvals")
     draft = await board.get(view.session, name)
     held = await view.in_force(anew=True)
     signatures.check(draft, held.files, now())
     if what == "sign":
         await board.put(view.session, signatures.sign(draft, view.member.key))
-        raise web.HTTPSeeOther("/approvals")
+        raise web.HTTPSeeOther("approvals")
     if what == "publish":
         await publish(view.session, draft)
         await board.drop(view.session, name)
         await view.in_force(anew=True)
-        raise web.HTTPSeeOther("/approvals?published=1")
+        raise web.HTTPSeeOther("approvals?published=1")
     raise Malformed("malformed", "The form does not say what is to be done.", "Load the page anew.")

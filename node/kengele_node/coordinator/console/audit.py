@@ -14,6 +14,7 @@ from kengele_node.audit.proof import Known, examine, remember
 from kengele_node.audit.query import Query
 from kengele_node.audit.sources import HubLog
 from kengele_node.office.witness import open_memory
+from kengele_node.pages.guard import below
 from kengele_schemas.cosignature import read_cosignatures
 from kengele_schemas.encoding import b64u
 from kengele_schemas.errors import Malformed
@@ -39,7 +40,7 @@ class Proved:
 
 def add_routes(app: web.Application) -> None:
     """Adds ``/audit``."""
-    app.router.add_get("/audit", _audit)
+    app.router.add_get(below("audit"), _audit)
 
 
 async def _audit(request: web.Request) -> web.Response:

@@ -12,6 +12,7 @@ from multidict import MultiMapping
 from kengele_node.coordinator import documents as papers
 from kengele_node.coordinator.drafts import Working, rebased
 from kengele_node.member import now
+from kengele_node.pages.guard import below
 from kengele_schemas import taxonomy, tlp
 from kengele_schemas.areas import EVERYWHERE, Areas
 from kengele_schemas.compartments import GRANTABLE
@@ -21,18 +22,20 @@ from kengele_schemas.policy import Rule
 from kengele_schemas.release import BadRule, check_rule
 
 from . import effect
-from .pages import PAGES, VIEW
+from .pages import LANGUAGE, PAGES, VIEW
 from .view import POLICY, InForce
 
 _NEW: Final = "new"
+UNSIGNED: Final = ("begin", "discard", "remove", "rebase", "save")
+"""Acts upon the draft that stay on this machine."""
 _KINDS_OF_PLACES: Final = ("admin1", "admin2")
 
 
 def add_routes(app: web.Application) -> None:
     """Adds ``/draft`` and its effect."""
-    app.router.add_get("/draft", _draft)
-    app.router.add_post("/draft", _change)
-    app.router.add_post("/draft/effect", _effect)
+    app.router.add_get(below("draft"), _draft)
+    app.router.add_post(below("draft"), _change)
+    app.router.add_post(below("draft/effect"), _effect)
 
 
 async def _draft(request: web.Request) -> web.Response:
@@ -77,7 +80,7 @@ def _shown(
         if isinstance(error, BadRule)
         else set(),
         **shown,
-        **_choices(held, request.get("language", "en")),
+        **_choices(held, request.get(LANGUAGE, "en")),
     )
 
 
@@ -213,20 +216,20 @@ async def _change(request: web.Request) -> web.StreamResponse:
     if what == "begin":
         if view.drafts.get(POLICY) is None:
             view.drafts.save(POLICY, Working(held.trusted.policy.version, held.rules, held.rules), revision=0)
-        raise web.HTTPSeeOther("/draft")
+        raise web.HTTPSeeOther("draft")
     working, revision = view.drafts.get(POLICY), _revision(form)
     if working is None:
         raise _no_draft()
     if what == "discard":
         view.drafts.discard(POLICY, revision=revision)
-        raise web.HTTPSeeOther("/rules")
+        raise web.HTTPSeeOther("rules")
     if what == "remove":
         view.drafts.save(POLICY, replace(working, rules=working.without(str(form.get("rule", "")))), revision=revision)
-        raise web.HTTPSeeOther("/draft")
+        raise web.HTTPSeeOther("draft")
     if what == "rebase":
         put, _ = rebased(working, held.rules, held.trusted.policy.version)
         view.drafts.save(POLICY, put, revision=revision)
-        raise web.HTTPSeeOther("/draft")
+        raise web.HTTPSeeOther("draft")
     if what == "save":
         return _saved(request, held, working, form, revision)
     if what == "propose":
@@ -253,7 +256,7 @@ def _saved(
             error.code, error.sentence, "What you entered stands below; save it once more if it still fits."
         )
         return _shown(request, held, working, entered, None, original=original, error=told)
-    raise web.HTTPSeeOther(f"/draft?edit={rule.id}")
+    raise web.HTTPSeeOther(f"draft?edit={rule.id}")
 
 
 async def _proposed(request: web.Request, held: InForce, working: Working, revision: int) -> web.StreamResponse:
@@ -268,7 +271,7 @@ async def _proposed(request: web.Request, held: InForce, working: Working, revis
         raise Refused("nothing-changed", "The draft is what is in force already.", "Change a rule first.")
     name = await view.propose(papers.adopt(held.documents, working.rules))
     view.drafts.discard(POLICY, revision=revision)
-    raise web.HTTPSeeOther(f"/approvals?made={name}")
+    raise web.HTTPSeeOther(f"approvals?made={name}")
 
 
 def _revision(form: MultiMapping[Any]) -> int:

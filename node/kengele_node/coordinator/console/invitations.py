@@ -14,6 +14,7 @@ from kengele_node import qr
 from kengele_node.coordinator import lobby, replacing
 from kengele_node.coordinator.lobby import Guest
 from kengele_node.member import now
+from kengele_node.pages.guard import below
 from kengele_schemas.errors import KengeleError, Malformed, Refused
 from kengele_schemas.fields import read
 from kengele_schemas.invitations import OfficeName
@@ -30,8 +31,8 @@ _OVER: Final = ("denied", "in", "expired")
 
 def add_routes(app: web.Application) -> None:
     """Adds ``/invitations``."""
-    app.router.add_get("/invitations", _invitations)
-    app.router.add_post("/invitations", _change)
+    app.router.add_get(below("invitations"), _invitations)
+    app.router.add_post(below("invitations"), _change)
 
 
 async def _invitations(request: web.Request) -> web.Response:
@@ -84,7 +85,7 @@ async def _change(request: web.Request) -> web.StreamResponse:
     guest = lobby.find(await lobby.guests(view.session, held.files), str(form.get("invitation", "")))
     if what == "deny":
         await lobby.decide(view.session, guest, "denied")
-        raise web.HTTPSeeOther("/invitations")
+        raise web.HTTPSeeOther("invitations")
     if what != "approve":
         raise Malformed("malformed", "The form does not say what is to be done.", "Load the page anew.")
     guest = await lobby.answer(view.session, guest)
@@ -97,7 +98,7 @@ async def _change(request: web.Request) -> web.StreamResponse:
     changed = replacing.let_in(held.documents, guest.terms, joining, held.trusted.areas, *when, groups=groups)
     name = await view.propose(changed)
     await lobby.decide(view.session, guest, "approved")
-    raise web.HTTPSeeOther(f"/approvals?made={name}")
+    raise web.HTTPSeeOther(f"approvals?made={name}")
 
 
 async def _invited(request: web.Request, held: InForce, form: MultiMapping[Any]) -> web.Response:

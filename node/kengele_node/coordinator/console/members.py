@@ -8,6 +8,7 @@ from typing import Any
 from aiohttp import web
 
 from kengele_node.coordinator import standing
+from kengele_node.pages.guard import below
 from kengele_schemas.errors import Malformed
 
 from .pages import PAGES, VIEW
@@ -16,8 +17,8 @@ from .view import InForce
 
 def add_routes(app: web.Application) -> None:
     """Adds ``/members``."""
-    app.router.add_get("/members", _members)
-    app.router.add_post("/members", _change)
+    app.router.add_get(below("members"), _members)
+    app.router.add_post(below("members"), _change)
 
 
 def _rows(held: InForce) -> list[dict[str, Any]]:
@@ -64,4 +65,4 @@ async def _change(request: web.Request) -> web.Response:
     else:
         raise Malformed("malformed", "The form does not say what is to be done.", "Load the page anew.")
     name = await view.propose(changed)
-    raise web.HTTPSeeOther(f"/approvals?made={name}")
+    raise web.HTTPSeeOther(f"approvals?made={name}")

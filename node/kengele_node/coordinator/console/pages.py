@@ -10,26 +10,25 @@ import jinja2
 from aiohttp import web
 
 from kengele_node.pages import texts
-from kengele_node.pages.guard import FORM_TOKEN
+from kengele_node.pages.guard import FORM_TOKEN, SESSION, name_of
 
 from .view import View
 
 PLACES: Final = (
-    ("/rules", "Rules"),
-    ("/draft", "Draft"),
-    ("/approvals", "Approvals"),
-    ("/members", "Members"),
-    ("/invitations", "Invitations"),
-    ("/audit", "Audit"),
+    ("rules", "Rules"),
+    ("draft", "Draft"),
+    ("approvals", "Approvals"),
+    ("members", "Members"),
+    ("invitations", "Invitations"),
+    ("audit", "Audit"),
 )
-"""The pages, in the order of the menu."""
+"""The pages, in the order of the menu, by what stands last in their address."""
 
 
 class Pages:
     """Makes pages from templates, in the browser's language."""
 
-    def __init__(self, guard_token: str) -> None:
-        self._token = guard_token
+    def __init__(self) -> None:
         folders = [Path(str(files(package) / "templates")) for package in ("kengele_node.pages", __package__)]
         self._templates = {code: self._environment(folders, code) for code in texts.LANGUAGES}
 
@@ -47,7 +46,7 @@ class Pages:
 
     def show(self, request: web.Request, name: str, *, status: int = 200, **values: Any) -> web.Response:
         """The page ``name`` with ``values``; ``notes`` among them are pairs of kind and text."""
-        language = request.get("language", "en")
+        language = request.get(LANGUAGE, "en")
         text = (
             self._templates[language]
             .get_template(f"{name}.html")
@@ -57,9 +56,9 @@ class Pages:
                     "direction": texts.LANGUAGES[language].direction,
                     "languages": texts.LANGUAGES,
                     "menu": PLACES,
-                    "here": f"/{request.path.split('/')[1]}",
+                    "here": name_of(request),
                     "form_field": FORM_TOKEN,
-                    "form_token": self._token,
+                    "form_token": request[SESSION].form_token,
                     "notes": [],
                     **values,
                 }
@@ -68,5 +67,6 @@ class Pages:
         return web.Response(text=text, content_type="text/html", status=status)
 
 
+LANGUAGE: Final = web.RequestKey("language", str)
 VIEW: Final = web.AppKey("view", View)
 PAGES: Final = web.AppKey("pages", Pages)

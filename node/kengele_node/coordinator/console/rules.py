@@ -5,6 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from kengele_node.member import now
+from kengele_node.pages.guard import below
 from kengele_schemas.lint import VERY_SOON
 
 from .pages import PAGES, VIEW
@@ -13,7 +14,7 @@ from .view import POLICY
 
 def add_routes(app: web.Application) -> None:
     """Adds ``/rules``."""
-    app.router.add_get("/rules", _rules)
+    app.router.add_get(below("rules"), _rules)
 
 
 async def _rules(request: web.Request) -> web.Response:
