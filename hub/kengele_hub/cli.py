@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 import structlog
 
-from kengele_schemas import disk
+from kengele_schemas import disk, foreign
 from kengele_schemas.cards import HubCard, Joiner
 from kengele_schemas.encoding import b64u
 from kengele_schemas.errors import Locked, Malformed, Refused
@@ -192,11 +192,11 @@ def _make(args: argparse.Namespace) -> int:
     )
     path = args.home / "hub-card.json"
     disk.write(path, card.encode())
-    print(f"The hub's keys are in {args.home}; keep a copy of that directory in a safe place.")  # noqa: T201
-    print(f"Give {path} to the coordinators who found the network; it lets them do so, once.")  # noqa: T201
+    _say(f"The hub's keys are in {args.home}; keep a copy of that directory in a safe place.")
+    _say(f"Give {path} to the coordinators who found the network; it lets them do so, once.")
     if any(_in_the_clear(url) for url in urls):
-        print("Members on other machines refuse addresses without TLS; give --tls-certificate.")  # noqa: T201
-    print(f"Next:  kengele hub run --home {args.home}")  # noqa: T201
+        _say("Members on other machines refuse addresses without TLS; give --tls-certificate.")
+    _say(f"Next:  kengele hub run --home {args.home}")
     return 0
 
 
@@ -270,6 +270,10 @@ def _run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _say(text: str) -> None:
+    sys.stdout.writelines(f"{line}\n" for line in foreign.lines(text))
+
+
 def _text(path: Path | None) -> str:
     # Whoever reads it may be at home elsewhere.
     return str(path.absolute()) if path else ""
@@ -285,17 +289,17 @@ def _status(args: argparse.Namespace) -> int:
     except (OSError, ValueError, KeyError, TypeError, http.client.HTTPException):
         raise _away(args.home) from None
     if args.json:
-        sys.stdout.write(json.dumps(state) + "\n")
+        sys.stdout.write(foreign.escaped(json.dumps(state)) + "\n")
         return 0
     for line in words(state, datetime.now(UTC)):
-        sys.stdout.write(f"{line}\n")
+        _say(f"{line}")
     return 0
 
 
 def _doctor(args: argparse.Namespace) -> int:
     findings = examine(asyncio.run(gathered(args.home)))
     for line in told(findings, json=args.json):
-        sys.stdout.write((json.dumps(line) if args.json else line) + "\n")
+        _say(json.dumps(line) if args.json else line)
     return FOUND if findings else 0
 
 
@@ -303,7 +307,7 @@ def _paused(args: argparse.Namespace) -> int:
     for nkey, until in sorted(asyncio.run(_access(args.home).paused()).items()):
         end = datetime.fromtimestamp(until, UTC)
         if end > datetime.now(UTC):
-            sys.stdout.write(f"{nkey}  until {end:%Y-%m-%d %H:%M:%S} UTC\n")
+            _say(f"{nkey}  until {end:%Y-%m-%d %H:%M:%S} UTC")
     return 0
 
 
@@ -332,15 +336,15 @@ def _export(args: argparse.Namespace) -> int:
     else:
         keys, settings = HubKeys.load(args.home), Settings.load(args.home)
     for path in Access(keys, "").export(args.directory, max_store=settings.max_store):
-        sys.stdout.write(f"{path}\n")
+        _say(f"{path}")
     return 0
 
 
 def _backup(args: argparse.Namespace) -> int:
     lock = make_key_file(args.new_key_file) if args.new_key_file else _lock(args, new=True)
     copied = asyncio.run(take(args.file, lock, args.home))
-    sys.stdout.write(f"{args.file}: {copied.entries:,} entries of the log, {len(copied.streams)} streams.\n")
-    sys.stdout.write("It holds the hub's keys: keep it, and what opens it, in two places.\n")
+    _say(f"{args.file}: {copied.entries:,} entries of the log, {len(copied.streams)} streams.")
+    _say("It holds the hub's keys: keep it, and what opens it, in two places.")
     return 0
 
 
@@ -350,7 +354,7 @@ def _restore(args: argparse.Namespace) -> int:
         f"{args.home} is the hub as it was at {copied.at:%Y-%m-%d %H:%M} UTC: {copied.entries:,} entries.\n"
     )
     sys.stdout.write("Never run the old one again. Look through hub.json, then:  ")
-    sys.stdout.write(f"kengele hub run --home {args.home}\n")
+    _say(f"kengele hub run --home {args.home}")
     sys.stdout.write(
         "It takes and gives nothing until coordinators sign anew: kengele coordinator renew, sign, publish\n"
     )

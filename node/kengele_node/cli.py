@@ -24,6 +24,7 @@ from textwrap import shorten
 from typing import Any, Final, NoReturn
 
 from kengele_schemas.errors import KengeleError, Malformed, Unreachable
+from kengele_schemas.foreign import plain
 
 _ROLES: Final = {
     "node": ("kengele_node.monitor.commands:build", "a monitor's node: write reports, keep and send them"),
@@ -51,7 +52,7 @@ class _Parser(argparse.ArgumentParser):
         half = re.search(r"required: [A-Z]+$", message)
         said = self.format_help() if half else self.format_usage()
         # A report or an invitation that was pasted without quotes stands here, too: not all of it, again, on a screen.
-        message = shorten(message, _SAID, placeholder=" ...")
+        message = plain(shorten(message, _SAID, placeholder=" ..."))
         self.exit(Malformed.exit_code, f"{said}\n{self.prog}: {message}\n  See: {self.prog} --help\n")
 
 
@@ -134,10 +135,10 @@ def main(words: Sequence[str] | None = None) -> int:
         run: Callable[[Any], int] = args.run
         return run(args)
     except KengeleError as error:
-        _complain(error.diagnostics())
+        _complain(error)
         return error.exit_code
     except UnicodeDecodeError:
-        _complain("A file is not text in UTF-8.\n  What to do: Save it as UTF-8.\n  (code: not-utf-8)")
+        _complain(Malformed("not-utf-8", "A file is not text in UTF-8.", "Save it as UTF-8."))
         return Malformed.exit_code
     except KeyboardInterrupt:
         return _INTERRUPTED
@@ -152,18 +153,18 @@ def main(words: Sequence[str] | None = None) -> int:
         # Of most causes the system's own words are all that is known; a mistyped path is the commonest.
         mend = ""
         if isinstance(error, FileNotFoundError):
-            mend = "\n  What to do: Check the path."
+            mend = "Check the path."
         elif isinstance(error, PermissionError):
-            mend = "\n  What to do: Work as the user whose it is, or take a directory of your own."
-        _complain(f"{which} could not be read or written: {what}.{mend}\n  (code: system)")
+            mend = "Work as the user whose it is, or take a directory of your own."
+        _complain(KengeleError("system", f"{which} could not be read or written: {what}.", mend))
         return _FAILED
 
 
-def _complain(text: str) -> None:
+def _complain(error: KengeleError) -> None:
     # Not before it is needed: a command that ends well loads no more than its role.
-    from .terminal import note
+    from .terminal import complain
 
-    note(f"kengele: {text}")
+    complain(error)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+from kengele_schemas import foreign
 from kengele_schemas.errors import Refused, Unreachable
 
 
@@ -24,6 +28,12 @@ class Paused(NotAdmitted):
             "The hub keeps this node out for a while, because far too much came from it.",
             "It comes back by itself, and sends then what waits. If it goes on, tell a coordinator.",
         )
+
+
+def said_by_hub(answer: Mapping[str, Any]) -> Refused:
+    """What the hub refused, in its own words: a sentence of one line and of some length, whatever it sent."""
+    sentence, mend = (foreign.within(str(answer.get(name, ""))) for name in ("sentence", "mend"))
+    return Refused(foreign.code(answer.get("code", "")), sentence, mend)
 
 
 def unreachable() -> Unreachable:

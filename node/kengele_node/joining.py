@@ -30,7 +30,7 @@ from kengele_schemas.keys import OpeningKey
 from kengele_schemas.nkeys import KeyPair
 
 from . import terminal
-from .errors import NotAdmitted
+from .errors import NotAdmitted, said_by_hub
 from .link import Link
 from .member import Member, now
 from .vault import occupied
@@ -163,7 +163,7 @@ async def _lobby(
             if not isinstance(answer, dict) or not isinstance(answer.get("code"), str):
                 raise Malformed("malformed", "The hub's answer is not one.", "Try again.")
             if "sentence" in answer:
-                raise Refused(answer["code"], str(answer["sentence"]), str(answer.get("mend", "")))
+                raise said_by_hub(answer)
             return answer
 
         return ask

@@ -33,7 +33,7 @@ from kengele_schemas.packing import pack, unpack
 from kengele_schemas.trust import TrustStore
 from kengele_schemas.trusted import Trusted
 
-from .errors import NotAdmitted
+from .errors import NotAdmitted, said_by_hub
 from .link import Link
 from .vault import Lock, Vault
 
@@ -333,7 +333,7 @@ def _read(data: bytes) -> dict[str, Any]:
 
 def _checked(answer: dict[str, Any]) -> dict[str, Any]:
     if "sentence" in answer:
-        raise Refused(answer["code"], str(answer["sentence"]), str(answer.get("mend", "")))
+        raise said_by_hub(answer)
     return answer
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from kengele_schemas import disk, metadata, subjects
+from kengele_schemas import disk, foreign, metadata, subjects
 from kengele_schemas.concern import concern
 from kengele_schemas.errors import Refused, Unreachable, Untrusted
 from kengele_schemas.policy import Rule
@@ -112,7 +112,7 @@ def show(args: argparse.Namespace, member: Member, took: Callable[[Member, Trust
         terminal.say(f"ATTENTION:   {office} has new keys since {day}, and its old key has not vouched for them")
     for policy in trusted.in_force:
         for rule in policy.rules:
-            terminal.say(f"\n{_told(rule)}")
+            terminal.say("", *_told(rule))
     return 0
 
 
@@ -130,7 +130,7 @@ def _carried(directory: Path, member: Member) -> Trusted:
         ) from None
 
 
-def _told(rule: Rule) -> str:
+def _told(rule: Rule) -> list[str]:
     """What a rule says, its reason besides; what it leaves open is left out."""
     what = "forbids" if rule.grant is None else "grants"
     rest = rule.model_dump(
@@ -138,7 +138,7 @@ def _told(rule: Rule) -> str:
     )
     bounds = [f"{name} {' '.join(value) if isinstance(value, list) else value}" for name, value in rest.items()]
     said = "; ".join([f"{what} {', '.join(rule.compartments)} to {', '.join(rule.to)}", *bounds])
-    return f"{rule.id} {said}.\n  {rule.reason}"
+    return [f"{rule.id} {said}.", *foreign.block(rule.reason)]
 
 
 async def in_force(member: Member) -> Trusted:

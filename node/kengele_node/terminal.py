@@ -6,14 +6,14 @@ import argparse
 import getpass
 import json
 import os
-import re
+import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TextIO, TypeVar
 
-from kengele_schemas import disk
+from kengele_schemas import disk, foreign
 from kengele_schemas.errors import KengeleError, Locked, Malformed
 
 from .errors import NotAdmitted, Paused
@@ -26,9 +26,8 @@ _T = TypeVar("_T")
 MIN_PASSPHRASE: Final = 12
 """Characters: what Argon2id leaves to be guessed."""
 _MAX_PASSPHRASE: Final = 65536
-# Some of what is shown comes from a hub, or from another's draft. Nobody else may move the cursor here, wipe a line or
-# turn its direction.
-_STEERING: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202d\u202e\ud800-\udfff]")
+_MOST: Final = 2000
+"""Characters of an error's sentence."""
 
 
 def interactive() -> bool:
@@ -36,16 +35,41 @@ def interactive() -> bool:
     return sys.stdin.isatty() and sys.stderr.isatty()
 
 
-def say(text: str = "") -> None:
-    """A line on stdout: what was asked for."""
-    sys.stdout.write(_STEERING.sub("\ufffd", text) + "\n")
+def say(*texts: str) -> None:
+    """Lines on stdout, one for each text: what was asked for.
+
+    A text may hold words of others. They end with its line: what breaks it goes behind a margin, whoever wrote it.
+    """
+    _put(sys.stdout, texts)
+
+
+def note(*texts: str) -> None:
+    """Likewise on stderr: what happens meanwhile."""
+    _put(sys.stderr, texts)
+
+
+def give(text: str) -> None:
+    """What is to be copied whole, on stdout: a link, a code, a token; a narrow terminal may wrap it."""
+    sys.stdout.write("\n".join(map(foreign.plain, text.split("\n"))) + "\n")
     sys.stdout.flush()
 
 
-def note(text: str) -> None:
-    """A line on stderr: what happens meanwhile."""
-    sys.stderr.write(_STEERING.sub("\ufffd", text) + "\n")
-    sys.stderr.flush()
+def complain(error: KengeleError) -> None:
+    """What went wrong and what to do, on stderr."""
+    note(
+        f"kengele: {foreign.within(error.sentence, _MOST)}",
+        *([f"  What to do: {foreign.within(error.mend, _MOST)}"] if error.mend else []),
+        f"  (code: {foreign.code(error.code)})",
+    )
+
+
+def _put(stream: TextIO, texts: Sequence[str]) -> None:
+    # What a terminal wraps by itself would begin at its edge, as a line of ours does.
+    width = shutil.get_terminal_size().columns if stream.isatty() else 0
+    for line in (line for text in texts or ("",) for line in foreign.lines(text)):
+        for piece in foreign.folded(line, width) if width else (line,):
+            stream.write(f"{piece}\n")
+    stream.flush()
 
 
 def tell_line(state: State) -> None:
@@ -60,10 +84,10 @@ def tell_slow() -> None:
     note("The hub has not answered yet; it is given a few seconds more.")
 
 
-def emit(value: Any) -> None:
-    """A JSON value as one line on stdout."""
-    text = json.dumps(value, ensure_ascii=False)
-    say(_STEERING.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
+def emit(value: Any, *, indent: int | None = None) -> None:
+    """A JSON value on stdout, on one line if there is no ``indent``."""
+    sys.stdout.write(foreign.escaped(json.dumps(value, ensure_ascii=False, indent=indent)) + "\n")
+    sys.stdout.flush()
 
 
 def ask(question: str, read: Callable[[str], _T], default: str = "") -> _T:
@@ -73,7 +97,8 @@ def ask(question: str, read: Callable[[str], _T], default: str = "") -> _T:
         Malformed: ``no-answer``: the input ended.
     """
     while True:
-        sys.stderr.write(f"{question} [{default}]: " if default else f"{question}: ")
+        asked = f"{question} [{default}]: " if default else f"{question}: "
+        sys.stderr.write(foreign.plain(" ".join(asked.splitlines())))
         sys.stderr.flush()
         line = _interruptible(sys.stdin.readline)
         if not line:

@@ -168,5 +168,7 @@ def told(findings: Sequence[Finding], *, json: bool) -> Iterator[Any]:
         yield {"findings": [finding.document() for finding in findings]}
         return
     for finding in findings:
-        yield f"! {finding.what}\n  What to do: {finding.mend}\n  (code: {finding.code})"
+        yield f"! {finding.what}"
+        yield f"  What to do: {finding.mend}"
+        yield f"  (code: {finding.code})"
     yield f"{len(findings)} found." if findings else "Nothing found."

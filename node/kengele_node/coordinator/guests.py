@@ -141,8 +141,8 @@ def _invite(args: argparse.Namespace) -> int:
         terminal.emit({"invitation": invitation.terms.id, "link": link, "expires": expires, "qr": qr.size(link)})
         return 0
     if args.qr:
-        terminal.say(qr.drawn(link))
-    terminal.say(link)
+        terminal.give(qr.drawn(link))
+    terminal.give(link)
     terminal.note(f"Whoever has this can ask to be let in, once, until {_moment(invitation.terms.expires)}.")
     program = "office" if invitation.terms.office else "node"
     terminal.note(f"The newcomer runs, in a new home:  kengele {program} join LINK-OR-FILE")

@@ -10,7 +10,7 @@ import time
 from typing import Final
 
 from kengele_node.member import Session, encode_files
-from kengele_schemas import subjects
+from kengele_schemas import foreign, subjects
 from kengele_schemas.drafts import Draft
 from kengele_schemas.errors import Refused
 
@@ -55,5 +55,5 @@ async def _sent(session: Session, files: dict[str, str]) -> int:
 async def _asked(session: Session, files: dict[str, str]) -> int:
     answer = await session.ask(subjects.publish_metadata(session.member.nkey.public), files)
     if answer["code"] != "published":
-        raise Refused(answer["code"], "The hub did not say that this is in force.", "Publish it again.")
+        raise Refused(foreign.code(answer["code"]), "The hub did not say that this is in force.", "Publish it again.")
     return int(answer["version"])

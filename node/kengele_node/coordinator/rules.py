@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 from pathlib import Path
 from typing import Any, Final
 
@@ -91,7 +90,7 @@ def _show(args: argparse.Namespace) -> int:
     member = opened(args)
     files = asyncio.run(current(member))
     path = f"policy/{args.region}.json" if args.region else "policy.json"
-    terminal.say(json.dumps(metadata.document_of(files, path), indent=None if args.json else 2))
+    terminal.emit(metadata.document_of(files, path), indent=None if args.json else 2)
     return 0
 
 

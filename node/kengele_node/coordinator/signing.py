@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from kengele_node import rules, terminal
-from kengele_node.errors import NotAdmitted
+from kengele_node.errors import NotAdmitted, said_by_hub
 from kengele_node.member import CARD, Member, encode_files, joiner, now
 from kengele_schemas import disk, metadata, signatures
 from kengele_schemas.cards import HubCard, NetworkCard, read_card
@@ -157,7 +157,7 @@ async def _founded(args: argparse.Namespace, member: Member, draft: Draft) -> in
     async with joiner(hub.urls, hub.join, tls=tls) as ask:
         answer = await ask(member.nkey.public, {"found": hub.token, "files": encode_files(draft.files())})
     if answer.get("code") != "published":
-        raise Refused(str(answer["code"]), str(answer.get("sentence", "")), str(answer.get("mend", "")))
+        raise said_by_hub(answer)
     root = draft.roles["root"]
     card = NetworkCard(
         name=json.loads(draft.documents["network.json"])["name"],

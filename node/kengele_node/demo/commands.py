@@ -108,13 +108,13 @@ class Progress:
 
 def _show(outcome: Outcome, unknown: int) -> None:
     say = terminal.say
-    say("\nWhat each desk opened (reports, then compartments)")
+    say("", "What each desk opened (reports, then compartments)")
     for office, parts in outcome.opened.items():
         opened = "  ".join(f"{name} {parts[name]}" for name in GRANTABLE if parts[name])
         say(f"  {office:18}{parts['reports']:>5}   {opened}")
     judge = oracle()
     for told, header in outcome.samples:
-        say(f"\nWho may read a report from {header.area}: {', '.join(header.categories)},")
+        say("", f"Who may read a report from {header.area}: {', '.join(header.categories)},")
         say(f"severity {header.severity}, TLP:{header.tlp}. Rules in brackets withhold.")
         rows = table(told.report, judge, list(outcome.opened))
         for office, cells in rows:
@@ -125,16 +125,16 @@ def _show(outcome: Outcome, unknown: int) -> None:
             nothing = [name for name, cell in zip(GRANTABLE, cells, strict=True) if cell == "[no rule]"]
             if nothing:
                 say(f"      [no rule grants: {', '.join(nothing)}]")
-    say("\nWhat was tried and refused")
+    say("", "What was tried and refused")
     for what, code in outcome.attempts.items():
         say(f"  {what:40}{code}")
-    say("\nThe result")
+    say("", "The result")
     for name, value in outcome.document().items():
         if name not in ("refused", "checks"):
             say(f"  {name.replace('_', ' '):24}{value}")
     if unknown:
         say(f"  {unknown} rows of the data speak of no area that is known, and were left out.")
-    say("\nIts claims, checked")
+    say("", "Its claims, checked")
     for name, holds in outcome.checks.items():
         say(f"  {'holds ' if holds else 'FAILS '}  {name.replace('_', ' ')}")
 
@@ -142,11 +142,12 @@ def _show(outcome: Outcome, unknown: int) -> None:
 async def _stay(args: argparse.Namespace, network: Network) -> None:
     home = network.home
     note = terminal.note if args.json else terminal.say
-    note("\nThe network stays up; Ctrl-C ends it. In other terminals:")
+    note("", "The network stays up; Ctrl-C ends it. In other terminals:")
     note(f"  .venv/bin/kengele office follow --home {home}/offices/unrcca --key-file {home}/key")
     note(
         f"  .venv/bin/kengele node report --home {home}/monitors/osh --key-file {home}/key --area KG-O"
-        ' --category rumour \\\n      --severity 2 --tlp AMBER --lang en --summary "Talk of a fight at the bazaar."'
+        " --category rumour \\",
+        '      --severity 2 --tlp AMBER --lang en --summary "Talk of a fight at the bazaar."',
     )
     note(f"  .venv/bin/kengele hub status --home {home}/hub")
     stop = asyncio.Event()

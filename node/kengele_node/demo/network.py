@@ -22,6 +22,7 @@ import yaml
 from kengele_node.coordinator import admission
 from kengele_node.coordinator import documents as papers
 from kengele_node.coordinator.publishing import publish
+from kengele_node.errors import said_by_hub
 from kengele_node.member import Member, encode_files, joiner, now
 from kengele_node.vault import Lock, make_key_file
 from kengele_schemas import disk, drafts, metadata, signatures
@@ -214,5 +215,5 @@ class Network:
 
 def _check(answer: dict[str, Any]) -> dict[str, Any]:
     if answer.get("code") != "published":
-        raise Refused(str(answer["code"]), str(answer.get("sentence", "")), str(answer.get("mend", "")))
+        raise said_by_hub(answer)
     return answer

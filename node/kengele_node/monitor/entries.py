@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from datetime import UTC, datetime
 from typing import Any
@@ -66,7 +65,7 @@ def _kept_draft(outbox: Outbox, which: str) -> int:
             "There is no draft of such a report here.",
             "The text of an accepted report is kept only if that was asked for: --keep-text",
         )
-    terminal.say(json.dumps(entry.draft, indent=2, ensure_ascii=False))
+    terminal.emit(entry.draft, indent=2)
     return 0
 
 

@@ -40,7 +40,7 @@ def _list(args: argparse.Namespace) -> int:
     if args.json:
         terminal.emit({"categories": {code: taxonomy.label(code) for code in taxonomy.leaves()}})
     else:
-        terminal.say("\n".join(categories()).lstrip())
+        terminal.say(*categories()[1:])
     return 0
 
 
@@ -149,15 +149,17 @@ def _told(code: str, trusted: Trusted) -> str:
 def categories() -> list[str]:
     """All that a report can be about, a code and its label a line, under the groups they lie in."""
     return [
-        f"{code:22}{taxonomy.label(code)}" if taxonomy.reportable(code) else f"\n{taxonomy.label(code)}"
+        line
         for code in taxonomy.codes()
         if taxonomy.parent(code)
+        for line in ((f"{code:22}{taxonomy.label(code)}",) if taxonomy.reportable(code) else ("", taxonomy.label(code)))
     ]
 
 
 def _categories(text: str) -> list[str]:
     if text == "?":
-        raise Malformed("bad-field", "\n".join(categories()))
+        terminal.note(*categories())
+        raise Malformed("bad-field", "Type one or more of these codes.")
     codes = [code for code in text.replace(",", " ").lower().split() if code]
     for code in codes:
         if not taxonomy.reportable(code):
@@ -172,7 +174,8 @@ def _categories(text: str) -> list[str]:
 
 def _marking(text: str) -> tlp.Level:
     if text == "?":
-        raise Malformed("bad-tlp", "\n".join(f"{level:13} {meaning}" for level, meaning in _MARKINGS.items()))
+        terminal.note(*(f"  {level:13} {meaning}" for level, meaning in _MARKINGS.items()))
+        raise Malformed("bad-tlp", "Type one of these markings.")
     return tlp.parse(text)
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 from typing import Any
 
 from kengele_node import rules, terminal
@@ -50,7 +48,7 @@ def _status(args: argparse.Namespace) -> int:
     except KengeleError:
         state |= {"network": None, "policy": None, "rules_hold_until": None}
     if args.json:
-        sys.stdout.write(json.dumps(state) + "\n")
+        terminal.emit(state)
         return 0
     terminal.say(f"Monitor:           {state['monitor']}")
     terminal.say(f"Network:           {state['network'] or 'no rules verified yet'}")

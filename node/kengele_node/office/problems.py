@@ -8,6 +8,7 @@ from typing import Final
 
 from kengele_node import terminal
 from kengele_node.member import Member, now
+from kengele_schemas import foreign
 
 from .arrivals import Lost
 from .inbox import Inbox
@@ -45,7 +46,7 @@ def problems(args: argparse.Namespace, inbox: Inbox, member: Member) -> int:
         return 0
     for one in evidence:
         terminal.say(f"On {moment(one.at)} the hub showed a log that does not hold: {one.code}. Both checkpoints:")
-        terminal.say(f"{one.before}\n{one.after}")
+        terminal.say(*foreign.block(one.before), "", *foreign.block(one.after))
     if seen.at and seen.at < now().timestamp() - _STALE:
         terminal.say(f"The hub's log was last witnessed on {moment(seen.at)}.")
     strangers = _apart(member, seen)

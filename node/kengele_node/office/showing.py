@@ -18,7 +18,7 @@ from kengele_schemas.sharing import open_held, split
 from .arrivals import Arrival, Item, Lost, Tombstone
 from .home import action, open_inbox, opened
 from .problems import problems
-from .telling import document, line, tell_full, tell_gone
+from .telling import document, listed, tell_full, tell_gone
 
 
 def add(actions: Any) -> None:
@@ -55,14 +55,14 @@ def _show(args: argparse.Namespace) -> int:
             elif isinstance(item, Tombstone):
                 tell_gone(args, item)
             elif args.sd_jwt and args.id:
-                terminal.say(_sd_jwt(item, member))
+                terminal.give(_sd_jwt(item, member))
             elif args.json:
                 received = datetime.fromtimestamp(item.received, UTC).isoformat(timespec="seconds")
                 terminal.emit({**document(_flagged(item)), "received": received})
             elif args.id:
                 tell_full(_flagged(item))
             else:
-                terminal.say(line(_flagged(item)))
+                terminal.say(*listed(_flagged(item)))
         if not found and not args.json:
             terminal.say("The desk is empty.")
     finally:

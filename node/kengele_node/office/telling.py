@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import re
+import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from kengele_node import terminal
-from kengele_schemas import tlp
+from kengele_schemas import foreign, tlp
 
 from .arrivals import COORDINATORS, Arrival, Aside, Marker, Notice, Tombstone
 from .desk import NEW_KEY, Received
 
-_BREAK: Final = re.compile("[\n\u2028\u2029]")
-_MARGIN: Final = "\n    | "
-"""Before each further line of a text, so that none passes for a field."""
 _WHY: Final = {
     "consent": "Someone of whom it speaks wants it gone.",
     "error": "It is wrong.",
@@ -34,9 +31,9 @@ def tell(args: argparse.Namespace, item: Received) -> None:
         if args.json:
             terminal.emit(document(item))
         elif item.header.recalls:
-            terminal.say(_recall(item))
+            terminal.say(*_recall(item))
         else:
-            terminal.say(line(item))
+            terminal.say(*listed(item))
     elif isinstance(item, Aside):
         terminal.note(f"Something did not hold up and was set aside ({item.code}); see: kengele office show --problems")
     elif isinstance(item, Notice):
@@ -54,35 +51,38 @@ def document(arrival: Arrival) -> dict[str, Any]:
     return {**arrival.header.claims(), **contents, "withheld": list(arrival.withheld), "flags": list(arrival.flags)}
 
 
-def line(arrival: Arrival) -> str:
-    """A report as it stands in a list."""
+def listed(arrival: Arrival) -> list[str]:
+    """A report as it stands in a list: lines of this program, and one of the author's behind the margin."""
     header = arrival.header
-    # On one line, as what an author writes below it could pass for another report.
-    summary = " ".join(document(arrival).get("summary", {}).get("text", "").split())
+    summary = foreign.within(document(arrival).get("summary", {}).get("text", ""))
     flags = f"  [{', '.join(arrival.flags)}]" if arrival.flags else ""
     first = f"{header.day}  {header.area:8}  {', '.join(header.categories)}  severity {header.severity}"
     opened = ", ".join(name for name in arrival.contents if name != "handling")
-    loud = f"\n  {_NEW_KEY}" if NEW_KEY in arrival.flags else ""
-    return f"{first}  {tlp.label(header.tlp)}{flags}\n  {header.id}  ({opened}){loud}\n  {summary}"
+    loud = [f"  {_NEW_KEY}"] if NEW_KEY in arrival.flags else []
+    return [f"{first}  {tlp.label(header.tlp)}{flags}", f"  {header.id}  ({opened})", *loud, *foreign.block(summary)]
 
 
 def tell_full(arrival: Arrival) -> None:
     """Tells all that this office may read of a report."""
-    terminal.say(line(arrival))
+    terminal.say(*listed(arrival))
     terminal.say(f"  by {arrival.header.kid}")
     for name, content in document(arrival).items():
         if isinstance(content, dict):
-            terminal.say(f"\n  {name}")
+            terminal.say("", f"  {name}")
             for field, value in content.items():
                 if value not in ([], {}):
-                    terminal.say(f"    {field}: {_BREAK.sub(_MARGIN, str(value))}")
+                    terminal.say(f"    {field}:", *foreign.block(_written(value)))
 
 
-def _recall(arrival: Arrival) -> str:
+def _written(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _recall(arrival: Arrival) -> list[str]:
     header = arrival.header
     reason = document(arrival).get("handling", {}).get("wishes", {}).get("text", "")
     said = f"Report {header.recalls} was recalled by its author; {_stays(header.keep)}."
-    return f"{said}\n  {reason}" if reason else said
+    return [said, *foreign.block(reason)]
 
 
 def _stays(keep: Sequence[str] | None) -> str:
@@ -98,4 +98,4 @@ def tell_gone(args: argparse.Namespace, gone: Tombstone) -> None:
         return
     reason = _WHY.get(gone.reason or "") if gone.by == COORDINATORS else gone.reason
     who = "the network's coordinators" if gone.by == COORDINATORS else "its author"
-    terminal.say(f"{day}  {gone.id}  recalled by {who}" + (f"\n  {reason}" if reason else ""))
+    terminal.say(f"{day}  {gone.id}  recalled by {who}", *foreign.block(reason or ""))

@@ -312,7 +312,7 @@ class TestWhatIsShown:
         say()
         note("Meanwhile.")
         shown = capsys.readouterr()
-        assert (shown.out, shown.err) == ("Ош шаары: 上海\tيوم\n\n", "Meanwhile.\n")
+        assert (shown.out, shown.err) == ("Ош шаары: 上海 يوم\n\n", "Meanwhile.\n")
 
     def test_is_one_line_of_json_in_the_peoples_own_letters(self, capsys: pytest.CaptureFixture[str]) -> None:
         emit({"text": "Ош\n\u2028", "n": [1, None]})
@@ -323,7 +323,7 @@ class TestWhatIsShown:
 
     @pytest.mark.parametrize(
         "steering",
-        ["\x1b[2J", "\x1b]0;title\x07", "\x9b2J", "\r", "\x08", "\x00", "\x7f", "\u202e", "\u202d", "\udcff"],
+        ["\x1b[2J", "\x1b]0;title\x07", "\x9b2J", "\x08", "\x00", "\x7f", "\u202e", "\u202d", "\udcff"],
     )
     def test_steers_no_terminal_whoever_wrote_it(self, capsys: pytest.CaptureFixture[str], steering: str) -> None:
         """A hub's sentence or another coordinator's draft could else wipe what stands above it."""
@@ -337,6 +337,20 @@ class TestWhatIsShown:
             assert not any(char in one for char in steering if not 0x20 <= ord(char) < 0x7F)
         assert first.startswith("Rule harmless\ufffd")
         assert json.loads(line) == {"text": text}
+
+    @pytest.mark.parametrize("ending", ["\n", "\r", "\u2028", "\x85", "\x0b"])
+    def test_begins_no_line_but_its_own(self, capsys: pytest.CaptureFixture[str], ending: str) -> None:
+        say(f"Rule harmless{ending}Version 9 is in force.", "Next.")
+        assert capsys.readouterr().out.split("\n") == ["Rule harmless", "    | Version 9 is in force.", "Next.", ""]
+
+    def test_on_a_narrow_terminal_begins_with_a_mark_where_it_goes_on(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        out = Stream(tty=True)
+        monkeypatch.setattr("sys.stdout", out)
+        monkeypatch.setenv("COLUMNS", "30")
+        say("Rule harmless, as everybody says, is new.")
+        assert out.getvalue() == "Rule harmless, as everybody\n    … says, is new.\n"
+        terminal.give("x" * 90)
+        assert out.getvalue().endswith("\n" + "x" * 90 + "\n")
 
 
 @pytest.mark.parametrize("zone", ["Etc/GMT-14", "Etc/GMT+12", "UTC"])

@@ -74,8 +74,8 @@ def test_an_ipv6_name_is_no_fault_where_there_is_a_way() -> None:
 
 def test_findings_are_told_to_people_and_to_programs() -> None:
     finding = Finding.of(Refused("keys-exposed", "Others can read it."))
-    (text, count) = told([finding], json=False)
-    assert text.splitlines() == [
+    *text, count = told([finding], json=False)
+    assert text == [
         "! Others can read it.",
         "  What to do: See docs/operations.md.",
         "  (code: keys-exposed)",
