@@ -26,6 +26,8 @@ from typing import Any, Final, NoReturn
 from kengele_schemas.errors import KengeleError, Malformed, Unreachable
 from kengele_schemas.foreign import plain
 
+from .private import answer, overwrite, warn
+
 _ROLES: Final = {
     "node": ("kengele_node.monitor.commands:build", "a monitor's node: write reports, keep and send them"),
     "office": ("kengele_node.office.commands:build", "an office's desk: follow its feed, read what it may"),
@@ -103,6 +105,8 @@ def _parsed(words: Sequence[str]) -> argparse.Namespace:
     # A word with a blank is no option to argparse, whatever it begins with.
     marked = [f" {word}" if _NAME.fullmatch(word) else word for word in words]
     args = parser_for(words).parse_args(marked)
+    warn()
+    answer(args)
     for name, value in vars(args).items():
         setattr(args, name, [_bare(one) for one in value] if isinstance(value, list) else _bare(value))
     return args
@@ -124,12 +128,13 @@ def _keep_memory() -> None:
 def main(words: Sequence[str] | None = None) -> int:
     """Runs one command. Returns its exit code."""
     if words is None:
+        words = sys.argv[1:]
+        overwrite(words)
         _keep_memory()
         # What it remarks about sockets and tasks is for who writes programs, and could hold what was received.
         logging.getLogger("asyncio").setLevel(logging.CRITICAL)
         # Who manages services ends them so; what is under way is brought to its end as with Ctrl-C.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-        words = sys.argv[1:]
     try:
         args = _parsed(words)
         run: Callable[[Any], int] = args.run

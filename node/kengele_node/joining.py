@@ -33,6 +33,7 @@ from . import terminal
 from .errors import NotAdmitted, said_by_hub
 from .link import Link
 from .member import Member, now
+from .private import link
 from .vault import occupied
 
 _BEGUN: Final = "joining"
@@ -253,7 +254,12 @@ async def _credentials(newcomer: Newcomer, link: Link) -> None:
 
 def add_join(parser: argparse.ArgumentParser, role: Scope) -> None:
     """Adds what a newcomer gives."""
-    parser.add_argument("invitation", nargs="?", help="its file or its link; without it, goes on with the one begun")
+    parser.add_argument(
+        "invitation",
+        type=link,
+        nargs="?",
+        help="its file, or - to be asked for its link; without it, goes on with the one begun",
+    )
     parser.add_argument(
         "--new-key-file", type=Path, metavar="FILE", help="lock the home with a key file, made here, not a passphrase"
     )

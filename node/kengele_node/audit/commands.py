@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 from kengele_node import terminal
 from kengele_node.member import Member, now
 from kengele_node.office.witness import Memory, open_memory
+from kengele_node.private import report
 from kengele_schemas import disk, metadata
 from kengele_schemas.cards import HubCard, NetworkCard, read_card
 from kengele_schemas.checkpoint import Checkpoint, read_proof, verify_checkpoint
@@ -57,7 +58,12 @@ def build(parser: argparse.ArgumentParser) -> None:
         _search,
     )
     search.add_argument("directory", nargs="?", type=Path, metavar="DIR", help="an exported log; else the hub's")
-    search.add_argument("--report", metavar="DIGEST", help="a report's digest, or the file with its receipt")
+    search.add_argument(
+        "--report",
+        type=report("The report's digest"),
+        metavar="DIGEST",
+        help="a report's digest, or the file with its receipt; - asks",
+    )
     search.add_argument("--office", default="", metavar="ID", help="given to, or changed")
     search.add_argument("--rule", default="", metavar="ID", help="by which something was decided, or that changed")
     search.add_argument("--member", default="", metavar="ID", help="a monitor or coordinator who came, went or changed")

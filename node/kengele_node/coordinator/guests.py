@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from kengele_node import qr, terminal
 from kengele_node.member import Member, now
+from kengele_node.private import private
 from kengele_schemas import disk
 from kengele_schemas.areas import Areas, AreasFile
 from kengele_schemas.cards import read_card
@@ -79,7 +80,11 @@ def add(rooms: Any) -> None:
         _approve,
     )
     approve.add_argument("name", help="its invitation, or its id in the network; the beginning is enough")
-    approve.add_argument("--digits", help="what the newcomer reads out, by voice (default: asked for)")
+    approve.add_argument(
+        "--digits",
+        type=private("The digits that the newcomer reads out", "--digits"),
+        help="what the newcomer reads out, by voice; - asks (default: asked for)",
+    )
     approve.add_argument("--reveal", type=Path, metavar="FILE", help="what a newcomer without a line has sent")
     approve.add_argument("--wait", type=float, default=60, help="seconds to wait for the newcomer (default: 60)")
     add_settling(approve)
@@ -145,7 +150,9 @@ def _invite(args: argparse.Namespace) -> int:
     terminal.give(link)
     terminal.note(f"Whoever has this can ask to be let in, once, until {_moment(invitation.terms.expires)}.")
     program = "office" if invitation.terms.office else "node"
-    terminal.note(f"The newcomer runs, in a new home:  kengele {program} join LINK-OR-FILE")
+    terminal.note(
+        f"The newcomer runs, in a new home:  kengele {program} join FILE, or join - and gives the link when asked"
+    )
     terminal.note(f"When it waits:  kengele coordinator members approve {invitation.terms.id[:8]}")
     return 0
 

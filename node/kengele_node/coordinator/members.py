@@ -12,6 +12,7 @@ from typing import Any
 
 from kengele_node import terminal
 from kengele_node.member import now
+from kengele_node.private import private
 from kengele_schemas import disk, metadata
 from kengele_schemas.areas import Areas, AreasFile
 from kengele_schemas.cards import JoinRequest, read_card
@@ -35,7 +36,13 @@ def add(actions: Any) -> None:
         _admit,
     )
     admit.add_argument("requests", nargs="+", type=Path, metavar="REQUEST")
-    admit.add_argument("--digits", action="append", default=[], help="what the newcomer read out; one for each request")
+    admit.add_argument(
+        "--digits",
+        type=private("The digits that the newcomer read out", "--digits"),
+        action="append",
+        default=[],
+        help="what the newcomer read out, one for each request; - asks (default: asked for)",
+    )
     add_settling(admit)
     add_draft(admit)
     members = actions.add_parser(

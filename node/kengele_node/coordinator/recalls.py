@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from kengele_node import terminal
 from kengele_node.member import Session
+from kengele_node.private import report
 from kengele_schemas import subjects
 from kengele_schemas.encoding import loads, unb64u
 from kengele_schemas.errors import KengeleError, Refused
@@ -45,11 +46,12 @@ def add(actions: Any) -> None:
         actions,
         "recall",
         "draft the recall of a report, or of a part of it, from every office that has it",
-        "kengele coordinator recall 6wCkK0dMs0G9eJxZ1mW2xQ --reason safety\n"
-        "          kengele coordinator recall 6wCkK0dMs0G9eJxZ1mW2xQ --check draft.json",
+        "kengele coordinator recall - --reason safety\n          kengele coordinator recall - --check draft.json",
         _recall,
     )
-    recall.add_argument("report", metavar="ID", help="the report's id, as a desk that holds it shows it")
+    recall.add_argument(
+        "report", type=report(), metavar="ID", help="the report's id, as a desk that holds it shows it; - asks"
+    )
     recall.add_argument("--keep", action="append", default=[], metavar="PART", help="this part may stay; repeat")
     recall.add_argument("--reason", choices=REASONS, help="every office reads it, also those that had nothing of it")
     recall.add_argument("--check", metavar="DRAFT", help="draft nothing; say whether this draft recalls that report")
@@ -58,10 +60,12 @@ def add(actions: Any) -> None:
         actions,
         "recalls",
         "list what the coordinators recalled, and which offices have confirmed and which have not",
-        "kengele coordinator recalls 6wCkK0dMs0G9eJxZ1mW2xQ --json",
+        "kengele coordinator recalls --json",
         _recalls,
     )
-    recalls.add_argument("report", nargs="?", default="", metavar="ID", help="of this report alone")
+    recalls.add_argument(
+        "report", type=report(), nargs="?", default="", metavar="ID", help="of this report alone; - asks"
+    )
 
 
 def _recall(args: argparse.Namespace) -> int:
@@ -71,7 +75,7 @@ def _recall(args: argparse.Namespace) -> int:
     code = propose(args, lambda before: papers.recall(before, args.report, keep=parts, reason=args.reason))
     if not args.json:
         terminal.note("Tell the report's id to who is to sign, by another way than the board; she makes sure by")
-        terminal.note(f"  kengele coordinator recall {args.report} --check {args.draft}")
+        terminal.note(f"  kengele coordinator recall - --check {args.draft}")
     return code
 
 
@@ -112,7 +116,7 @@ def _recalls(args: argparse.Namespace) -> int:
         if status.report is None:
             terminal.say("  The hub has no such report.")
         else:
-            terminal.say(f"  Who had it:  kengele audit search --report {status.report}")
+            terminal.say(f"  Its digest is {status.report}. Who had it:  kengele audit search --report -")
         for office, said in status.offices.items():
             terminal.say(f"  {office}: {f'confirmed, {said.at}' if said else 'has not confirmed'}")
     return 0

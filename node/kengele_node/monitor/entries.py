@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from kengele_node import terminal
+from kengele_node.private import report
 from kengele_schemas.errors import Refused
 
 from .home import action, open_outbox, opened
@@ -19,8 +20,12 @@ def add(actions: Any) -> None:
     outbox = action(
         actions, "outbox", "list what waits, what was accepted and what was refused", "kengele node outbox", _outbox
     )
-    outbox.add_argument("--receipt", metavar="N", help="number or id: write its receipt, for: kengele verify")
-    outbox.add_argument("--draft", metavar="N", help="number or id: write its draft as JSON, to correct it")
+    outbox.add_argument(
+        "--receipt", type=report(), metavar="N", help="number or id: write its receipt, for: kengele verify"
+    )
+    outbox.add_argument(
+        "--draft", type=report(), metavar="N", help="number or id: write its draft as JSON, to correct it"
+    )
     outbox.add_argument("--limit", type=terminal.number, default=100, help="entries, newest first (default: 100)")
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from kengele_node import rules, terminal
 from kengele_node.member import Member, now
+from kengele_node.private import private, report
 from kengele_schemas import subjects
 from kengele_schemas.errors import Refused
 from kengele_schemas.receipt import CODES
@@ -27,13 +28,23 @@ def add(actions: Any) -> None:
         actions,
         "recall",
         "take back an accepted report, or a part of it, from the offices that were given it",
-        'kengele node recall 12\n          kengele node recall 12 --keep summary --reason "The source is in danger."',
+        "kengele node recall 12\n          kengele node recall 12 --keep summary --reason -",
         _recall,
     )
-    recall.add_argument("report", metavar="N", help="the report's number in the outbox, or its id")
+    recall.add_argument(
+        "report",
+        type=report("The report's number, or its id"),
+        metavar="N",
+        help="the report's number in the outbox, or its id; - asks",
+    )
     recall.add_argument("--keep", action="append", default=[], metavar="PART", help="this part may stay; repeat")
     recall.add_argument("--office", action="append", default=[], metavar="ID", help="only from this office; repeat")
-    recall.add_argument("--reason", default="", help="told to those offices, and to nobody else")
+    recall.add_argument(
+        "--reason",
+        type=private("The reason", "--reason"),
+        default="",
+        help="told to those offices, and to nobody else; - asks",
+    )
     recall.add_argument("--later", action="store_true", help="do not try to send it now")
     recall.add_argument("--yes", action="store_true", help="do not ask")
     recalls = action(

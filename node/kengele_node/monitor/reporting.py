@@ -10,6 +10,8 @@ from typing import Any, Final
 
 from kengele_node import rules, terminal
 from kengele_node.member import Member, now
+from kengele_node.private import private
+from kengele_node.private import report as report_id
 from kengele_schemas import disk
 from kengele_schemas.encoding import loads
 from kengele_schemas.errors import Malformed, Refused
@@ -38,7 +40,7 @@ def add(actions: Any) -> None:
         actions,
         "report",
         "write a report, see who will read what, and put it into the outbox; what no option says is asked",
-        'kengele node report --area KG-O --category rumour --severity 2 --summary "Talk of a fight at the bazaar."\n'
+        "kengele node report\n          kengele node report --area KG-O --category rumour --severity 2 --summary -\n"
         "          kengele node report draft.json\n          kengele node report - < draft.json",
         _report,
     )
@@ -51,10 +53,14 @@ def add(actions: Any) -> None:
     report.add_argument("--day", help="YYYY-MM-DD (default: today)")
     report.add_argument("--tlp", help="how far it may go, RED least: RED, AMBER+STRICT (default), AMBER, GREEN, CLEAR")
     report.add_argument("--lang", help="language of the texts, such as ky or fr")
-    report.add_argument("--summary", help="what happened in a sentence or two, naming nobody")
-    report.add_argument("--account", help="the full account")
-    report.add_argument("--place", help="the place's name")
-    report.add_argument("--source", help="how it is known")
+    report.add_argument(
+        "--summary",
+        type=private("What happened, naming nobody", "--summary"),
+        help="what happened in a sentence or two, naming nobody; - asks, so that no other user reads it",
+    )
+    report.add_argument("--account", type=private("The full account", "--account"), help="the full account; - asks")
+    report.add_argument("--place", type=private("The exact place", "--place"), help="the place's name; - asks")
+    report.add_argument("--source", type=private("How it is known", "--source"), help="how it is known; - asks")
     report.add_argument(
         "--basis", help="who knows it: direct, witness, community-leader, media, social-media, rumour, official"
     )
@@ -64,7 +70,9 @@ def add(actions: Any) -> None:
     report.add_argument("--preview", action="store_true", help="only say who would read what; nothing is kept or sent")
     report.add_argument("--yes", action="store_true", help="do not ask before it is sealed")
     report.add_argument("--later", action="store_true", help="do not try to send it now")
-    report.add_argument("--replaces", metavar="N", help="number or id of the refused report that this corrects")
+    report.add_argument(
+        "--replaces", type=report_id(), metavar="N", help="number or id of the refused report that this corrects"
+    )
     report.add_argument("--keep-text", action="store_true", help="keep the text in the vault after it was accepted")
     report.add_argument(
         "--keep-keys", action="store_true", help="keep its keys and no text: it can be shared later (node share)"

@@ -11,6 +11,7 @@ from contextlib import closing
 from typing import Any, Final
 
 from kengele_node.member import Member
+from kengele_node.private import report
 from kengele_node.sharing.dialogue import open_journal, share
 from kengele_node.sharing.journal import Journal
 from kengele_node.sharing.plan import Source
@@ -37,7 +38,9 @@ def add(actions: Any) -> None:
         "kengele node share\n          kengele node share 12 --yes",
         _share,
     )
-    parser.add_argument("report", nargs="*", metavar="N", help="number in the outbox, or id (default: all)")
+    parser.add_argument(
+        "report", type=report(), nargs="*", metavar="N", help="number in the outbox, or id (default: all)"
+    )
     parser.add_argument("--yes", action="store_true", help="do not ask before it is shared")
 
 

@@ -12,6 +12,7 @@ from contextlib import closing
 from typing import Any, Final
 
 from kengele_node import terminal
+from kengele_node.private import report
 from kengele_node.sharing.dialogue import share
 from kengele_node.sharing.journal import Journal
 from kengele_node.sharing.plan import Source
@@ -39,7 +40,9 @@ def add(actions: Any) -> None:
         "kengele office share --to kg-peace-council",
         _share,
     )
-    parser.add_argument("report", nargs="*", metavar="REPORT", help="the report's id (default: all)")
+    parser.add_argument(
+        "report", type=report(), nargs="*", metavar="REPORT", help="the report's id; - asks (default: all)"
+    )
     parser.add_argument("--to", action="append", default=[], metavar="OFFICE", help="only with this office; repeat")
     parser.add_argument("--yes", action="store_true", help="do not ask before it is shared")
 

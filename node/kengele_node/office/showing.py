@@ -9,6 +9,7 @@ from typing import Any
 
 from kengele_node import terminal
 from kengele_node.member import Member
+from kengele_node.private import report
 from kengele_schemas.encoding import unb64u
 from kengele_schemas.envelope import parse
 from kengele_schemas.errors import Malformed, Refused
@@ -27,10 +28,10 @@ def add(actions: Any) -> None:
         actions,
         "show",
         "show what the desk holds",
-        "kengele office show --id 6wCkK0dMs0G9eJxZ1mW2xQ",
+        "kengele office show\n          kengele office show --id -",
         _show,
     )
-    show.add_argument("--id", help="one report in full; without it, a list")
+    show.add_argument("--id", type=report(), help="one report in full, - asks for its id; without it, a list")
     show.add_argument(
         "--limit", type=terminal.number, default=50, help="reports in the list, newest first (default: 50)"
     )
