@@ -65,7 +65,7 @@ def complain(error: KengeleError) -> None:
 
 def _put(stream: TextIO, texts: Sequence[str]) -> None:
     # What a terminal wraps by itself would begin at its edge, as a line of ours does.
-    width = shutil.get_terminal_size().columns if stream.isatty() else 0
+    width = shutil.get_terminal_size((0, 0)).columns if stream.isatty() else 0
     for line in (line for text in texts or ("",) for line in foreign.lines(text)):
         for piece in foreign.folded(line, width) if width else (line,):
             stream.write(f"{piece}\n")

@@ -77,8 +77,8 @@ def code(value: object) -> str:
 
 
 def escaped(text: str) -> str:
-    """JSON with what steers a terminal, or cannot be seen, as escapes; it says the same."""
-    return _JOINER.sub(_escape, _STEERING.sub(_escape, text))
+    """JSON with what steers a terminal, or cannot be seen, as escapes; it says the same. Its own line breaks stay."""
+    return "\n".join(_JOINER.sub(_escape, _STEERING.sub(_escape, line)) for line in text.split("\n"))
 
 
 def _escape(found: re.Match[str]) -> str:

@@ -236,7 +236,10 @@ def test_whatever_is_said_is_one_line_of_ours_and_the_rest_behind_the_margin(tex
     for line in (*lines, *foreign.block(text), foreign.within(text)):
         assert len(line.splitlines()) <= 1
         assert not set(line) & (UNSEEN - set(JOINERS))
-    assert json.loads(foreign.escaped(json.dumps(text, ensure_ascii=False))) == text
+    for indent in (None, 2):
+        told = foreign.escaped(json.dumps([text], ensure_ascii=False, indent=indent))
+        assert json.loads(told) == [text]
+        assert all(line.lstrip().startswith(("[", "]", '"')) for line in told.split("\n"))
 
 
 @given(TEXTS, st.integers(20, 90))

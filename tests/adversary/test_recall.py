@@ -333,6 +333,6 @@ def test_the_commands_take_back_show_and_tell_and_nothing_is_taken_back_that_the
             assert recall["offices"]["unrcca"].endswith("Z")
             for words in (["office", "show"], ["office", "show", "--id", entry.report_id]):
                 shown = await asyncio.to_thread(kengele, *words, *desk)
-                assert f"{entry.report_id}  recalled by its author\n  Unsafe.\n" in shown
+                assert f"{entry.report_id}  recalled by its author\n    | Unsafe.\n" in shown
 
     asyncio.run(run())

@@ -96,6 +96,7 @@ def tell_gone(args: argparse.Namespace, gone: Tombstone) -> None:
         told = {"id": gone.id, "kid": gone.author, "recalled": day, "reason": gone.reason, "by": gone.by}
         terminal.emit({**told, "flags": ["recalled"]})
         return
-    reason = _WHY.get(gone.reason or "") if gone.by == COORDINATORS else gone.reason
+    ours = _WHY.get(gone.reason or "") if gone.by == COORDINATORS else None
+    reason = [f"  {ours}"] if ours else foreign.block(gone.reason or "")
     who = "the network's coordinators" if gone.by == COORDINATORS else "its author"
-    terminal.say(f"{day}  {gone.id}  recalled by {who}", *foreign.block(reason or ""))
+    terminal.say(f"{day}  {gone.id}  recalled by {who}", *reason)
