@@ -127,7 +127,7 @@ def restore(path: Path, lock: Lock, home: Path, *, external: str = "", replicas:
         Refused: ``exists``. Locked, Damaged: the file is not opened, not whole, or of a newer version.
         Unavailable, StorageFull: the broker does not do it; nothing is left behind then.
     """
-    if home.exists() and any(home.iterdir()):
+    if not disk.empty(home):
         raise Refused("exists", "That directory is not empty.", "Choose an empty one, or a new name.")
     for _ in _read(path, lock):
         pass

@@ -329,7 +329,7 @@ def _away(home: Path) -> Unavailable:
 
 
 def _export(args: argparse.Namespace) -> int:
-    if args.directory.exists() and any(args.directory.iterdir()):
+    if not disk.empty(args.directory):
         raise Refused("exists", "That directory is not empty.", "Choose another.")
     if args.backup is not None:
         keys, settings = identity(args.backup, _lock(args))

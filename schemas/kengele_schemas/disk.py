@@ -196,6 +196,15 @@ def present(path: Path) -> bool:
     return os.path.lexists(path)
 
 
+def empty(path: Path) -> bool:
+    """Whether ``path`` is an empty directory, or nothing yet. Raises OSError: as the system has it."""
+    try:
+        with os.scandir(path) as entries:
+            return next(entries, None) is None
+    except FileNotFoundError:
+        return not present(path)
+
+
 def names_below(directory: Path, name: str, most: int = _MAX_NAMES) -> list[str]:
     """The names in the directory ``name`` below ``directory``, sorted; none if there is no such directory.
 

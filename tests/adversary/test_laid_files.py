@@ -110,6 +110,38 @@ def test_nobody_makes_a_command_write_through_what_was_laid_under_the_name_of_a_
 
 
 @pytest.mark.full
+def test_nor_into_a_file_of_the_users_that_was_given_that_name_as_well(tmp_path: Path, founder: Path) -> None:
+    victim, here = Victim(tmp_path), tmp_path / "here"
+    here.mkdir()
+    (here / "draft.json").hardlink_to(victim.file)
+    assert found(founder, here).returncode == 0
+    assert victim.whole()
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("lay", LAID)
+def test_nobody_makes_the_hubs_commands_write_through_what_was_laid(tmp_path: Path, founder: Path, lay: Lay) -> None:
+    victim, here = Victim(tmp_path), tmp_path / "here"
+    here.mkdir()
+    (here / "key").write_bytes(bytes(32))
+    (here / "key").chmod(0o600)
+    lay(here / "copy", victim)
+    hub = founder / "hub"
+    given = ("--key-file", here / "key")
+    for words in (
+        ("backup", here / "copy", "--home", hub, *given),
+        ("backup", here / "x", "--home", hub, "--new-key-file", here / "copy"),
+    ):
+        done = kengele(here, "hub", *words)
+        assert done.returncode in (2, 3), done.stderr
+        assert "(code: in-the-way)" in done.stderr, done.stderr
+        assert victim.whole()
+    done = kengele(here, "hub", "restore", here / "copy", "--home", here / "new", *given)
+    assert (done.returncode, "(code: no-plain-file)" in done.stderr) == (2, True), done.stderr
+    assert sorted(path.name for path in here.iterdir()) == ["copy", "key"]
+
+
+@pytest.mark.full
 def test_what_a_command_writes_is_for_its_user_alone(tmp_path: Path, founder: Path) -> None:
     done = found(founder, tmp_path)
     assert done.returncode == 0, done.stderr

@@ -21,7 +21,7 @@ CANARY = "Zq7CANARYx9"
 ID = "6wCkK0dMs0G9eJxZ1mW2xQ"
 DIGEST = "A" * 43
 LINK = "kengele:join#abc"
-TEXTS = ("--summary", "--account", "--place", "--source")
+TEXTS = ("--summary", "--account", "--place", "--source", "--not-to")
 PRIVATE: dict[tuple[str, ...], tuple[str, ...]] = {
     ("node", "report"): (*TEXTS, "--replaces"),
     ("node", "recall"): ("report", "--reason"),
@@ -117,7 +117,7 @@ def test_what_tells_nobody_anything_is_not_warned_of(
 
 def test_no_command_takes_a_text_a_link_or_a_reports_id_that_is_not_known_for_private() -> None:
     """By what the help says: a new option of the kind stands in the list above, or is no such thing."""
-    speaks = re.compile(r"report's id|its id, |link|account|happened|digits|reason|place's name|known$")
+    speaks = re.compile(r"report's id|its id, |link|account|happened|digits|reason|place's name|known|keep it from")
     known = {(words, name) for words, names in PRIVATE.items() for name in names}
     public = {
         # One of three words, which every office reads; an invitation or a member, which is in the roster.

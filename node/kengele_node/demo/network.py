@@ -122,7 +122,7 @@ class Network:
     def at(cls, home: Path) -> Network:
         """A network in ``home``, which must be new or empty. Raises Refused, ``exists``."""
         disk.make_directory(home)
-        if any(home.iterdir()):
+        if not disk.empty(home):
             raise Refused("exists", "That directory is not empty.", "Choose another --home.")
         return cls(home, Hub(home / "hub"), make_key_file(home / "key"))
 

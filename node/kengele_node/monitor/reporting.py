@@ -65,7 +65,12 @@ def add(actions: Any) -> None:
         "--basis", help="who knows it: direct, witness, community-leader, media, social-media, rumour, official"
     )
     report.add_argument(
-        "--not-to", action="append", default=[], metavar="WHO", help="keep it from office:ID or group:NAME; repeat"
+        "--not-to",
+        type=private("Whom to keep it from (office:ID or group:NAME)", "--not-to"),
+        action="append",
+        default=[],
+        metavar="WHO",
+        help="keep it from office:ID or group:NAME; repeat; - asks",
     )
     report.add_argument("--preview", action="store_true", help="only say who would read what; nothing is kept or sent")
     report.add_argument("--yes", action="store_true", help="do not ask before it is sealed")
