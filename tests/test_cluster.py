@@ -21,6 +21,7 @@ from kengele_node.demo.network import Network
 from kengele_node.demo.run import oracle
 from kengele_node.member import CARD, Member, now
 from kengele_node.monitor.compose import new_report_id, plan_report, seal_report
+from kengele_node.monitor.consent import agreed_to
 from kengele_node.monitor.home import open_outbox
 from kengele_node.monitor.sender import Sender
 from kengele_node.office.desk import Desk
@@ -64,6 +65,7 @@ async def fill(member: Member, count: int) -> dict[str, dict[str, object]]:
             plan.offices,
             lambda counters, plan=plan: seal_report(plan, member.key, counters),
             now=datetime.now(UTC).timestamp(),
+            agreed=agreed_to(plan),
         )
         written[plan.header.id] = value
     box.close()
@@ -229,6 +231,7 @@ def test_a_region_whose_uplink_is_down_past_every_patience_loses_nothing(tmp_pat
                         plan.offices,
                         lambda numbers, plan=plan: seal_report(plan, osh.key, numbers),
                         now=now().timestamp(),
+                        agreed=agreed_to(plan),
                     )
                     ids.append(report_id)
                 # Down until the node has tried in vain again and again, and its waits have grown.

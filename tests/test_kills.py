@@ -17,6 +17,7 @@ import pytest
 from kengele_node.demo.network import Network
 from kengele_node.demo.run import oracle
 from kengele_node.monitor.compose import new_report_id, plan_report, seal_report
+from kengele_node.monitor.consent import agreed_to
 from kengele_node.monitor.home import open_outbox
 from kengele_node.office.arrivals import Item
 from kengele_node.office.desk import Desk
@@ -54,6 +55,7 @@ async def fill(network: Network, name: str) -> dict[str, dict[str, object]]:
             plan.offices,
             lambda counters, plan=plan, member=member: seal_report(plan, member.key, counters),
             now=moment.timestamp(),
+            agreed=agreed_to(plan),
         )
         written[plan.header.id] = value
     box.close()

@@ -12,6 +12,8 @@ import pytest
 
 from kengele_node.cli import main
 from kengele_node.member import now
+from kengele_node.monitor.compose import new_report_id
+from kengele_node.monitor.recalling import plan_recall
 from kengele_node.office.arrivals import Arrival, Item, Tombstone
 from kengele_node.office.desk import receive
 from kengele_node.office.home import open_inbox
@@ -125,7 +127,7 @@ def test_an_office_granted_later_reads_what_its_author_shares_and_a_recall_reach
             inbox.close()
 
         again = await town.json(town.osh, "node", "share", "--yes")
-        assert again == {"plan": [], "shares": []}
+        assert again == {"plan": [], "new_keys": {}, "shares": []}
         auditor = town.network.coordinators["aigul"]
         assert "shared" in await town.kengele(auditor, "audit", "verify", "--witnesses", "0")
         assert "shared by its author" in await town.kengele(auditor, "audit", "search", "--office", "cewarn")
@@ -310,5 +312,38 @@ def test_a_revoked_authors_report_is_not_shared(tmp_path: Path, capsys: pytest.C
         (reading,) = gains(source, trusted, today, by="unrcca", only=["cewarn"])
         data = made(source, reading, trusted, today, by="unrcca", key=unrcca.key)
         assert await asked(unrcca, data) == "nothing-to-share"
+
+    in_town(tmp_path, capsys, claim)
+
+
+def test_nothing_but_a_report_is_shared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Her recall stands in the ledger beside her report; nobody has the hub give its reason to whom the rules name."""
+
+    async def claim(town: Town) -> None:
+        entry = await reported(town.osh, draft())
+        await until_held(town.offices["unrcca"], 1)
+        await town.grant()
+        intent = plan_recall(entry, keep=["summary"], offices=(), reason="The neighbour is in danger.")
+        recall_id = new_report_id()
+        async with town.osh.session() as session:
+            trusted = await session.refresh()
+            readers = intent.readers(trusted, now().date())
+            sent = intent.seal(recall_id, readers, trusted, town.osh.key, {})
+            answer = await session.link.request(subjects.reports_submit(town.osh.nkey.public), sent)
+        assert json.loads(answer)["code"] == "accepted"
+        for member, by in ((town.osh, town.osh.kid), (town.offices["unrcca"], "unrcca")):
+            public = trusted.offices.public("cewarn", now().date())
+            assert public is not None
+            data = make_share(
+                Reader("cewarn", public, ALL_BITS),
+                dict.fromkeys(("handling", "summary"), bytes(32)),
+                report=recall_id,
+                core=parse(sent).core,
+                by=by,
+                network=trusted.network.log,
+                day=now().date(),
+                key=member.key,
+            )
+            assert await asked(member, data) == "nothing-to-share"
 
     in_town(tmp_path, capsys, claim)

@@ -14,6 +14,7 @@ from kengele_node.errors import NotAdmitted
 from kengele_node.link import Link
 from kengele_node.member import now
 from kengele_node.monitor.compose import new_report_id, plan_report, seal_report
+from kengele_node.monitor.consent import agreed_to
 from kengele_node.office.arrivals import Marker
 from kengele_node.office.desk import Desk
 from kengele_schemas import subjects
@@ -276,7 +277,12 @@ def test_what_is_sealed_under_rules_no_longer_taken_is_sealed_anew(tmp_path: Pat
                 value = report.model_dump(mode="json", exclude_none=True)
                 moment = now().timestamp()
                 box.add(
-                    plan.header.id, value, plan.offices, lambda counted: seal_report(plan, osh.key, counted), now=moment
+                    plan.header.id,
+                    value,
+                    plan.offices,
+                    lambda counted: seal_report(plan, osh.key, counted),
+                    now=moment,
+                    agreed=agreed_to(plan),
                 )
                 rules = trusted.policy.rules
                 await network.publish(lambda before: papers.adopt(before, rules, refuse_below=3), ("aigul", "moussa"))

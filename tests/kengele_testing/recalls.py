@@ -16,6 +16,7 @@ from kengele_node.coordinator.recalls import status_of
 from kengele_node.demo.network import Network
 from kengele_node.member import Member, now
 from kengele_node.monitor.compose import new_report_id, plan_report, seal_report
+from kengele_node.monitor.consent import agreed_to
 from kengele_node.monitor.home import open_outbox
 from kengele_node.monitor.outbox import Entry
 from kengele_node.monitor.recalling import confirmations, plan_recall
@@ -44,6 +45,7 @@ async def reported(member: Member, report: Report) -> Entry:
                 plan.offices,
                 lambda counters: seal_report(plan, member.key, counters),
                 now=now().timestamp(),
+                agreed=agreed_to(plan),
             )
             return await _sent(session, outbox, member, entry)
     finally:
@@ -66,6 +68,7 @@ async def recalled(
                 readers,
                 lambda counters: intent.seal(recall_id, readers, trusted, member.key, counters),
                 now=now().timestamp(),
+                agreed=intent.agreed(trusted),
             )
             return await _sent(session, outbox, member, recall)
     finally:
@@ -74,7 +77,7 @@ async def recalled(
 
 async def _sent(session: Any, outbox: Any, member: Member, entry: Entry) -> Entry:
     async with asyncio.timeout(30):
-        await Sender(session, outbox, member.key, member.nkey.public).send(entry)
+        await Sender(session, outbox, member.key, member.nkey.public, network=member.card.root_digest).send(entry)
     current: Entry = outbox.get(entry.name)
     return current
 

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from kengele_node.member import Member, now
 from kengele_node.monitor.compose import new_report_id, plan_report, seal_report
+from kengele_node.monitor.consent import agreed_to
 from kengele_node.monitor.home import open_outbox
 from kengele_node.vault import Lock
 from kengele_schemas.errors import KengeleError
@@ -83,6 +84,7 @@ def _write(journal: Journal, member: Member, node: str, start: int, count: int, 
                 plan.offices,
                 lambda counters, plan=plan: seal_report(plan, member.key, counters),
                 now=now().timestamp(),
+                agreed=agreed_to(plan),
             )
 
 

@@ -16,6 +16,7 @@ import yaml
 
 from kengele_node.member import Member
 from kengele_node.monitor.compose import new_report_id, plan_report, seal_report
+from kengele_node.monitor.consent import agreed_to
 from kengele_node.monitor.home import open_outbox
 from kengele_node.monitor.outbox import Entry, Outbox
 from kengele_node.monitor.sender import Sender
@@ -185,7 +186,9 @@ class Demonstration:
     async def _node(self, name: str) -> None:
         member = self.network.monitors[name]
         async with member.session() as session:
-            sender = Sender(session, self._outboxes[name], member.key, member.nkey.public)
+            sender = Sender(
+                session, self._outboxes[name], member.key, member.nkey.public, network=member.card.root_digest
+            )
             sender.told = self._told
             await sender.run()
 
@@ -280,7 +283,12 @@ class Demonstration:
 def _add(box: Outbox, plan: Any, member: Member, moment: float) -> Entry:
     draft = plan.report.model_dump(mode="json", exclude_none=True)
     return box.add(
-        plan.header.id, draft, plan.offices, lambda counters: seal_report(plan, member.key, counters), now=moment
+        plan.header.id,
+        draft,
+        plan.offices,
+        lambda counters: seal_report(plan, member.key, counters),
+        now=moment,
+        agreed=agreed_to(plan),
     )
 
 

@@ -25,6 +25,7 @@ from kengele_schemas.errors import Refused
 from kengele_schemas.keys import OpeningPublic
 from kengele_schemas.release import Decision, narrow
 from kengele_schemas.report import Header, Place, Report
+from kengele_schemas.roster import Office
 from kengele_schemas.rotation import unvouched
 from kengele_schemas.sealing import Reader, seal
 from kengele_schemas.trusted import Trusted
@@ -42,6 +43,8 @@ class Reading:
     key: OpeningPublic
     bits: int
     rules: tuple[str, ...]
+    row: Office | None = field(default=None, repr=False, compare=False)
+    """The office as the roster had it: what is shown of its keys is kept with what is sealed."""
 
     @property
     def compartments(self) -> tuple[str, ...]:
@@ -109,7 +112,9 @@ def new_report_id() -> str:
     return b64u(os.urandom(_ID))
 
 
-def plan_report(report: Report, trusted: Trusted, *, kid: str, report_id: str, now: datetime) -> Plan:
+def plan_report(
+    report: Report, trusted: Trusted, *, kid: str, report_id: str, now: datetime, custodian_only: bool = False
+) -> Plan:
     """Who would read what of ``report`` if it were sealed now.
 
     Each office gets what the policy releases, less what the author's caveats take away, less what she left empty. Once
@@ -117,6 +122,7 @@ def plan_report(report: Report, trusted: Trusted, *, kid: str, report_id: str, n
 
     Args:
         now: aware, UTC.
+        custodian_only: for the custodian alone, though the rules hold: so it was agreed to before they were known.
 
     Raises:
         Refused: ``unknown-area`` or ``future-dated``.
@@ -130,7 +136,7 @@ def plan_report(report: Report, trusted: Trusted, *, kid: str, report_id: str, n
         )
     header = report.header(id=report_id, kid=kid, pol=trusted.rules_version, area=area)
     end = trusted.rules_end(area)
-    mode: Mode = "policy" if now <= end else "custodian-only"
+    mode: Mode = "policy" if now <= end and not custodian_only else "custodian-only"
     released = trusted.compiled.release(header, today) if mode == "policy" else _custodian(header, trusted, today)
     if report.handling is not None:
         released = narrow(released, report.handling.caveats, trusted.offices)
@@ -147,7 +153,7 @@ def plan_report(report: Report, trusted: Trusted, *, kid: str, report_id: str, n
         else:
             if since := unvouched(office, today):
                 renewed.append((office.name, since))
-            readers.append(Reading(office_id, office.name, key, (bits | HANDLING_BIT) & written, tuple(rules)))
+            readers.append(Reading(office_id, office.name, key, (bits | HANDLING_BIT) & written, tuple(rules), office))
     reading = {reader.office for reader in readers}
     without = [office for office in map(trusted.offices.get, trusted.offices.active) if office is not None]
     return Plan(

@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import sys
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from kengele_node import terminal
 from kengele_node.private import report
 from kengele_schemas.errors import Refused
 
+from .consent import HELD
 from .home import action, open_outbox, opened
 from .outbox import Entry, Outbox
 
@@ -18,7 +20,7 @@ from .outbox import Entry, Outbox
 def add(actions: Any) -> None:
     """Adds ``outbox``."""
     outbox = action(
-        actions, "outbox", "list what waits, what was accepted and what was refused", "kengele node outbox", _outbox
+        actions, "outbox", "list what waits, what was accepted, refused or is held", "kengele node outbox", _outbox
     )
     outbox.add_argument(
         "--receipt", type=report(), metavar="N", help="number or id: write its receipt, for: kengele verify"
@@ -51,6 +53,8 @@ def _outbox(args: argparse.Namespace) -> int:
         name = one["id"] or "-"
         about = f"  {subject(entry)}" if entry.header else ""
         terminal.say(f"{one['number']:>6}  {name:22}  {one['written'] or '-':25}  {one['state']}{code}{again}{about}")
+        if entry.state == "held":
+            terminal.say(held(entry, args.home))
     return 0
 
 
@@ -72,6 +76,12 @@ def _kept_draft(outbox: Outbox, which: str) -> int:
         )
     terminal.emit(entry.draft, indent=2)
     return 0
+
+
+def held(entry: Entry, home: Path) -> str:
+    """Why an entry is held, and what to do."""
+    why = HELD.get(entry.code, "It would be read otherwise than you were promised.")
+    return f"        Not sent. {why} Look, then decide:  kengele node held {entry.number} --home {home}"
 
 
 def entry_of(outbox: Outbox, which: str) -> Entry | None:

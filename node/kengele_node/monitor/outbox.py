@@ -1,7 +1,8 @@
 """The outbox: a report is on the disk before anyone is told so, and stays until the hub's receipt for it is.
 
     waiting ──receipt──▶ accepted   (the text is dropped; ``kept`` where the author wanted to keep it)
-       └─────refusal──▶ refused    (kept for the author to correct)
+       ├─────refusal──▶ refused    (kept for the author to correct)
+       └──other rules─▶ held       (nothing is sent until its author has looked: :mod:`.consent`)
 
 Nothing on the disk tells what was written, where, or for whom. A row that cannot be read back is set aside as
 ``damaged`` and stops no other.
@@ -25,7 +26,7 @@ from kengele_schemas.errors import Damaged, Refused
 
 from .counters import COUNTERS_SCHEMA, Counters
 
-State = Literal["waiting", "accepted", "kept", "refused", "damaged"]
+State = Literal["waiting", "accepted", "kept", "refused", "held", "damaged"]
 Seal = Callable[[Mapping[str, int]], bytes]
 """Seals a report, given the number that each office's wrap carries."""
 
@@ -62,11 +63,13 @@ class Entry:
     keep_text: bool = False
     receipt: bytes | None = field(default=None, repr=False)
     code: str = ""
-    """Why it was refused."""
+    """Why it was refused, or is held."""
     header: Mapping[str, Any] = field(default_factory=dict, repr=False)
     """The claims that the hub has read, once accepted: a recall repeats them."""
     spare: dict[str, Any] | None = field(default=None, repr=False)
     """What it takes to share the report later, if its author wanted it kept."""
+    agreed: Mapping[str, Any] | None = field(default=None, repr=False)
+    """Who was to read what, as its author agreed to; None where an older version put it in."""
 
 
 class Outbox:
@@ -99,6 +102,7 @@ class Outbox:
         now: float,
         keep_text: bool = False,
         spare: dict[str, Any] | None = None,
+        agreed: Mapping[str, Any] | None = None,
         replaces: str | None = None,
     ) -> Entry:
         """Puts a report in; it is on the disk when this returns.
@@ -108,7 +112,8 @@ class Outbox:
             seal: called once, inside the transaction that takes the numbers.
             keep_text: whether the draft stays once the report is accepted.
             spare: what ``seal`` puts into it is kept with the report, before and after.
-            replaces: the name of a refused entry of which this is the correction.
+            agreed: who is to read what, as its author was shown; to it every later sealing is held.
+            replaces: the name of a refused or held entry of which this is the correction.
 
         Raises:
             Refused: ``already-added``, where this id is in the outbox already.
@@ -126,9 +131,10 @@ class Outbox:
                 "keep": keep_text,
                 **self._sealed(counters, seal),
                 **_spare(spare),
+                **_agreed(agreed),
             }
             if replaces is not None:
-                connection.execute("DELETE FROM entries WHERE name = ? AND state = 'refused'", (replaces,))
+                connection.execute("DELETE FROM entries WHERE name = ? AND state IN ('refused', 'held')", (replaces,))
             number = connection.execute(
                 "INSERT INTO entries (name, state, next_try, body) VALUES (?, 'waiting', ?, ?)",
                 (name, now, self._rows.seal(f"waiting/{name}", dumps(body))),
@@ -173,6 +179,14 @@ class Outbox:
             rows = connection.execute(
                 f"SELECT {_COLUMNS} FROM entries WHERE number < ? ORDER BY number DESC LIMIT ?",  # noqa: S608
                 (before if before is not None else 1 << 62, limit),
+            ).fetchall()
+        return [self._read(row) for row in rows]
+
+    def held(self) -> list[Entry]:
+        """What is not sent until its author has looked, the oldest first."""
+        with self._store.reading() as connection:
+            rows = connection.execute(
+                f"SELECT {_COLUMNS} FROM entries WHERE state = 'held' ORDER BY number"  # noqa: S608
             ).fetchall()
         return [self._read(row) for row in rows]
 
@@ -230,21 +244,44 @@ class Outbox:
             entry = self._waiting(connection, name)
             if entry is None:
                 return
-            for office, counter in entry.counters.items():
-                self._counters.give_back(connection, office, counter)
+            self._give_back(connection, entry)
             proof = {"receipt": b64u(receipt)} if receipt is not None else {}
             self._write(connection, name, "refused", _kept(entry) | {"code": code} | proof)
 
-    def reseal(
-        self, name: str, offices: Iterable[str], seal: Seal, spare: dict[str, Any] | None = None
-    ) -> Entry | None:
-        """The waiting report sealed anew, under its id and the numbers it had; None if it waits no longer.
+    def hold(self, name: str, code: str, agreed: Mapping[str, Any] | None = None) -> None:
+        """Keeps a waiting report unsent until its author has looked. The numbers it took go to the next reports.
 
-        Only for one that the hub has refused: else two envelopes of one id would be under way. ``spare`` is as for
-        :meth:`add`; the keys are others.
+        Args:
+            code: why.
+            agreed: what is known of what she agreed to, where nothing was kept.
         """
         with self._store.transaction() as connection:
             entry = self._waiting(connection, name)
+            if entry is None:
+                return
+            self._give_back(connection, entry)
+            spare = None if entry.spare is None else dict[str, Any]()
+            body = _kept(entry) | {"code": code} | _spare(spare) | _agreed(entry.agreed or agreed)
+            self._write(connection, name, "held", body)
+
+    def reseal(
+        self,
+        name: str,
+        offices: Iterable[str],
+        seal: Seal,
+        spare: dict[str, Any] | None = None,
+        *,
+        agreed: Mapping[str, Any] | None = None,
+        state: State = "waiting",
+    ) -> Entry | None:
+        """The waiting report sealed anew, under its id and the numbers it had; None if it is not in ``state`` any more.
+
+        Only for one that the hub has refused: else two envelopes of one id would be under way. ``spare`` is as for
+        :meth:`add`; the keys are others. One that is ``held`` waits again from then on, by what its author has
+        ``agreed`` to now.
+        """
+        with self._store.transaction() as connection:
+            entry = self._waiting(connection, name, state)
             if entry is None:
                 return None
             wanted = set(offices)
@@ -254,9 +291,13 @@ class Outbox:
                 office: entry.counters.get(office) or self._counters.take(connection, office)
                 for office in sorted(wanted)
             }
-            body = _kept(entry) | self._sealed(counters, seal) | _spare(spare)
+            body = _kept(entry) | self._sealed(counters, seal) | _spare(spare) | _agreed(agreed or entry.agreed)
             self._write(connection, name, "waiting", body)
         return self._entry((entry.number, name, "waiting", entry.attempts, entry.next_try), body)
+
+    def _give_back(self, connection: sqlite3.Connection, entry: Entry) -> None:
+        for office, counter in entry.counters.items():
+            self._counters.give_back(connection, office, counter)
 
     def forget(self, name: str) -> None:
         """Deletes a report that does not wait: its author has done with it."""
@@ -278,15 +319,15 @@ class Outbox:
         sealed = self._rows.seal(f"{state}/{name}", dumps(body))
         connection.execute("UPDATE entries SET state = ?, body = ? WHERE name = ?", (state, sealed, name))
 
-    def _waiting(self, connection: sqlite3.Connection, name: str) -> Entry | None:
+    def _waiting(self, connection: sqlite3.Connection, name: str, state: State = "waiting") -> Entry | None:
         row = connection.execute(
-            f"SELECT {_COLUMNS} FROM entries WHERE name = ? AND state = 'waiting'",  # noqa: S608
-            (name,),
+            f"SELECT {_COLUMNS} FROM entries WHERE name = ? AND state = ?",  # noqa: S608
+            (name, state),
         ).fetchone()
         if row is None:
             return None
         entry = self._read(row)
-        return entry if entry.state == "waiting" else None
+        return entry if entry.state == state else None
 
     def _set_aside(self, numbers: Collection[int]) -> None:
         # By number, as it may be the name that is damaged; one left waiting would be looked at for ever.
@@ -324,11 +365,16 @@ class Outbox:
             body.get("code", ""),
             body.get("header", {}),
             body.get("spare"),
+            body.get("agreed"),
         )
 
 
 def _spare(spare: dict[str, Any] | None) -> dict[str, Any]:
     return {} if spare is None else {"spare": spare}
+
+
+def _agreed(agreed: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {} if agreed is None else {"agreed": agreed}
 
 
 def _kept(entry: Entry) -> dict[str, Any]:
@@ -339,4 +385,5 @@ def _kept(entry: Entry) -> dict[str, Any]:
         "draft": entry.draft,
         "keep": entry.keep_text,
         "sent": b64u(entry.sent_digest),
+        **_agreed(entry.agreed),
     }

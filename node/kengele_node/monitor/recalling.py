@@ -27,6 +27,7 @@ from kengele_schemas.report import Handling, Text, parse_header
 from kengele_schemas.sealing import Reader, seal
 from kengele_schemas.trusted import Trusted
 
+from .consent import follows, keys_shown
 from .outbox import Entry
 
 _REPEATED: Final = ("kid", "area", "categories", "severity", "day", "day_precision", "tlp")
@@ -59,6 +60,22 @@ class Intent(NamedTuple):
             if row is not None:
                 found[office] = trusted.offices.public(office, today) or row.keys[0].public()
         return found
+
+    def agreed(self, trusted: Trusted) -> dict[str, Any]:
+        """What there is to keep of the readers' keys, as they were when the recall was made."""
+        rows = [row for office in self.offices if (row := trusted.offices.get(office)) is not None]
+        return {"mode": "recall", "readers": {row.id: {"name": row.name, **keys_shown(row)} for row in rows}}
+
+    def as_agreed(
+        self, agreed: Mapping[str, Any] | None, readers: Mapping[str, OpeningPublic], trusted: Trusted, network: str
+    ) -> Intent:
+        """The same, without its reason where that would be sealed for a key that its author was not shown.
+
+        A recall does not wait: what it has destroyed is the same whatever key an office has.
+        """
+        said = {} if agreed is None else agreed["readers"]
+        known = all(follows(said.get(id_, {}), trusted.offices.get(id_), key, network) for id_, key in readers.items())
+        return self if known else self._replace(reason="")
 
     def seal(
         self,
@@ -107,7 +124,11 @@ def plan_recall(
         raise Malformed("unknown-compartment", "No report has such a part.", f"Choose from: {', '.join(GRANTABLE)}.")
     if len(reason) > _MAX_REASON:
         raise Malformed("oversized", "The reason is too long.", f"Use at most {_MAX_REASON} characters.")
-    first = [office for office, bits, _, _ in leaf_of(entry.receipt).decisions if bits]
+    # The leaf is the hub's word: whoever it names beside those for whom the report was sealed has nothing to destroy,
+    # and is told no reason.
+    sealed_for = None if entry.agreed is None else entry.agreed["readers"]
+    decisions = leaf_of(entry.receipt).decisions
+    first = [office for office, bits, _, _ in decisions if bits and (sealed_for is None or office in sealed_for)]
     later = tuple(sorted(set(shared) - set(first)))
     given = (*first, *later)
     if not given or not set(offices) <= set(given):

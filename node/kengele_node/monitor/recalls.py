@@ -13,11 +13,14 @@ from kengele_node.private import private, report
 from kengele_schemas import subjects
 from kengele_schemas.errors import Refused
 from kengele_schemas.receipt import CODES
+from kengele_schemas.rotation import unvouched
+from kengele_schemas.trusted import Trusted
 
 from .compose import new_report_id
 from .entries import entry_of, row, subject
 from .home import action, open_outbox, opened
-from .recalling import confirmations, plan_recall
+from .outbox import Entry
+from .recalling import Intent, confirmations, plan_recall
 from .running import send_now, sent_by
 from .sharing import shared_with
 
@@ -59,40 +62,50 @@ def add(actions: Any) -> None:
 
 def _recall(args: argparse.Namespace) -> int:
     member = opened(args)
-    # Outside of the event loop, as within it Ctrl-C would wait for the answer.
-    if not (args.yes or args.json) and terminal.interactive() and not _means_it(args, member):
-        terminal.note("Nothing was recalled.")
-        return 1
-    return asyncio.run(_take_back(args, member))
-
-
-def _means_it(args: argparse.Namespace, member: Member) -> bool:
-    """Whether the person means this report: a number is soon mistyped, and what was destroyed does not come back."""
+    trusted = asyncio.run(rules.in_force(member))
     with closing(open_outbox(member)) as outbox:
         reported = entry_of(outbox, args.report)
-    if reported is None or reported.header.get("kind") != "report":
-        return True  # It is refused, and why is said there.
+    if reported is None:
+        raise Refused("not-accepted", "There is no such report in the outbox.", "See: kengele node outbox")
+    intent = plan_recall(
+        reported,
+        keep=args.keep,
+        offices=args.office,
+        reason=args.reason.strip(),
+        shared=shared_with(member, reported.report_id),
+    )
+    if not args.json:
+        _show(reported, intent, trusted)
+    # Outside of the event loop, as within it Ctrl-C would wait for the answer.
+    if not (args.yes or args.json) and terminal.interactive() and not terminal.confirm("Have it destroyed there?"):
+        terminal.note("Nothing was recalled.")
+        return 1
+    return asyncio.run(_take_back(args, member, intent, trusted))
+
+
+def _show(reported: Entry, intent: Intent, trusted: Trusted) -> None:
+    """Which report and from whom: a number is soon mistyped, and what was destroyed does not come back."""
     terminal.say(f"{reported.report_id}  {reported.header['day']}  {subject(reported)}")
-    what = f"all of it but {', '.join(args.keep)}" if args.keep else "all of it"
-    where = ", ".join(args.office) if args.office else "every office that was given it"
-    return terminal.confirm(f"Have {what} destroyed at {where}?")
+    what = f"all of it but {', '.join(intent.keep)}" if intent.keep else "all of it"
+    found = {id_: trusted.offices.get(id_) for id_ in intent.offices}
+    terminal.say(f"Recalled, {what}, from: {', '.join(row.name for row in found.values() if row) or 'nobody'}")
+    gone = [id_ for id_, row in found.items() if row is None]
+    if gone:
+        terminal.say(f"No longer in the network, and told nothing: {', '.join(gone)}")
+    if intent.reason:
+        terminal.say("They will read your reason.")
+        for row in found.values():
+            if row is not None and (since := unvouched(row, now().date())):
+                terminal.say(
+                    f"ATTENTION: {row.name} has new keys since {since.isoformat()}, and its old key has not vouched"
+                    " for them."
+                )
 
 
-async def _take_back(args: argparse.Namespace, member: Member) -> int:
-    trusted = await rules.in_force(member)
+async def _take_back(args: argparse.Namespace, member: Member, intent: Intent, trusted: Trusted) -> int:
     moment = now()
     outbox = open_outbox(member)
     try:
-        reported = entry_of(outbox, args.report)
-        if reported is None:
-            raise Refused("not-accepted", "There is no such report in the outbox.", "See: kengele node outbox")
-        intent = plan_recall(
-            reported,
-            keep=args.keep,
-            offices=args.office,
-            reason=args.reason.strip(),
-            shared=shared_with(member, reported.report_id),
-        )
         readers, recall_id = intent.readers(trusted, moment.date()), new_report_id()
         key = member.signing_keys[str(intent.header["kid"])]
         entry = outbox.add(
@@ -101,6 +114,7 @@ async def _take_back(args: argparse.Namespace, member: Member) -> int:
             intent.numbered(readers),
             lambda counters: intent.seal(recall_id, readers, trusted, key, counters),
             now=moment.timestamp(),
+            agreed=intent.agreed(trusted),
         )
         if not args.later:
             await send_now(member, outbox, entry)

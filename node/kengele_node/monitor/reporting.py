@@ -19,8 +19,10 @@ from kengele_schemas.receipt import CODES
 from kengele_schemas.report import parse_draft
 from kengele_schemas.trusted import Trusted
 
+from .asking import asked, readers, told
 from .compose import Plan, new_report_id, plan_report, seal_report
-from .entries import entry_of, row
+from .consent import agreed_to
+from .entries import entry_of, held, row
 from .home import action, open_outbox, opened
 from .outbox import Outbox
 from .questions import ask_draft, draft_of, find_area
@@ -97,8 +99,7 @@ def _report(args: argparse.Namespace) -> int:
         return 1
     if args.preview:
         if args.json:
-            told = {"readers": _readers(agreed), "without": agreed.without, "mode": agreed.mode}
-            terminal.emit({**told, "new_keys": {name: day.isoformat() for name, day in agreed.renewed}})
+            terminal.emit(told(agreed))
         return 0
     return _put(args, member, agreed)
 
@@ -119,17 +120,17 @@ def _agreed(args: argparse.Namespace, member: Member) -> Plan | None:
     trusted = asyncio.run(rules.in_force(member))
     own = list(member.profile.get("areas", ()))
     report = parse_draft(_draft(args, trusted, own))
-    plan = plan_report(report, trusted, kid=member.kid, report_id=new_report_id(), now=now())
-    if not args.json:
-        for line in plan.lines():
-            terminal.say(line)
     if own and not any(trusted.areas.covers(area, report.area) for area in own):
         terminal.note(f"You are to report from {', '.join(own)}; from elsewhere the hub takes nothing of yours.")
-    # What nobody may read is refused when it is to be sealed, so there is nothing to agree to.
-    asks = bool(plan.readers) and not (args.preview or args.yes) and terminal.interactive()
-    if asks and not terminal.confirm("Seal and send it so?"):
+    report_id = new_report_id()
+    plan = asked(
+        args,
+        member,
+        trusted,
+        lambda known: plan_report(report, known, kid=member.kid, report_id=report_id, now=now()),
+    )
+    if plan is None:
         terminal.note("Nothing was kept.")
-        return None
     return plan
 
 
@@ -155,6 +156,7 @@ def _put(args: argparse.Namespace, member: Member, plan: Plan) -> int:
             now=now().timestamp(),
             keep_text=args.keep_text,
             spare=spare,
+            agreed=agreed_to(plan),
             replaces=_refused(outbox, args.replaces) if args.replaces else None,
         )
         if not args.later:
@@ -163,7 +165,7 @@ def _put(args: argparse.Namespace, member: Member, plan: Plan) -> int:
     finally:
         outbox.close()
     if args.json:
-        terminal.emit({"id": entry.report_id, **row(current), "readers": _readers(plan)})
+        terminal.emit({"id": entry.report_id, **row(current), "readers": readers(plan)})
     elif current.state in ("accepted", "kept"):
         terminal.say(f"Accepted: the hub has report {entry.number} on disk and in its log.")
     elif current.state == "refused":
@@ -172,19 +174,16 @@ def _put(args: argparse.Namespace, member: Member, plan: Plan) -> int:
         )
         terminal.say(f"It is kept. To correct it:  kengele node outbox --draft {current.report_id} > draft.json, then")
         terminal.say(f"  kengele node report draft.json --replaces {current.report_id}")
+    elif current.state == "held":
+        terminal.say(f"Report {entry.number} is safe in the outbox, and held.")
+        terminal.say(held(current, args.home))
     else:
         terminal.say(f"Report {entry.number} is safe in the outbox. {sent_by(args)}")
-    return Refused.exit_code if current.state == "refused" else 0
+    return Refused.exit_code if current.state in ("refused", "held") else 0
 
 
 def _refused(outbox: Outbox, which: str) -> str:
     entry = entry_of(outbox, which)
-    if entry is None or entry.state != "refused":
+    if entry is None or entry.state not in ("refused", "held"):
         raise Refused("not-refused", "No such report was refused.", "See: kengele node outbox")
     return entry.name
-
-
-def _readers(plan: Plan) -> list[dict[str, Any]]:
-    return [
-        {"office": one.office, "compartments": list(one.compartments), "rules": list(one.rules)} for one in plan.readers
-    ]

@@ -13,7 +13,7 @@ from kengele_node.member import Member, Session
 from kengele_node.vault import occupied
 from kengele_schemas.errors import KengeleError, Unreachable
 
-from .entries import row
+from .entries import held, row
 from .home import action, open_outbox, opened
 from .outbox import Entry, Outbox
 from .rotating import kept_current
@@ -43,6 +43,8 @@ async def _serve(args: argparse.Namespace, member: Member) -> int:
                     sender = _sender(session, outbox)
                     sender.told = lambda entry: _told(args, entry)
                     terminal.note("The node runs; Ctrl-C ends it.")
+                    if count := outbox.counts().get("held"):
+                        terminal.note(f"{count} held until you look: kengele node outbox --home {args.home}")
                     session.link.told = partial(_line, sender)
                     async with kept_current(session, sender):
                         await sender.run()
@@ -71,7 +73,14 @@ def sent_by(args: argparse.Namespace) -> str:
 
 def _sender(session: Session, outbox: Outbox) -> Sender:
     member = session.member
-    return Sender(session, outbox, member.key, member.nkey.public, earlier=member.signing_keys)
+    return Sender(
+        session,
+        outbox,
+        member.key,
+        member.nkey.public,
+        earlier=member.signing_keys,
+        network=member.card.root_digest,
+    )
 
 
 def _line(sender: Sender, state: State) -> None:
@@ -86,3 +95,5 @@ def _told(args: argparse.Namespace, entry: Entry) -> None:
     else:
         code = f" ({entry.code})" if entry.code not in ("", entry.state) else ""
         terminal.say(f"Report {entry.number}: {entry.state}{code}")
+        if entry.state == "held":
+            terminal.say(held(entry, args.home))

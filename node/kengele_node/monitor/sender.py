@@ -1,7 +1,9 @@
 """The sender: takes what is due from the outbox to the hub, again and again, until a receipt that holds is there.
 
 Sending twice does no harm, not sending does; so whatever happens on the way, only a verified receipt ends it. A report
-sealed under a policy that the hub takes no more is sealed anew under the one in force.
+sealed under a policy that the hub takes no more is sealed anew under the one in force, for the readers and parts to
+which both its author and the rules agree; where that is less than she was promised, it is held and she is asked
+(:mod:`.consent`).
 
     >>> async with member.session() as session:
     ...     await Sender(session, outbox, member.key, member.nkey.public).run()
@@ -30,6 +32,7 @@ from kengele_schemas.receipt import CODES, Receipt, read_receipt
 from kengele_schemas.report import parse_draft
 from kengele_schemas.trusted import Trusted
 
+from . import consent
 from .compose import plan_report, seal_report
 from .outbox import Entry, Outbox
 from .recalling import is_recall, read_intent
@@ -71,6 +74,7 @@ class Sender:
         key: the monitor's signing key, to seal anew.
         nkey: the monitor's, under which it submits.
         earlier: the keys that it had before, by ``kid``: what was reported under one is recalled under it.
+        network: the digest of the network's first root: an office's word on its keys is bound to it.
         trusted: the rules as last verified; fetched when first needed if None.
         clock: Unix seconds.
         jitter: a random number between its two arguments.
@@ -91,6 +95,7 @@ class Sender:
         nkey: str,
         *,
         earlier: Mapping[str, SigningKey] | None = None,
+        network: str = "",
         trusted: Trusted | None = None,
         clock: Callable[[], float] = time.time,
         jitter: Callable[[float, float], float] = random.uniform,
@@ -101,6 +106,7 @@ class Sender:
         self.trusted = trusted
         self._session = session
         self._outbox = outbox
+        self._network = network
         self._keys: dict[str, SigningKey] = dict(earlier or {})
         self.change_key(key)
         self._subject = subjects.reports_submit(nkey)
@@ -263,7 +269,8 @@ class Sender:
             return self.trusted
 
     async def _seal_anew(self, entry: Entry) -> Entry | None:
-        """``entry`` sealed by newer rules; itself where there are none; None where by them it cannot be sent."""
+        """``entry`` sealed by newer rules; itself where there are none; None where by them it cannot be sent, or its
+        author is to be asked."""
         sealed_under = parse(entry.envelope or b"").claims.get("pol")
         known = self.trusted
         if known is None or known.rules_version == sealed_under:
@@ -275,12 +282,25 @@ class Sender:
             if is_recall(entry.draft):
                 intent = read_intent(entry.draft)
                 readers, id_, key = intent.readers(known, now.date()), entry.report_id, self._keys[_author(entry)]
+                intent = intent.as_agreed(entry.agreed, readers, known, self._network)
                 return self._outbox.reseal(
                     entry.name,
                     intent.numbered(readers),
                     lambda counters: intent.seal(id_, readers, known, key, counters),
                 )
-            plan = plan_report(parse_draft(entry.draft), known, kid=self._kid, report_id=entry.report_id, now=now)
+            plan = plan_report(
+                parse_draft(entry.draft),
+                known,
+                kid=self._kid,
+                report_id=entry.report_id,
+                now=now,
+                custodian_only=consent.custodian_only(entry.agreed),
+            )
+            plan, changes = consent.judged(entry.agreed, plan, self._network, known.areas)
+            if changes:
+                self._outbox.hold(entry.name, changes[0].code, consent.reconstructed(entry.envelope or b""))
+                self._tell(entry, changes[0].code)
+                return None
             spare: dict[str, Any] | None = None if entry.spare is None else {}
             return self._outbox.reseal(
                 entry.name, plan.offices, lambda counters: seal_report(plan, self._key, counters, spare), spare

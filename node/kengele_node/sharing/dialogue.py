@@ -9,6 +9,7 @@ import argparse
 import asyncio
 from collections.abc import Callable, Iterable
 from contextlib import closing
+from datetime import date
 from typing import Any, Final
 
 from kengele_node import terminal
@@ -16,6 +17,7 @@ from kengele_node.member import Member, now
 from kengele_node.monitor.compose import Reading
 from kengele_schemas.compartments import HANDLING, names
 from kengele_schemas.errors import Malformed, Refused
+from kengele_schemas.rotation import unvouched
 from kengele_schemas.trusted import Trusted
 
 from .journal import FILE, Journal
@@ -58,7 +60,8 @@ def share(args: argparse.Namespace, member: Member, sources: Sources) -> int:
             _, after = asyncio.run(_sent(member, journal))
     if args.json:
         rows = [_row(source, reading) for source, reading in plan]
-        terminal.emit({"plan": rows, "shares": [_told(one) for one in (*before, *after)]})
+        new_keys = {name: since.isoformat() for name, since in _renewed(plan).items()}
+        terminal.emit({"plan": rows, "new_keys": new_keys, "shares": [_told(one) for one in (*before, *after)]})
     else:
         for one in after:
             terminal.say(_line(one))
@@ -100,10 +103,25 @@ def _show(before: list[Outcome], plan: list[tuple[Source, Reading]], unsure: lis
             number = f"{source.number}, " if source.number else ""
             terminal.say(f"Report {number}{shown}  ({source.header.day}  {source.header.area})")
         terminal.say(f"  {reading.line()}")
+    for name, since in _renewed(plan).items():
+        terminal.say(
+            f"ATTENTION: {name} has new keys since {since.isoformat()}, and its old key has not vouched for them. If"
+            " that surprises you, ask before you share."
+        )
     for source in unsure:
         terminal.note(f"Report {source.header.id} is not shared: a caveat names who is not in the network any more.")
     if not plan:
         terminal.say("There is nothing to share: by the rules of today nobody is given more than before.")
+
+
+def _renewed(plan: list[tuple[Source, Reading]]) -> dict[str, date]:
+    """The offices whose keys only coordinators vouch for, by name, and since when."""
+    today = now().date()
+    return {
+        reading.name: since
+        for _, reading in plan
+        if reading.row is not None and (since := unvouched(reading.row, today)) is not None
+    }
 
 
 def _agreed(args: argparse.Namespace) -> bool:

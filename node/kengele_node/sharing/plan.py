@@ -58,7 +58,7 @@ def gains(source: Source, trusted: Trusted, today: date, *, by: str, only: Colle
         new = bits & here & ~source.had.get(id_, 0) & ~HANDLING_BIT
         if office is None or key is None or not new or id_ == by or (only and id_ not in only):
             continue
-        found.append(Reading(id_, office.name, key, (bits | HANDLING_BIT) & here, tuple(rules)))
+        found.append(Reading(id_, office.name, key, (bits | HANDLING_BIT) & here, tuple(rules), office))
     return found
 
 

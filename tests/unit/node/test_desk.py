@@ -664,6 +664,20 @@ class TestShares:
                 received(data, self.RULES)
             assert caught.value.code == code
 
+    @pytest.mark.parametrize(("by", "key"), [(KID, MONITOR), ("council", HUB)])
+    def test_of_what_is_no_report_are_set_aside(self, inbox: Inbox, by: str, key: SigningKey) -> None:
+        """A recall's reason, which its author told another office, comes down the feed behind a share of it."""
+        report, _ = self.written("cso")
+        said = {**report.claims, "id": an_id(), "kind": "recall", "recalls": report.claims["id"]}
+        reason = {"handling": {"wishes": {"text": "The neighbour is in danger.", "lang": "en"}}}
+        keys: dict[str, bytes] = {}
+        readers = [Reader("cso", KEYS["cso"].public, 1, 1)]
+        recall = parse(seal(TENSION_REPORT, said, reason, readers, MONITOR, spare=keys))
+        follow(Feed(self.share(recall, keys, by=by, key=key), trusted=(self.RULES,)), inbox)
+        assert codes(inbox) == ["malformed"]
+        assert not inbox.items()
+        assert not inbox.unconfirmed()
+
     def test_are_put_to_the_part_that_is_here_and_the_whole_can_still_be_passed_on(self, inbox: Inbox) -> None:
         envelope, keys = self.written(bits=3)
         part = strip(envelope, "unrcca", ["handling", "summary"])

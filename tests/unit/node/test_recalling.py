@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -49,3 +50,14 @@ def test_an_intent_is_read_back_as_it_was_kept() -> None:
     kept = loads(dumps(intent._asdict()), max_bytes=9999)
     assert read_intent(kept) == intent
     assert read_intent({name: value for name, value in kept.items() if name != "shared"}).shared == ()
+
+
+def test_an_office_that_only_the_hubs_leaf_names_is_told_no_reason() -> None:
+    """The leaf is the hub's word; what was sealed for whom, the author's node knows itself."""
+    agreed = {"mode": "policy", "area": "KG-O", "readers": {"cso": {"name": "CSO", "bits": 3}}}
+    with pytest.raises(Refused) as caught:
+        plan_recall(replace(ENTRY, agreed=agreed), keep=(), offices=(), reason="The neighbour is in danger.")
+    assert caught.value.code == "not-given"
+    readers = {**agreed["readers"], "unrcca": {"name": "UNRCCA", "bits": 3}}  # type: ignore[dict-item]
+    found = plan_recall(replace(ENTRY, agreed={**agreed, "readers": readers}), keep=(), offices=(), reason="")
+    assert found.offices == ("unrcca",)

@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from nacl.signing import SigningKey
 from kengele_node.errors import NotAdmitted
 from kengele_node.monitor import sender as sender_module
 from kengele_node.monitor.compose import seal_report
+from kengele_node.monitor.consent import agreed_to
 from kengele_node.monitor.outbox import Entry, Outbox
 from kengele_node.monitor.recalling import Intent
 from kengele_node.monitor.sender import LONGEST_ASKED, LONGEST_WAIT, Sender
@@ -28,11 +30,12 @@ from kengele_schemas.checkpoint import sign_checkpoint, write_proof
 from kengele_schemas.encoding import b64u, canonical, dumps, loads
 from kengele_schemas.envelope import parse, verify
 from kengele_schemas.errors import Damaged, Refused, Unreachable, Untrusted
-from kengele_schemas.keys import monitor_id
+from kengele_schemas.keys import X25519, OpeningKey, monitor_id
 from kengele_schemas.merkle import leaf_hash
 from kengele_schemas.nkeys import KeyPair
 from kengele_schemas.receipt import CODES, Leaf, accepted, refused
 from kengele_schemas.report import parse_draft
+from kengele_schemas.rotation import OfficeKeys, followed
 from kengele_schemas.sealing import open_envelope
 from kengele_schemas.trusted import Trusted
 from kengele_testing.values import (
@@ -43,6 +46,7 @@ from kengele_testing.values import (
     LOG,
     MONITOR,
     NOW,
+    TODAY,
     canaried,
     draft,
     grant,
@@ -56,7 +60,7 @@ from kengele_testing.values import (
 NKEY = KeyPair.generate("user").public
 ROWS = RowCipher(b"k" * 32, "outbox")
 RULES = network(grant(to=["office:unrcca", "office:unoca"]))
-NEWER = network(grant(to=["office:unrcca", "office:cso"]), version=2)
+NEWER = network(grant(to=["office:unrcca", "office:unoca", "office:cso"]), version=2)
 FORGER = SigningKey(b"f" * 32)
 START = NOW.timestamp()
 FINAL = sorted(code for code, what in CODES.items() if not what.retryable and code != "accepted")
@@ -182,6 +186,8 @@ def add(
     value: Mapping[str, Any] | None = None,
     trusted: Trusted = RULES,
     spare: dict[str, Any] | None = None,
+    *,
+    kept: bool = True,
 ) -> Entry:
     written = parse_draft(dict(value or draft()))
     plan = planned(written, trusted)
@@ -192,6 +198,7 @@ def add(
         lambda counters: seal_report(plan, MONITOR, counters, spare),
         now=START,
         spare=spare,
+        agreed=agreed_to(plan) if kept else None,
     )
 
 
@@ -502,16 +509,15 @@ class TestRulesThatHoldNoLonger:
         first, second = (parse(data) for data in hub.sent)
         assert first.claims["id"] == second.claims["id"] == entry.report_id
         assert (first.claims["pol"], second.claims["pol"]) == (1, 2)
-        assert [wrap.office for wrap in second.wraps] == ["cso", "unrcca"]
+        # The CSO, which the newer rules name, is none of those whom its author was shown.
+        assert [wrap.office for wrap in second.wraps] == ["unoca", "unrcca"]
         numbers = {
-            id: open_envelope(second, id, [KEYS[id]], bytes(MONITOR.verify_key)).counter for id in ("cso", "unrcca")
+            id: open_envelope(second, id, [KEYS[id]], bytes(MONITOR.verify_key)).counter for id in ("unoca", "unrcca")
         }
-        assert numbers == {"unrcca": 1, "cso": 1}
+        assert numbers == {"unrcca": 1, "unoca": 1}
         assert now(outbox, entry).state == "accepted"
         assert now(outbox, entry).sent_digest == hashlib.sha256(hub.sent[1]).digest()
         assert hub.refreshed == 1
-        # UNOCA, which reads it no longer, must not wait for number 1.
-        assert add(outbox).counters["unoca"] == 1
 
     def test_give_a_report_other_keys_and_those_are_the_ones_kept(self, outbox: Outbox, clock: Clock) -> None:
         entry = add(outbox, spare={})
@@ -565,7 +571,6 @@ class TestRulesThatHoldNoLonger:
     @pytest.mark.parametrize(
         ("what", "value", "newer", "code"),
         [
-            ("nobody may read it any more", draft(), network(version=2), "no-reader"),
             ("its area is gone", draft(), None, "unknown-area"),
             (
                 "its caveat names an office that is gone",
@@ -933,3 +938,221 @@ class TestNextKey:
             verify(parse(data), bytes(MONITOR.verify_key))
         assert len(hub.sent) == 2
         assert now(outbox, entry).state == "accepted"
+
+
+def read_in(data: bytes, key: SigningKey = MONITOR) -> dict[str, set[str]]:
+    """By office, the parts that it can open of what was sent."""
+    envelope = parse(data)
+    return {
+        wrap.office: set(open_envelope(envelope, wrap.office, [KEYS[wrap.office]], bytes(key.verify_key)).contents)
+        for wrap in envelope.wraps
+    }
+
+
+WRITTEN = draft(source={"basis": "witness", "description": "The neighbour."})
+SHOWN = network(grant(to=["office:unrcca", "office:unoca"]))
+PROMISED = {"unrcca": {"summary", "account"}, "unoca": {"summary", "account"}}
+
+
+class TestWhatTheAuthorAgreedTo:
+    """She was shown that two offices read summary and account, and that nobody reads the source."""
+
+    @pytest.mark.parametrize("code", ["stale-policy", "policy-unknown"])
+    @pytest.mark.parametrize(
+        "newer",
+        [
+            network(grant(to=["group:un"]), grant("more", grant=["source"], to=["group:un"]), version=2),
+            network(
+                grant(to=["group:un", "office:cso"]), grant("all", grant=["source"], to=["office:council"]), version=2
+            ),
+            network(grant(to=["group:un"], grant=["summary", "account", "source"]), version=2, custodian="council"),
+        ],
+        ids=["another part", "another office", "another custodian"],
+    )
+    def test_a_hub_cannot_have_a_report_sealed_for_more_than_its_author_was_shown(
+        self, outbox: Outbox, clock: Clock, code: str, newer: Trusted
+    ) -> None:
+        entry = add(outbox, WRITTEN, SHOWN)
+        hub = Hub(in_turn(lambda data: refusal(data, code)), newer)
+        run(sender(hub, outbox, clock, SHOWN).send(entry))
+        assert now(outbox, entry).state == "accepted"
+        assert {parse(data).claims["pol"] for data in hub.sent} == {1, 2}
+        assert [read_in(data) for data in hub.sent] == [PROMISED] * len(hub.sent)
+
+    @pytest.mark.parametrize(
+        "newer",
+        [
+            network(grant(to=["office:unrcca", "office:cso"]), version=2),
+            network(grant(to=["group:un"], grant=["summary"]), version=2),
+            network(version=2),
+            network(grant(to=["group:un"]), version=2, offices=[office("unrcca"), office("unoca", status="suspended")]),
+            network(grant(to=["group:un"]), version=2, expires=NOW),
+        ],
+        ids=["an office", "a part", "everybody", "an office that is suspended", "all but the custodian"],
+    )
+    def test_where_somebody_is_left_out_it_is_held_and_nothing_is_sent(
+        self, outbox: Outbox, clock: Clock, newer: Trusted
+    ) -> None:
+        entry = add(outbox, WRITTEN, SHOWN)
+        clock.now += 1
+        hub = Hub(lambda data: refusal(data, "stale-policy"), newer)
+        one = sender(hub, outbox, clock, SHOWN)
+        told = told_by(one)
+        run(one.run(until_empty=True))
+        found = now(outbox, entry)
+        assert (found.state, found.code, found.draft) == ("held", "readers-changed", entry.draft)
+        assert found.envelope is None
+        assert hub.sent == [entry.envelope]
+        assert told == [("held", "readers-changed")]
+        # No office waits for the number of what may never come.
+        assert add(outbox, WRITTEN, SHOWN).counters == entry.counters
+
+    def test_a_key_for_which_only_coordinators_vouch_holds_it(self, outbox: Outbox, clock: Clock) -> None:
+        entry = add(outbox, WRITTEN, SHOWN)
+        stranger = OpeningKey(X25519, b"s" * 32).public.document()
+        for claims in ({}, {"replaced": "2026-11-24"}):
+            changed = [office("unrcca", keys=[stranger], **claims), *(office(id) for id in ("unoca", "cso", "council"))]
+            hub = Hub(
+                lambda data: refusal(data, "policy-unknown"),
+                network(grant(to=["group:un"]), version=2, offices=changed),
+            )
+            run(sender(hub, outbox, clock, SHOWN).run(until_empty=True))
+            assert (now(outbox, entry).state, now(outbox, entry).code) == ("held", "key-replaced")
+            assert len(hub.sent) == 1
+            entry = add(outbox, WRITTEN, SHOWN)
+
+    def test_a_key_that_the_office_vouches_for_does_not(self, outbox: Outbox, clock: Clock) -> None:
+        own, fresh, digest = SigningKey(b"o" * 32), OpeningKey(X25519, b"f" * 32), b64u(bytes(32))
+        before = office("unrcca", sign=b64u(bytes(own.verify_key)))
+        others = [office(id) for id in ("unoca", "cso", "council")]
+        shown = network(grant(), offices=[before, *others])
+        row = shown.offices.get("unrcca")
+        assert row is not None
+        keys = followed(row.keys, [(TODAY, fresh.public)], TODAY)
+        for signer, state in ((FORGER, "held"), (own, "accepted")):
+            entry = add(outbox, WRITTEN, shown)
+            said = OfficeKeys.of(row, keys, digest, signer)
+            listed = [key.model_dump(mode="json", exclude_none=True) for key in keys]
+            after = {**before, "keys": listed, "vouched": said.signature}
+            newer = network(grant(), version=2, offices=[after, *others])
+            run(
+                sender(
+                    Hub(in_turn(lambda data: refusal(data, "stale-policy")), newer),
+                    outbox,
+                    clock,
+                    shown,
+                    network=digest,
+                ).send(entry)
+            )
+            assert now(outbox, entry).state == state
+
+    def test_what_was_agreed_for_the_custodian_alone_stays_for_it_when_there_are_rules_again(
+        self, outbox: Outbox, clock: Clock
+    ) -> None:
+        lapsed = network(grant(to=["group:un"]), expires=NOW - timedelta(days=1))
+        entry = add(outbox, WRITTEN, lapsed)
+        newer = network(grant(to=["group:un", "office:cso"]), version=2)
+        hub = Hub(in_turn(lambda data: refusal(data, "stale-policy")), newer)
+        run(sender(hub, outbox, clock, lapsed).send(entry))
+        assert [read_in(data) for data in hub.sent] == [{"unrcca": {"summary", "account", "source"}}] * 2
+        assert now(outbox, entry).state == "accepted"
+
+    def test_another_custodian_is_not_sealed_for_in_the_place_of_the_one_she_was_told(
+        self, outbox: Outbox, clock: Clock
+    ) -> None:
+        lapsed = network(grant(), expires=NOW - timedelta(days=1))
+        entry = add(outbox, WRITTEN, lapsed)
+        hub = Hub(lambda data: refusal(data, "stale-policy"), network(grant(), version=2, custodian="council"))
+        run(sender(hub, outbox, clock, lapsed).run(until_empty=True))
+        assert (now(outbox, entry).state, len(hub.sent)) == ("held", 1)
+
+    def test_the_monitors_next_key_seals_for_those_she_was_shown_and_no_more(
+        self, outbox: Outbox, clock: Clock
+    ) -> None:
+        entry = add(outbox, WRITTEN, SHOWN)
+        keys = [monitor(), monitor(TestNextKey.NEXT)]
+        newer = network(grant(to=["group:un", "office:cso"]), version=2, monitors=keys)
+        hub = Hub(in_turn(lambda data: refusal(data, "key-expired")), newer)
+        one = sender(hub, outbox, clock, newer)
+        one.change_key(TestNextKey.NEXT)
+        run(one.send(entry))
+        assert parse(hub.sent[1]).claims["kid"] == TestNextKey.NAME
+        assert read_in(hub.sent[1], TestNextKey.NEXT) == PROMISED
+
+    def test_the_monitors_next_key_does_not_seal_where_somebody_is_left_out(self, outbox: Outbox, clock: Clock) -> None:
+        entry = add(outbox, WRITTEN, SHOWN)
+        hub = Hub(in_turn(lambda data: refusal(data, "key-expired")), network(grant(), version=2))
+        one = sender(hub, outbox, clock, network(grant(), version=2))
+        one.change_key(TestNextKey.NEXT)
+        run(one.send(entry))
+        assert (now(outbox, entry).state, len(hub.sent)) == ("held", 1)
+
+    def test_an_entry_that_an_older_version_put_in_is_sent_as_it_is_and_held_where_it_must_be_sealed_anew(
+        self, outbox: Outbox, clock: Clock
+    ) -> None:
+        first, second = add(outbox, WRITTEN, SHOWN, kept=False), add(outbox, WRITTEN, SHOWN, kept=False)
+        hub = Hub(lambda data: receipt(data) if data == first.envelope else refusal(data, "stale-policy"), NEWER)
+        run(sender(hub, outbox, clock, SHOWN).run(until_empty=True))
+        assert now(outbox, first).state == "accepted"
+        held = now(outbox, second)
+        assert (held.state, held.code) == ("held", "readers-not-kept")
+        assert set((held.agreed or {})["readers"]) == {"unrcca", "unoca"}
+        assert set(hub.sent) == {first.envelope, second.envelope}
+
+    def test_the_hub_is_not_shown_a_finer_area_than_when_she_agreed(self, outbox: Outbox, clock: Clock) -> None:
+        entry = add(outbox, {**WRITTEN, "area": "KG-O-7"}, SHOWN)
+        newer = network(grant(to=["group:un"]), version=2, header_level=2)
+        hub = Hub(lambda data: refusal(data, "stale-policy"), newer)
+        run(sender(hub, outbox, clock, SHOWN).run(until_empty=True))
+        assert (now(outbox, entry).state, now(outbox, entry).code) == ("held", "area-finer")
+        assert {parse(data).claims["area"] for data in hub.sent} == {"KG-O"}
+
+    def test_what_is_held_waits_again_by_what_she_agrees_to_now_and_no_further(
+        self, outbox: Outbox, clock: Clock
+    ) -> None:
+        entry = add(outbox, WRITTEN, SHOWN, spare={})
+        second = network(grant(to=["office:unrcca", "office:cso"]), version=2)
+        run(sender(Hub(lambda data: refusal(data, "stale-policy"), second), outbox, clock, SHOWN).run(until_empty=True))
+        held = now(outbox, entry)
+        assert held.state == "held"
+        plan = planned(parse_draft(held.draft), second, report_id=entry.report_id)
+        spare: dict[str, Any] = {}
+        waiting = outbox.reseal(
+            entry.name,
+            plan.offices,
+            lambda counters: seal_report(plan, MONITOR, counters, spare),
+            spare,
+            agreed=agreed_to(plan),
+            state="held",
+        )
+        assert waiting is not None
+        third = network(grant(to=["office:unrcca", "office:cso", "office:unoca"]), version=3)
+        hub = Hub(in_turn(lambda data: refusal(data, "stale-policy")), third)
+        run(sender(hub, outbox, clock, second).send(waiting))
+        assert [set(read_in(data)) for data in hub.sent] == [{"unrcca", "cso"}] * 2
+        assert now(outbox, entry).state == "accepted"
+        assert (now(outbox, entry).spare or {})["core"] == b64u(parse(hub.sent[1]).core)
+
+    @pytest.mark.parametrize("kept", [True, False], ids=["kept", "of an older version"])
+    def test_a_recalls_reason_is_not_sealed_for_a_key_she_was_not_shown_and_the_recall_goes_out(
+        self, outbox: Outbox, clock: Clock, kept: bool
+    ) -> None:
+        header = planned(parse_draft(draft()), RULES).header.claims()
+        intent = Intent("A" * 22, header, ("unrcca",), (), "The neighbour is in danger.")
+        readers = intent.readers(RULES, TODAY)
+        entry = outbox.add(
+            "B" * 21 + "A",
+            intent._asdict(),
+            readers,
+            lambda counters: intent.seal("B" * 21 + "A", readers, RULES, MONITOR, counters),
+            now=START,
+            agreed=intent.agreed(RULES) if kept else None,
+        )
+        stranger = OpeningKey(X25519, b"s" * 32)
+        newer = network(grant(), version=2, offices=[office("unrcca", keys=[stranger.public.document()])])
+        hub = Hub(in_turn(lambda data: refusal(data, "policy-unknown")), newer)
+        run(sender(hub, outbox, clock).send(entry))
+        assert now(outbox, entry).state == "accepted"
+        opened = open_envelope(parse(hub.sent[1]), "unrcca", [stranger], bytes(MONITOR.verify_key))
+        assert opened.contents["handling"].get("wishes") is None
+        assert "neighbour" not in json.dumps(opened.contents)
