@@ -13,6 +13,7 @@ import json
 import os
 import pwd
 import re
+import shutil
 import socket
 import stat
 import subprocess
@@ -31,6 +32,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from kengele_node.demo.network import Network
+from kengele_node.vault import LIGHT, Lock, Vault
 from kengele_testing.browser import CHROMIUM, MISSING, browser, hold, opened
 from kengele_testing.console import COMMAND, Console, entered, inside, running, unlock
 
@@ -40,6 +42,7 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason=MISSING),
 ]
 PLACES = ("rules", "draft", "approvals", "members", "invitations", "audit", "draft?edit=new", "audit?ask=1")
+PASSPHRASE = "four words that fit"
 HOSTILE = "\"'><img data-evil src=x>"
 
 
@@ -390,6 +393,49 @@ def test_a_stolen_session_cannot_sign(network: Network, console: Console, driven
     # Within ten minutes she is not asked again.
     page.get_by_role("button", name="Take it off the board").click()
     expect(page.get_by_text("No proposal waits.")).to_be_visible()
+
+
+def test_a_draft_that_was_changed_after_she_looked_at_it_is_not_signed(console: Console, driven: Browser) -> None:
+    page = entered(driven, console)
+    held = stolen(page)
+    page.get_by_role("button", name="Begin a draft").click()
+    page.goto(inside(page, "draft"))
+    rule = page.locator("td a").first.get_attribute("href")
+    assert rule is not None
+    revision = page.locator("input[name=revision]").first.input_value()
+    form = {"form": held.form, "what": "remove", "revision": revision, "rule": rule.partition("edit=")[2]}
+    assert ask(console, f"/s/{held.place}/draft", data=form, Cookie=held.cookie)[0] == 303
+    page.get_by_role("button", name="Sign it and hand it to the second coordinator").click()
+    unlock(page, console.key)
+    expect(page.get_by_role("alert")).to_contain_text("changed meanwhile")
+    page.goto(inside(page, "approvals"))
+    expect(page.get_by_text("No proposal waits.")).to_be_visible()
+    page.goto(inside(page, "draft"))
+    page.get_by_role("button", name="Throw the draft away").click()
+
+
+def test_a_passphrase_is_asked_for_where_one_opens_the_home(network: Network, driven: Browser, tmp_path: Path) -> None:
+    home, typed = tmp_path / "nyambura", tmp_path / "passphrase"
+    shutil.copytree(network.home / "coordinators" / "nyambura", home)
+    Vault.open(home, network.lock).relock(Lock(PASSPHRASE), cost=LIGHT)
+    typed.write_text(PASSPHRASE)
+    with running(home, typed, lock="--passphrase-file") as console:
+        for width in (390, 1280):
+            page = entered(driven, console, width=width, java_script_enabled=width == 1280)
+            page.goto(inside(page, "invitations"))
+            page.get_by_label("Areas").fill("KG-N")
+            page.get_by_role("button", name="Make an invitation").click()
+            field = page.get_by_label("Passphrase of this home")
+            assert (field.get_attribute("type"), field.get_attribute("autocomplete")) == ("password", "off")
+            for entry, what in (("not the one", "That does not unlock this home."), (PASSPHRASE, "The invitation")):
+                if width == 1280:
+                    hold(page, tmp_path, f"passphrase-{width}-{len(entry)}")
+                else:
+                    page.screenshot(path=tmp_path / f"passphrase-{width}-{len(entry)}.png", full_page=True)
+                field.fill(entry)
+                page.get_by_role("button", name="Unlock and go on").click()
+                expect(page.locator("main")).to_contain_text(what)
+                assert entry not in page.content()
 
 
 @pytest.mark.parametrize("width", [390, 1280])

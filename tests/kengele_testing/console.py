@@ -47,10 +47,15 @@ class Console:
 
 
 @contextmanager
-def running(home: Path, key: Path, *, errors: IO[str] | None = None) -> Iterator[Console]:
-    """A console of the coordinator at ``home``, whom the file ``key`` unlocks; ended with the block."""
+def running(home: Path, key: Path, *, lock: str = "--key-file", errors: IO[str] | None = None) -> Iterator[Console]:
+    """A console of the coordinator at ``home``, whom the file ``key`` unlocks; ended with the block.
+
+    Args:
+        lock: the option that takes the file.
+        errors: what stands for its terminal.
+    """
     with subprocess.Popen(
-        [*COMMAND, "--home", str(home), "--json", "--key-file", str(key)],
+        [*COMMAND, "--home", str(home), "--json", lock, str(key)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=errors,

@@ -64,6 +64,13 @@ class Drafts:
         began, rules = (tuple(read(Rule, rule) for rule in body[part]) for part in ("began", "rules"))
         return Working(body["base"], began, rules, row[0])
 
+    def seen(self, name: str, revision: int) -> Working | None:
+        """The draft of this name, which still stands as it did at ``revision``. Raises Refused as :meth:`save`."""
+        working = self.get(name)
+        if working is not None and working.revision != revision:
+            raise _changed()
+        return working
+
     def save(self, name: str, working: Working, *, revision: int) -> Working:
         """Keeps ``working`` as the revision after ``revision``, 0 for a new draft; it is on the disk when this returns.
 

@@ -261,6 +261,8 @@ def _saved(
 
 async def _proposed(request: web.Request, held: InForce, working: Working, revision: int) -> web.StreamResponse:
     view = request.app[VIEW]
+    # Another window, or somebody else in it, may have changed the draft after the page was drawn that she looks at.
+    view.drafts.seen(POLICY, revision)
     if working.base != held.trusted.policy.version:
         raise Refused(
             "overtaken",
