@@ -279,6 +279,8 @@ def network(book: Installer) -> None:
     book.kengele("coordinator", "found", *at, *whose, *cards)
     book.kengele("coordinator", "sign", "--home", "/opt/shared/bob", "draft.json")
     book.kengele("coordinator", "publish", *at, "draft.json")
+    # What a command writes is for its own user; the card is for everyone who joins.
+    (shared / "network.json").chmod(0o644)
     book.kengele("coordinator", "join", "--home", "/opt/shared/bob", "/opt/shared/network.json")
     card = ("--network", "/opt/shared/network.json")
     made = book.kengele(
