@@ -258,6 +258,11 @@ def test_what_people_write_in_their_languages_is_left_as_it_is(text: str) -> Non
     assert foreign.block(text) == [MARGIN + text]
 
 
+@pytest.mark.parametrize("mark", ["\u0301", "\u0e49", "\u0489"])
+def test_marks_piled_on_a_letter_do_not_cover_the_lines_above(mark: str) -> None:
+    assert foreign.within(f"e{mark * 200}x") == f"e{mark * 5}x"
+
+
 WRITES_BY_ITSELF = {
     # A bar that shows how far it is: numbers and this program's own words.
     "node/kengele_node/coordinator/effect.py",
