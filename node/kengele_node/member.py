@@ -33,6 +33,7 @@ from kengele_schemas.packing import pack, unpack
 from kengele_schemas.trust import TrustStore
 from kengele_schemas.trusted import Trusted
 
+from .clock import Clock, signed_at
 from .errors import NotAdmitted, said_by_hub
 from .link import Link
 from .vault import Lock, Vault
@@ -60,6 +61,10 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
+def _machine() -> datetime:
+    return now()
+
+
 class Member:
     """An opened home. ``role`` is whose; ``id`` is the monitor's kid, the office's id or the coordinator's id."""
 
@@ -78,6 +83,7 @@ class Member:
             self.nkey = KeyPair.from_seed(vault.secrets["nkey"].decode("ascii"))
         except (KeyError, TypeError, ValueError, Malformed):
             raise Damaged("damaged", "This home's vault lacks its keys.", "Restore it from a copy.") from None
+        self.clock = Clock(home, vault.rows("clock"), _machine)
 
     @classmethod
     def create(
@@ -205,9 +211,15 @@ class Member:
         """Keeps one more secret in the vault, durably."""
         self.vault.replace({**self.vault.secrets, name: secret})
 
+    def now(self) -> datetime:
+        """The time, and never earlier than what was seen here: by this is judged what holds, and sealed."""
+        return self.clock.now()
+
     def offline(self) -> Trusted:
         """What was verified last. Raises Untrusted, ``no-trust``, if nothing ever was."""
-        return self.trust.offline(self.role, now(), self.id)
+        trusted = self.trust.offline(self.role, self.now(), self.id)
+        self.clock.used(trusted)
+        return trusted
 
     @asynccontextmanager
     async def session(self, wait: float = 15) -> AsyncIterator[Session]:
@@ -296,7 +308,9 @@ class Session:
 
     def _verified(self, fetch: Any) -> Trusted:
         member = self.member
-        return member.trust.refresh(fetch, member.role, now(), member.id)
+        trusted = member.trust.refresh(fetch, member.role, member.clock.at_the_hub(), member.id)
+        member.clock.looked(trusted, signed_at(member.home))
+        return trusted
 
     async def ask(self, subject: str, document: Any) -> dict[str, Any]:
         """The hub's answer to a request.

@@ -1,7 +1,7 @@
 """The network's rules as a member holds them: shown, and where there is no line, carried in a directory or on a stick.
 
 >>> write(Path("/media/stick"), visible_to(member.trust.files(), trusted, office=""))
->>> member.trust.carried(from_directory(Path("/media/stick")), member.role, now(), member.id)
+>>> member.trust.carried(from_directory(Path("/media/stick")), member.role, member.now(), member.id)
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from kengele_schemas.trusted import Trusted
 from kengele_schemas.verification import Fetch
 
 from . import terminal
-from .member import Member, now
+from .member import Member
 
 _MAX_FILE: Final = 8 * 1024 * 1024
 _QUICK: Final = 5.0
@@ -82,7 +82,7 @@ def show(args: argparse.Namespace, member: Member, took: Callable[[Member, Trust
     renewed = {
         office.id: since.isoformat()
         for office in trusted.offices.document.offices
-        if office.status == "active" and (since := unvouched(office, now().date()))
+        if office.status == "active" and (since := unvouched(office, member.now().date()))
     }
     found = {
         "network": trusted.network.name,
@@ -118,7 +118,7 @@ def show(args: argparse.Namespace, member: Member, took: Callable[[Member, Trust
 
 def _carried(directory: Path, member: Member) -> Trusted:
     try:
-        return member.trust.carried(from_directory(directory), member.role, now(), member.id)
+        return member.trust.carried(from_directory(directory), member.role, member.now(), member.id)
     except Untrusted as error:
         if error.code != "not-served":
             raise

@@ -84,6 +84,15 @@ def tell_slow() -> None:
     note("The hub has not answered yet; it is given a few seconds more.")
 
 
+def tell_clock(seen: datetime | None) -> None:
+    """A line on stderr where this machine's clock is behind what was ``seen`` here."""
+    if seen is not None:
+        note(
+            f"This machine's clock is behind: {seen:%Y-%m-%d %H:%M} UTC was seen here already. Set it. Until then"
+            " that is taken for the time, so that rules which ran out are not used."
+        )
+
+
 def emit(value: Any, *, indent: int | None = None) -> None:
     """A JSON value on stdout, on one line if there is no ``indent``."""
     sys.stdout.write(foreign.escaped(json.dumps(value, ensure_ascii=False, indent=indent)) + "\n")

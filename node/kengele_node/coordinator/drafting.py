@@ -52,6 +52,7 @@ def opened(args: argparse.Namespace) -> Member:
     if member is None:
         member = args.opened = Member.open(args.home, terminal.lock_of(args), "coordinator")
         member.slow = terminal.tell_slow
+        terminal.tell_clock(member.clock.behind())
     return member
 
 

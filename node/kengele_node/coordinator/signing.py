@@ -62,7 +62,7 @@ def _sign(args: argparse.Namespace) -> int:
     if draft.founding and disk.present(member.home / CARD):
         raise _in_a_network()
     files = None if draft.founding else _in_force(args, member)
-    signatures.check(draft, files, now())
+    signatures.check(draft, files, member.now())
     after = {path: json.loads(data) for path, data in draft.documents.items()}
     before = {path: metadata.document_of(files, path) for path in metadata.document_paths(files)} if files else {}
     changes = what_changes(draft, before, after, files)
@@ -92,7 +92,7 @@ def _in_force(args: argparse.Namespace, member: Member) -> dict[str, bytes]:
                 raise
             mend = "Sign with --from DIR: what a coordinator wrote with kengele coordinator export --all DIR."
             raise Refused(error.code, "The network does not have this coordinator yet.", mend) from None
-    member.trust.carried(rules.from_directory(args.source), member.role, now(), member.id)
+    member.trust.carried(rules.from_directory(args.source), member.role, member.now(), member.id)
     return member.trust.files()
 
 

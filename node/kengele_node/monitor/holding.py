@@ -8,7 +8,7 @@ from contextlib import closing
 from typing import Any
 
 from kengele_node import rules, terminal
-from kengele_node.member import Member, now
+from kengele_node.member import Member
 from kengele_schemas.errors import Refused
 from kengele_schemas.report import parse_draft
 from kengele_schemas.trusted import Trusted
@@ -81,7 +81,7 @@ def _look(args: argparse.Namespace, member: Member, outbox: Outbox, entry: Entry
     report = parse_draft(entry.draft)
 
     def make(known: Trusted) -> Plan:
-        return plan_report(report, known, kid=member.kid, report_id=entry.report_id, now=now())
+        return plan_report(report, known, kid=member.kid, report_id=entry.report_id, now=member.now())
 
     trusted = asyncio.run(rules.in_force(member))
     first = make(trusted)

@@ -47,6 +47,7 @@ def opened(args: argparse.Namespace) -> Member:
     """The monitor at home in ``--home``."""
     member = Member.open(args.home, terminal.lock_of(args), "monitor")
     member.slow = terminal.tell_slow
+    terminal.tell_clock(member.clock.behind())
     return member
 
 

@@ -106,7 +106,7 @@ async def _take_back(args: argparse.Namespace, member: Member, intent: Intent, t
     moment = now()
     outbox = open_outbox(member)
     try:
-        readers, recall_id = intent.readers(trusted, moment.date()), new_report_id()
+        readers, recall_id = intent.readers(trusted, member.now().date()), new_report_id()
         key = member.signing_keys[str(intent.header["kid"])]
         entry = outbox.add(
             recall_id,

@@ -127,7 +127,7 @@ def _agreed(args: argparse.Namespace, member: Member) -> Plan | None:
         args,
         member,
         trusted,
-        lambda known: plan_report(report, known, kid=member.kid, report_id=report_id, now=now()),
+        lambda known: plan_report(report, known, kid=member.kid, report_id=report_id, now=member.now()),
     )
     if plan is None:
         terminal.note("Nothing was kept.")

@@ -73,14 +73,17 @@ def sent_by(args: argparse.Namespace) -> str:
 
 def _sender(session: Session, outbox: Outbox) -> Sender:
     member = session.member
-    return Sender(
+    sender = Sender(
         session,
         outbox,
         member.key,
         member.nkey.public,
         earlier=member.signing_keys,
         network=member.card.root_digest,
+        moment=member.now,
     )
+    sender.saw = member.clock.told
+    return sender
 
 
 def _line(sender: Sender, state: State) -> None:

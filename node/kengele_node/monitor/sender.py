@@ -35,7 +35,7 @@ from kengele_schemas.trusted import Trusted
 from . import consent
 from .compose import plan_report, seal_report
 from .outbox import Entry, Outbox
-from .recalling import is_recall, read_intent
+from .recalling import is_recall, leaf_of, read_intent
 
 WINDOW: Final = 16
 """Reports under way at once."""
@@ -76,7 +76,8 @@ class Sender:
         earlier: the keys that it had before, by ``kid``: what was reported under one is recalled under it.
         network: the digest of the network's first root: an office's word on its keys is bound to it.
         trusted: the rules as last verified; fetched when first needed if None.
-        clock: Unix seconds.
+        clock: Unix seconds; by it is waited.
+        moment: the time by which is judged who is sealed for; by ``clock`` if None.
         jitter: a random number between its two arguments.
         window: reports under way at once.
         timeout: seconds for the hub to answer.
@@ -84,6 +85,8 @@ class Sender:
 
     told: Callable[[Entry], None]
     """Called with each entry whose state changed, or that goes on waiting for the reason in its ``code``."""
+    saw: Callable[[Trusted, datetime], object]
+    """Called with the moment that a receipt which holds names: the hub's word, and no more."""
     trusted: Trusted | None
     """May be replaced at any time by what was verified since."""
 
@@ -98,11 +101,13 @@ class Sender:
         network: str = "",
         trusted: Trusted | None = None,
         clock: Callable[[], float] = time.time,
+        moment: Callable[[], datetime] | None = None,
         jitter: Callable[[float, float], float] = random.uniform,
         window: int = WINDOW,
         timeout: float = 20,
     ) -> None:
         self.told = lambda _: None
+        self.saw = lambda *_: None
         self.trusted = trusted
         self._session = session
         self._outbox = outbox
@@ -112,6 +117,7 @@ class Sender:
         self._subject = subjects.reports_submit(nkey)
         self._refreshing = asyncio.Lock()
         self._clock = clock
+        self._moment = moment or (lambda: datetime.fromtimestamp(clock(), UTC))
         self._jitter = jitter
         self._window = window
         self._timeout = timeout
@@ -208,6 +214,8 @@ class Sender:
         self._line_failures = 0
         receipt = await self._read(answer, hashlib.sha256(entry.envelope).digest())
         if receipt.accepted:
+            if self.trusted is not None:
+                self.saw(self.trusted, datetime.fromisoformat(leaf_of(answer).at))
             self._outbox.accepted(entry.name, answer, parse(entry.envelope).claims)
         elif not _temporary(receipt.code) and not self._outlived(entry, receipt.code):
             self._outbox.refused(entry.name, receipt.code, answer)
@@ -277,7 +285,7 @@ class Sender:
             known = await self._renewed(known)
         if known.rules_version == sealed_under and (is_recall(entry.draft) or _author(entry) == self._kid):
             return entry
-        now = datetime.fromtimestamp(self._clock(), UTC)
+        now = self._moment()
         try:
             if is_recall(entry.draft):
                 intent = read_intent(entry.draft)

@@ -65,6 +65,7 @@ def opened(args: argparse.Namespace) -> Member:
     """The office at home in ``--home``."""
     member = Member.open(args.home, terminal.lock_of(args), "office")
     member.slow = terminal.tell_slow
+    terminal.tell_clock(member.clock.behind())
     return member
 
 

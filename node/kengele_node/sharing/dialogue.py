@@ -48,7 +48,7 @@ def share(args: argparse.Namespace, member: Member, sources: Sources) -> int:
         agreed = bool(plan) and _agreed(args)
         after: list[Outcome] = []
         if agreed:
-            today = now().date()
+            today = member.now().date()
             for source, reading in plan:
                 # A monitor shares under the name under which she reported.
                 own = source.header.kid in member.signing_keys
@@ -80,7 +80,7 @@ def _planned(
     args: argparse.Namespace, member: Member, trusted: Trusted, sources: Iterable[Source]
 ) -> tuple[list[tuple[Source, Reading]], list[Source]]:
     """Who would be given what, and the reports whose author's caveats name somebody who is not there any more."""
-    today, only = now().date(), tuple(getattr(args, "to", ()))
+    today, only = member.now().date(), tuple(getattr(args, "to", ()))
     if unknown := sorted(set(only) - set(trusted.offices.active)):
         raise Refused("no-such-office", f"There is no active office '{unknown[0]}'.", "Look at the rules.")
     plan: list[tuple[Source, Reading]] = []
