@@ -188,7 +188,7 @@ class Outbox:
             rows = connection.execute(
                 f"SELECT {_COLUMNS} FROM entries WHERE state = 'held' ORDER BY number"  # noqa: S608
             ).fetchall()
-        return [self._read(row) for row in rows]
+        return [entry for entry in map(self._read, rows) if entry.state == "held"]
 
     def find(self, report_id: str) -> Entry | None:
         """The report with this id."""

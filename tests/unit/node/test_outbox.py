@@ -327,3 +327,15 @@ def test_what_is_due_in_a_deep_outbox_is_found_by_its_index(outbox: Outbox) -> N
             (NOW,),
         ).fetchall()
     assert all("USING INDEX due" in row[3] for row in plan)
+
+
+def test_who_has_the_disk_cannot_let_go_what_is_held_nor_hold_what_waits(tmp_path: Path, outbox: Outbox) -> None:
+    box, entry = outbox, add(outbox, "r1")
+    box.hold(entry.name, "readers-changed")
+    tamper(tmp_path, "UPDATE entries SET state = 'waiting'")
+    assert box.due(NOW) == []
+    other = add(box, "r2")
+    tamper(tmp_path, "UPDATE entries SET state = 'held' WHERE number = 2")
+    assert box.reseal(other.name, ["unrcca"], sealed, state="held") is None
+    assert box.held() == []
+    assert {one.state for one in box.entries()} == {"damaged"}
