@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
+from nats.aio.client import Client
 
+from kengele_node import member as member_module
 from kengele_node.coordinator import documents as papers
 from kengele_node.demo.network import Network
 from kengele_node.errors import NotAdmitted
-from kengele_node.member import Member
+from kengele_node.link import Link
+from kengele_node.member import Member, Session
 from kengele_schemas import metadata, subjects
 from kengele_schemas.errors import Unreachable
 from kengele_schemas.fields import read
 from kengele_schemas.policy import PolicyFile, Rule
 from kengele_schemas.trusted import Trusted
 from kengele_testing.network import small_network, until
+from kengele_testing.server import member_credentials, running_broker
 
 pytestmark = pytest.mark.full
 WITHIN = 5.0
@@ -90,5 +97,65 @@ def test_nobody_but_the_hub_tells_news_and_a_joiner_hears_none(tmp_path: Path) -
                     await one.link.request(subjects.NEWS, b"99", timeout=1)
                 await other.refresh()
                 assert len(heard) == 1
+
+    asyncio.run(run())
+
+
+def listening(monkeypatch: pytest.MonkeyPatch, versions: Callable[[], int]) -> list[int]:
+    """Has members spread their asking over a twentieth of a second; gives the list of what each asking finds."""
+    looked: list[int] = []
+
+    async def refresh(_: Session) -> Any:
+        looked.append(versions())
+        return SimpleNamespace(version=looked[-1])
+
+    monkeypatch.setattr(member_module, "_SPREAD", 0.05)
+    monkeypatch.setattr(Session, "refresh", refresh)
+    return looked
+
+
+@asynccontextmanager
+async def following(tmp_path: Path) -> AsyncIterator[tuple[Client, Link]]:
+    """The hub's line and a member's; the member keeps its rules current."""
+    async with running_broker(tmp_path) as (broker, keys), member_credentials(keys, "monitor").link(broker.url) as link:
+        hub = await broker.access.connect()
+        async with Session(cast(Any, None), link).kept_current(lambda _: None):
+            await link.wait_connected(60)
+            yield hub, link
+        await hub.close()
+
+
+def test_only_a_bare_number_above_the_known_one_is_news(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked = listening(monkeypatch, lambda: 7 + len(looked))
+
+    async def run() -> None:
+        async with following(tmp_path) as (hub, link):
+            await until(lambda: link.known == 7)
+            for news in (b"", b"7", b"6", b"-9", b"9.5", b"1e9", b'"9"', b"[9]", b" 9", b"9\n", b"true", b"9" * 16):
+                await hub.publish(subjects.NEWS, news)
+            await hub.publish(subjects.NEWS, "\u0669".encode())
+            await hub.flush()
+            # What comes later on this line was heard after all that.
+            await hub.publish(subjects.NEWS, b"8")
+            await until(lambda: link.known == 8)
+            assert looked == [7, 8]
+
+    asyncio.run(run())
+
+
+def test_a_hub_that_tells_of_ever_higher_versions_makes_a_member_look_ever_more_rarely(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked = listening(monkeypatch, lambda: 7)
+
+    async def run() -> None:
+        async with following(tmp_path) as (hub, _):
+            await until(lambda: bool(looked))
+            began = time.monotonic()
+            number = 8
+            while time.monotonic() - began < 3:
+                await hub.publish(subjects.NEWS, str(number := number + 1).encode())
+                await asyncio.sleep(0.01)
+            assert 2 <= len(looked) <= 7
 
     asyncio.run(run())

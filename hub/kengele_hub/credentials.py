@@ -3,7 +3,8 @@
 Four kinds of claims: the operator's, three accounts', the members'. ``SYS`` is the broker's own account; ``HUB`` owns
 JetStream; ``NODES`` owns nothing and only imports the few services that ``HUB`` exports. A publish's reply subject is
 not subject to permissions, so members and streams must not share an account: in ``NODES`` a forged reply subject leads
-nowhere.
+nowhere. What members hear there stands under names that nobody can guess (their inboxes) or that the broker takes from
+nobody as a reply subject (``subjects.NEWS_HEARD``).
 
 Each role in ``NODES`` has a scoped signing key whose template holds all permissions; a member's JWT holds none, so what
 a role may do changes in one place. Permissions are allow lists; ``{{subject()}}`` stands for the member's own nkey. The
@@ -135,7 +136,8 @@ def _exchange(**extra: str) -> list[dict[str, Any]]:
         {"name": subject, "subject": subject, "type": "service"} | (extra if extra else {"response_type": response})
         for subject, response in services
     ]
-    return [*exchanged, {"name": subjects.NEWS, "subject": subjects.NEWS, "type": "stream", **extra}]
+    news = {"name": subjects.NEWS, "subject": subjects.NEWS, "type": "stream", **extra}
+    return [*exchanged, news | ({"local_subject": subjects.NEWS_HEARD} if extra else {})]
 
 
 def hub_account(accounts: Accounts, *, now: int) -> str:
@@ -214,7 +216,7 @@ def account_hash(account: str) -> str:
 def _scope(accounts: Accounts, role: Role) -> dict[str, Any]:
     template = {
         "pub": {"allow": publish_permissions(role, accounts.hub.public)},
-        "sub": {"allow": [f"_INBOX_{_MEMBER}.>", *([] if role == "joiner" else [subjects.NEWS])]},
+        "sub": {"allow": [f"_INBOX_{_MEMBER}.>", *([] if role == "joiner" else [subjects.NEWS_HEARD])]},
         "subs": MAX_SUBSCRIPTIONS,
         "data": _UNLIMITED,
         "payload": MAX_PAYLOAD,

@@ -40,6 +40,7 @@ _STEADY: Final = 10.0
 """Seconds a connection must last before the waits begin anew with the shortest."""
 _UNANSWERED: Final = 3
 """Requests in turn without an answer after which another of the hub's addresses is tried."""
+_LONGEST_NEWS: Final = 15
 State = Literal["up", "away", "denied", "paused"]
 
 
@@ -63,6 +64,8 @@ class Link:
 
     told: Callable[[State], None]
     """Called when the line comes up, is gone, or the hub turns this key away."""
+    known: int
+    """The version of roster and policy that is here: only a higher one is news."""
 
     def __init__(
         self,
@@ -99,6 +102,7 @@ class Link:
         self._tls = (tls or ssl.create_default_context()) if {*schemes.values()} & {*SECURE} else None
         self._waits = (first_wait, longest_wait)
         self.told = lambda _: None
+        self.known = 0
         self._state: State | None = None
         self._client: Client | None = None
         self._lost = asyncio.Event()
@@ -259,7 +263,7 @@ class Link:
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):
                 await client.connect(**self._options, **self._way(), closed_cb=closed)
-                await client.subscribe(subjects.NEWS, cb=self._heard)
+                await client.subscribe(subjects.NEWS_HEARD, cb=self._heard)
         except Exception as error:  # a greeting that is none makes nats-py raise anything
             # "Authorization Violation", "User Authentication Expired", "User Authentication Revoked"
             self._turned_away = isinstance(error, nats.errors.Error) and "auth" in str(error).lower()
@@ -275,8 +279,14 @@ class Link:
         tls = {"tls": self._tls} if schemes & {*SECURE} else {}
         return {"servers": list(urls), "tls_handshake_first": "tls" in schemes, **tls}
 
-    async def _heard(self, _: Msg) -> None:
-        self._news.set()
+    async def _heard(self, message: Msg) -> None:
+        if _number(message.data) > self.known:
+            self._news.set()
+
+
+def _number(news: bytes) -> int:
+    """The version that ``news`` tells of; 0 if it is anything but a bare number."""
+    return int(news) if len(news) <= _LONGEST_NEWS and news.isdigit() else 0
 
 
 async def _ignore(_: Exception) -> None:

@@ -53,7 +53,9 @@ _RENEWAL: Final = 15.0
 _SLOW: Final = 3.0
 """Seconds of silence after which it is told that the hub is waited for."""
 _SPREAD: Final = 1.5
-"""Seconds over which members spread their asking for what has changed."""
+"""Seconds over which members spread their asking for what has changed; and the least from one asking to the next."""
+_LONGEST_REST: Final = 60.0
+"""Seconds from one asking to the next where the hub goes on telling of news and has none."""
 
 
 def now() -> datetime:
@@ -297,11 +299,18 @@ class Session:
 
     async def _follow(self, took: Callable[[Trusted], object]) -> None:
         # Members do not all ask in the same instant; who is refused or finds no line tries again.
+        loop = asyncio.get_running_loop()
+        rest, looked = _SPREAD, -_LONGEST_REST
         while True:
             await self.link.news()
-            await asyncio.sleep(random.uniform(0, _SPREAD))  # noqa: S311
+            # News that brought nothing makes the next wait: the hub may tell of ever higher numbers that are not there.
+            await asyncio.sleep(max(looked + rest - loop.time(), random.uniform(0, _SPREAD)))  # noqa: S311
+            looked = loop.time()
             try:
-                took(await self.refresh())
+                known, trusted = self.link.known, await self.refresh()
+                rest = _SPREAD if trusted.version > known else min(2 * rest, _LONGEST_REST)
+                self.link.known = trusted.version
+                took(trusted)
             except KengeleError:
                 await asyncio.sleep(random.uniform(_SPREAD, 10 * _SPREAD))  # noqa: S311
                 self.link.look_again()

@@ -18,6 +18,7 @@ from typing import Any
 import nats.errors
 import pytest
 from nats.aio.client import Client
+from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from kengele_hub import broker as broker_module
@@ -546,6 +547,77 @@ def test_an_answer_cannot_be_directed_into(tmp_path: Path, where: str) -> None:
             assert await setting.heard() == []
             assert await setting.state() == before
             await me.client.close()
+
+    asyncio.run(run())
+
+
+def asked_for(role: Role, nkey: str, hub: str) -> list[str]:
+    """Every subject under which a member in ``role`` may ask, as it is spelled for ``nkey``."""
+    rules = credentials.publish_permissions(role, hub)
+    return [rule.replace("{{subject()}}", nkey).replace("*", nkey).replace(">", "1.1.1.1.0") for rule in rules]
+
+
+def answered_at(other: str, inbox: str, hub: str) -> list[str]:
+    """Reply subjects that are somebody else's."""
+    return [
+        *(subjects.NEWS, subjects.NEWS_HEARD, f"{subjects.inbox_prefix(other)}.x", subjects.inbox_prefix(other)),
+        *(subject.replace("*", other) for subject in subjects.SERVICES),
+        *(reply(other) for reply in REPLIES.values()),
+        *("_R_.abcdef.ghijkl", "$JS.API.INFO", "$JS.ACK.x", "$SYS.REQ.SERVER.PING", "hub.trust", "hub.ledger"),
+        *(f"$JS.ACK._.{hub}.FEED_{other}.{other}.1.1.1.1.0", inbox.rpartition(".")[0]),
+    ]
+
+
+def test_no_request_that_anybody_may_make_is_answered_where_another_listens(tmp_path: Path) -> None:
+    """Every request × every reply subject that is another's, with a hub that answers each with a number."""
+
+    async def run() -> None:
+        async with scene(tmp_path) as setting, setting.other.link(setting.broker.url) as victim:
+            await victim.wait_connected(60)
+            await victim.news()
+            client = victim._client
+            assert client is not None
+            answers = 0
+
+            async def answer(message: Msg) -> None:
+                nonlocal answers
+                answers += 1
+                await message.respond(b"99")
+
+            for subject in subjects.SERVICES:
+                await setting.hub.subscribe(subject, cb=answer)
+            await settle(setting.hub)
+            assert await victim.request(subjects.trust_get(setting.other.nkey), b"") == b"99"
+            (inbox,) = [one.subject for one in client._subs.values() if one.subject != subjects.NEWS_HEARD]
+            hub = account_hash(setting.keys.accounts.hub.public)
+            for role in ROLES:
+                mine = member_credentials(setting.keys, role)
+                if role == "office":
+                    await feeds.ensure_feed(setting.hub, mine.nkey)
+                    await jetstream.publish_batch(setting.hub, [(subjects.feed_subject(mine.nkey), b"99", {})])
+                me = await intrude(setting.broker.url, mine)
+                before = await setting.state()
+                await setting.heard()
+                heard = client.stats["in_msgs"]
+                asked = asked_for(role, mine.nkey, setting.keys.accounts.hub.public)
+                for subject in asked:
+                    for reply in answered_at(setting.other.nkey, inbox, hub):
+                        await me.publish(subject, PULL if ".NEXT." in subject else b"+NXT", reply=reply)
+                        refused = await me.violations()
+                        assert all("publish with reply" in one.lower() for one in refused), (subject, reply, refused)
+                        assert bool(refused) or not reply.startswith("$JS.ACK"), (subject, reply)
+                await settle(setting.hub)
+                await settle(client)
+                assert client.stats["in_msgs"] == heard, role
+                assert set(await setting.heard()) <= set(asked), role
+                assert await setting.state() == before
+                await me.client.close()
+            assert answers > 100
+            assert not victim._news.is_set()
+            # The hub itself is heard.
+            await setting.hub.publish(subjects.NEWS, b"99")
+            async with asyncio.timeout(30):
+                await victim.news()
 
     asyncio.run(run())
 

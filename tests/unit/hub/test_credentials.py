@@ -85,7 +85,7 @@ def test_each_role_has_its_own_scope_and_only_allow_lists() -> None:
     for scope in scopes:
         template = scope["template"]
         assert set(template["pub"]) == set(template["sub"]) == {"allow"}
-        heard = [] if scope["role"] == "joiner" else [subjects.NEWS]
+        heard = [] if scope["role"] == "joiner" else [subjects.NEWS_HEARD]
         assert template["sub"]["allow"] == ["_INBOX_{{subject()}}.>", *heard]
         assert template["payload"] == credentials.MAX_PAYLOAD
         assert "resp" not in template
