@@ -19,6 +19,7 @@ from nacl.signing import SigningKey
 from kengele_schemas import disk
 from kengele_schemas.encoding import b64u, canonical, loads, unb64u
 from kengele_schemas.errors import Damaged, Malformed, Refused
+from kengele_schemas.fields import is_version
 from kengele_schemas.nkeys import KeyPair
 
 from .credentials import ROLES, Accounts
@@ -124,7 +125,7 @@ class HubKeys:
 
     @classmethod
     def _from_document(cls, home: Path, document: dict[str, Any]) -> HubKeys:
-        if document["v"] != _VERSION:
+        if not is_version(document["v"], _VERSION):
             raise Malformed("malformed", "The keys are of another version.")
         pair = {name: KeyPair.from_seed(document[name]) for name in _NKEYS}
         signing = (SigningKey(unb64u(document[name])) for name in _SIGNING)

@@ -136,6 +136,8 @@ def examine(data: bytes, nkey: str, standing: Standing, quota: Quota, now: datet
         header = parse_header(envelope.claims)
     except KengeleError as error:
         return Examined(error.code if error.code in ("bad-signature", "not-whole") else "malformed", whole)
+    if header.net != standing.trusted.identity:
+        return Examined("other-network", whole, envelope, header)
     # A recall may come long after its author's name changed.
     code = _admissible(header, current if header.kind == "recall" else monitor, standing.trusted, now.date())
     if code != ACCEPTED:

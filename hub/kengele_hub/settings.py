@@ -18,7 +18,7 @@ from pydantic import AfterValidator, Field, model_validator
 from kengele_schemas import disk
 from kengele_schemas.encoding import loads
 from kengele_schemas.errors import Damaged, Malformed
-from kengele_schemas.fields import BadField, Bytes32, Items, Model, bad, read
+from kengele_schemas.fields import BadField, Bytes32, Exactly1, Items, Model, bad, read
 
 from .home import not_yours
 
@@ -73,7 +73,7 @@ class Settings(Model):
     this machine and the ``ops_hosts``, with their port where it is not 80 or 443: what a proxy before it is asked by.
     """
 
-    v: Literal[1] = 1
+    v: Exactly1 = 1
     urls: Annotated[tuple[Url, ...], Items, Field(max_length=8)] = ()
     host: Annotated[str, Field(min_length=1, max_length=255)] = "127.0.0.1"
     port: Port = 4222

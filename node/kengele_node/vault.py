@@ -31,6 +31,7 @@ import nacl.exceptions
 from kengele_schemas.disk import disk_error, kept, make_directory, present, read, read_secret, write
 from kengele_schemas.encoding import b64u, canonical, loads, unb64u
 from kengele_schemas.errors import Damaged, Locked, Malformed, Refused
+from kengele_schemas.fields import is_version
 
 from .rows import KEY, RowCipher, sync_directory
 
@@ -127,7 +128,7 @@ class Vault:
             if isinstance(document["v"], int) and document["v"] > _VERSION:
                 raise Damaged("newer-home", "A newer Kengele wrote this home.", "Install that version, or a later one.")
             # Against accidents only: it tells a failing disk from a mistyped passphrase.
-            if document["v"] != _VERSION or checksum != _checksum(document):
+            if not is_version(document["v"], _VERSION) or checksum != _checksum(document):
                 raise _damaged()
             how, sealed_key, sealed = document["lock"], document["key"], unb64u(document["secrets"])
             wrapped = unb64u(sealed_key)

@@ -25,7 +25,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Field
 
 from .errors import Malformed
-from .fields import AreaCode, Day, Items, Line, Model
+from .fields import AreaCode, Day, Exactly1, Items, Line, Model
 
 EVERYWHERE: Final = "*"
 Kind = Literal["world", "region", "country", "admin1", "admin2", "rec", "cluster", "office-area"]
@@ -48,7 +48,7 @@ class AreaRow(Model):
 class AreasFile(Model):
     """The document ``areas.json``: what a network uses of the world, and groups of its own."""
 
-    v: Literal[1] = 1
+    v: Exactly1 = 1
     areas: Annotated[tuple[AreaRow, ...], Items, Field(max_length=20_000)]
 
 

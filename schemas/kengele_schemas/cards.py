@@ -20,7 +20,7 @@ from pydantic import Field, model_validator
 from . import nkeys
 from .encoding import b64u, canonical, loads, unb64u
 from .errors import Malformed, Untrusted
-from .fields import AreaCode, Bytes32, Items, Line, Model, MonitorId, OfficeId, bad, read
+from .fields import AreaCode, Bytes32, Exactly1, Items, Line, Model, MonitorId, OfficeId, bad, read
 from .keys import OpeningPublic, fingerprint, monitor_id, verify_signature
 from .nkeys import KeyPair
 from .roster import MAX_KEYS, Nkey, OfficeKey, Signature, SigningPublic
@@ -59,7 +59,7 @@ class HubCard(Card):
     """
 
     wanted: ClassVar[str] = "a hub's card (hub-card.json)"
-    v: Literal[1] = 1
+    v: Exactly1 = 1
     urls: Urls
     hub_key: SigningPublic
     snapshot_key: SigningPublic
@@ -77,7 +77,7 @@ class NetworkCard(Card):
     """
 
     wanted: ClassVar[str] = "a network's card (network.json)"
-    v: Literal[1] = 1
+    v: Exactly1 = 1
     name: Annotated[str, Line(120)]
     urls: Urls
     join: Joiner
@@ -100,7 +100,7 @@ class CoordinatorCard(Card):
     """From one coordinator to the others: the key that will count when the network is founded or changed."""
 
     wanted: ClassVar[str] = "a coordinator's card (card.json)"
-    v: Literal[1] = 1
+    v: Exactly1 = 1
     id: CoordinatorId
     key: SigningPublic
     nkey: Nkey
@@ -148,7 +148,7 @@ class JoinRequest(Card):
     """From who wants in to a coordinator: keys, role and areas. No name of a person."""
 
     wanted: ClassVar[str] = "a join request (join-request.json)"
-    v: Literal[1] = 1
+    v: Exactly1 = 1
     role: Literal["monitor", "office"]
     nkey: Nkey
     areas: Areas

@@ -20,6 +20,7 @@ from tuf.api.metadata import Metadata
 from .cards import CoordinatorCard
 from .encoding import b64u, canonical, loads, unb64u
 from .errors import Malformed, Refused
+from .fields import is_version
 from .metadata import (
     LIST,
     MAX_DRAFT,
@@ -80,7 +81,7 @@ class Draft:
         """Raises Malformed, ``bad-draft``."""
         try:
             found = loads(data, max_bytes=MAX_DRAFT)
-            if found["v"] != 1 or found["kind"] != "draft":
+            if not is_version(found["v"], 1) or found["kind"] != "draft":
                 raise bad_draft()
             draft = cls(
                 {str(name): unb64u(text) for name, text in found["roles"].items()},

@@ -112,7 +112,7 @@ class Envelope:
 
     @cached_property
     def core(self) -> bytes:
-        """What ties ciphertexts and wraps to this author, report and policy: see :func:`core_of`."""
+        """What ties ciphertexts and wraps to this network, author, report and policy: see :func:`core_of`."""
         return core_of(self.kind, self.claims, self.sd)
 
     def wrap_for(self, office: str) -> Wrap | None:
@@ -124,14 +124,14 @@ class Envelope:
 
 
 def core_of(kind: Kind, claims: dict[str, Any], sd: Sequence[str]) -> bytes:
-    """SHA-256 over length-prefixed type, author, id, policy version and digests.
+    """SHA-256 over length-prefixed type, network, author, id, policy version and digests.
 
     It stands in every compartment's associated data and every wrap's info, so that nobody can re-sign another's
-    ciphertexts under their own key.
+    ciphertexts under their own key, and nothing opens in another network in which the same keys stand.
     """
-    head = (kind.typ, str(claims.get("kid")), str(claims.get("id")), str(claims.get("pol")))
+    head = (kind.typ, str(claims.get("net")), str(claims.get("kid")), str(claims.get("id")), str(claims.get("pol")))
     return hashlib.sha256(
-        length_prefixed(b"kengele-core-v1", *(part.encode() for part in head), *(digest.encode() for digest in sd))
+        length_prefixed(b"kengele-core-v2", *(part.encode() for part in head), *(digest.encode() for digest in sd))
     ).digest()
 
 

@@ -12,7 +12,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 from annotated_types import GroupedMetadata
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict, ValidationError
@@ -113,6 +113,23 @@ def _day(value: object) -> object:
 
 Items = Strict(False)
 """Marks a tuple field, so that it takes JSON's arrays; what stands in them stays strict."""
+
+
+def _integer(value: object) -> object:
+    # A literal takes what equals it: 1.0 and true equal 1.
+    if type(value) is not int:
+        raise bad("is no version", "Write it as an integer.")
+    return value
+
+
+def is_version(value: object, number: int) -> bool:
+    """Whether ``value`` is just this integer: 1.0 and true equal 1."""
+    return type(value) is int and value == number
+
+
+Exactly1 = Annotated[Literal[1], BeforeValidator(_integer)]
+"""The integer 1, spelt so, and nothing that equals it."""
+Exactly2 = Annotated[Literal[2], BeforeValidator(_integer)]
 
 Day = Annotated[date, BeforeValidator(_day)]
 """A day as ``YYYY-MM-DD``."""

@@ -26,7 +26,7 @@ from . import links
 from .cards import Areas, Card, CoordinatorId, Joiner, JoinRequest, NetworkCard, Urls, coordinator_id, read_card
 from .encoding import b64u, canonical, length_prefixed, unb64u
 from .errors import KengeleError, Malformed, Refused, Untrusted
-from .fields import Bytes32, Line, Model, OfficeId, read
+from .fields import Bytes32, Exactly1, Line, Model, OfficeId, read
 from .keys import fingerprint, verify_signature
 from .roster import Nkey, Signature, SigningPublic
 
@@ -60,7 +60,7 @@ class Signed(Card):
     """A card with one signature, whose words cannot be taken for another kind's."""
 
     unsigned: ClassVar[frozenset[str]] = frozenset(("signature",))
-    v: Literal[1] = 1
+    v: Exactly1 = 1
     signature: Signature = ""
 
     @classmethod
@@ -136,7 +136,7 @@ class Terms(Signed):
 class Invitation(Card):
     """What the newcomer is given. Whoever has it can ask to be let in, once, in the newcomer's place."""
 
-    v: Literal[1] = 1
+    v: Exactly1 = 1
     network: NetworkCard
     terms: Terms
     token: _Token = Field(repr=False)

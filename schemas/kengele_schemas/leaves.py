@@ -20,7 +20,7 @@ from pydantic import Field
 
 from .encoding import b64u, canonical, loads
 from .errors import Malformed
-from .fields import Bytes32, Items, Model, OfficeId, read
+from .fields import Bytes32, Exactly1, Items, Model, OfficeId, read
 from .receipt import MAX_RECEIPT, Decisions, Leaf, Moment, Salt
 
 _Octets = bytes  # a leaf has a field of that name
@@ -46,7 +46,7 @@ _Path = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_./-]{0,127}$")]
 class NarrowedLeaf(Model):
     """That offices were given less of a report than its leaf says, by a policy that came in between."""
 
-    v: Literal[1] = 1
+    v: Exactly1 = 1
     kind: Literal["narrowed"] = "narrowed"
     salt: Salt
     digest: Bytes32
@@ -64,7 +64,7 @@ class TrustLeaf(Model):
     coordinators sign, by TUF role; a further part names neither lists nor documents.
     """
 
-    v: Literal[1] = 1
+    v: Exactly1 = 1
     kind: Literal["trust"] = "trust"
     salt: Salt
     version: Version
@@ -85,7 +85,7 @@ class TrustLeaf(Model):
 class ConfirmedLeaf(Model):
     """That an office confirmed that it obeyed a recall; ``digest`` is the recall's, ``bytes`` that of its statement."""
 
-    v: Literal[1] = 1
+    v: Exactly1 = 1
     kind: Literal["confirmed"] = "confirmed"
     salt: Salt
     digest: Bytes32
@@ -101,7 +101,7 @@ class ConfirmedLeaf(Model):
 class SharedLeaf(Model):
     """That a report was shared with an office that it had not been sealed for; ``bytes`` is SHA-256 of the share."""
 
-    v: Literal[1] = 1
+    v: Exactly1 = 1
     kind: Literal["shared"] = "shared"
     salt: Salt
     digest: Bytes32

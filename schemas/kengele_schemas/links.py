@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from .encoding import b64u, canonical, dumps, loads, unb64u
 from .errors import Malformed
+from .fields import is_version
 from .nkeys import KeyPair, decode_public, encode_public
 
 LINK: Final = "kengele:"
@@ -61,7 +62,7 @@ def unpack(text: str) -> dict[str, Any]:
         found = loads(opened, max_bytes=MAX_OPENED)
     except (ValueError, struct.error, zlib.error, Malformed):
         raise bad_link() from None
-    if not isinstance(found, dict) or found.pop("v", None) != 1:
+    if not isinstance(found, dict) or not is_version(found.pop("v", None), 1):
         raise bad_link()
     return found
 

@@ -11,14 +11,14 @@ number missing from that author's is explained without a word of what was in it.
 from __future__ import annotations
 
 import os
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final
 
 from nacl.signing import SigningKey
 from pydantic import Field
 
 from .encoding import b64u, canonical, loads, unb64u
 from .errors import Malformed, Untrusted
-from .fields import Model, MonitorId, OfficeId, ReportId, read
+from .fields import Exactly1, Model, MonitorId, OfficeId, ReportId, read
 from .keys import verify_signature
 
 _CONTEXT: Final = b"kengele-marker-v1."
@@ -28,7 +28,7 @@ _MAX_MARKER: Final = 2048
 class Withheld(Model):
     """What a marker says. ``nonce`` (16 random bytes) makes each one of its own; ``at`` is in Unix seconds."""
 
-    v: Literal[1] = 1
+    v: Exactly1 = 1
     office: OfficeId
     kid: MonitorId
     at: Annotated[int, Field(ge=0, le=2**53)]

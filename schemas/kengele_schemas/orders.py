@@ -23,7 +23,7 @@ from pydantic import AfterValidator, Field
 
 from .encoding import b64u, canonical, loads, unb64u
 from .errors import Malformed, Refused, Untrusted
-from .fields import Bytes32, Items, Model, MonitorId, ReportId, bad, read
+from .fields import Bytes32, Exactly1, Items, Model, MonitorId, ReportId, bad, read
 from .keys import verify_signature
 from .recall import left
 from .report import Keep
@@ -65,7 +65,7 @@ def _in_order(orders: tuple[Order, ...]) -> tuple[Order, ...]:
 class RecallsFile(Model):
     """``recalls.json``: every recall by the coordinators that ever was. Monitors are not served it."""
 
-    v: Literal[1] = 1
+    v: Exactly1 = 1
     recalls: Annotated[tuple[Order, ...], Items, Field(max_length=MAX_ORDERS), AfterValidator(_in_order)]
 
     def by_mark(self) -> dict[str, Order]:
@@ -78,7 +78,7 @@ class Notice(Model):
     ``numbered`` is false for an office that had the report by a share alone: no number is missing there.
     """
 
-    v: Literal[1] = 1
+    v: Exactly1 = 1
     id: ReportId
     report: ReportId
     kid: MonitorId

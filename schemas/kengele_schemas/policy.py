@@ -21,7 +21,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from .areas import EVERYWHERE
 from .compartments import GRANTABLE
-from .fields import AREA_MEND, CATEGORY_MEND, SMALL_MEND, Audience, Day, Items, Line, Model, bad, spelled
+from .fields import AREA_MEND, CATEGORY_MEND, SMALL_MEND, Audience, Day, Exactly1, Items, Line, Model, bad, spelled
 from .tlp import Level, at_most
 
 MAX_RULES: Final = 20_000
@@ -163,7 +163,7 @@ class PolicyFile(Model):
     rules of all files together; whoever publishes a version that breaks one is refused.
     """
 
-    v: Literal[1] = 1
+    v: Exactly1 = 1
     version: Annotated[int, Field(ge=1, le=2**53)]
     refuse_below: Annotated[int, Field(ge=0, le=2**53)] = 0
     rules: Annotated[tuple[Rule, ...], Items, Field(max_length=MAX_RULES)]

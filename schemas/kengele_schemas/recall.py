@@ -11,14 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from datetime import UTC, datetime
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from nacl.signing import SigningKey
 
 from .compartments import ALL_BITS, HANDLING_BIT, bitmap
 from .encoding import b64u, canonical, loads, unb64u
 from .errors import Malformed, Untrusted
-from .fields import Bytes32, Model, OfficeId, ReportId, read
+from .fields import Bytes32, Exactly1, Model, OfficeId, ReportId, read
 from .keys import verify_signature
 from .receipt import Moment
 
@@ -29,7 +29,7 @@ _CONTEXT: Final = b"kengele-recalled-v1\0"
 class Confirmation(Model):
     """What an office signs once nothing of what was recalled is left with it; ``recall`` is the recall's digest."""
 
-    v: Literal[1] = 1
+    v: Exactly1 = 1
     office: OfficeId
     report: ReportId
     recall: Bytes32

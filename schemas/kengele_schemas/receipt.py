@@ -21,7 +21,7 @@ from .checkpoint import verify_proof
 from .compartments import ALL_BITS
 from .encoding import b64u, canonical, dumps, loads, unb64u
 from .errors import KengeleError, Malformed, Untrusted
-from .fields import Bytes32, Items, Model, OfficeId, ReportId, bad, read
+from .fields import Bytes32, Exactly1, Items, Model, OfficeId, ReportId, bad, read
 from .keys import verify_signature
 from .merkle import leaf_hash
 
@@ -47,6 +47,7 @@ CODES: Final[dict[str, Code]] = {
     "bad-signature": Code(
         "The signature is not that of the monitor named.", "Ask a coordinator which key is enrolled."
     ),
+    "other-network": Code("The report is for another network.", "Send it from the home that belongs to that network."),
     "not-whole": Code("The report was changed on the way.", "Send it again."),
     "unknown-monitor": Code("This connection is not a monitor's.", "Ask a coordinator whether you are enrolled."),
     "monitor-suspended": Code("This monitor is suspended.", "Ask a coordinator."),
@@ -105,7 +106,7 @@ class Leaf(Model):
     ``recalls`` is the digest of what a recall takes back.
     """
 
-    v: Literal[1] = 1
+    v: Exactly1 = 1
     kind: Literal["report", "recall"] = "report"
     salt: Salt
     digest: Bytes32
@@ -203,7 +204,7 @@ def refused(
 
 
 class _Accepted(Model):
-    v: Literal[1]
+    v: Exactly1
     code: Literal["accepted"]
     id: ReportId
     digest: Bytes32
@@ -214,7 +215,7 @@ class _Accepted(Model):
 
 
 class _Refused(Model):
-    v: Literal[1]
+    v: Exactly1
     code: str
     sentence: Annotated[str, Field(max_length=500)]
     mend: Annotated[str, Field(max_length=500)]

@@ -24,6 +24,7 @@ from .fields import (
     Bytes32,
     CategoryCode,
     Day,
+    Exactly2,
     Items,
     Lang,
     Line,
@@ -91,10 +92,13 @@ Keep = Annotated[
 class Header(Model):
     """What the hub may read: claims at the top of the signed payload, in wire order.
 
-    ``recalls`` stands in a recall only, and ``keep`` in one that narrows: without it all of the report goes.
+    ``net`` is the identity of the one network that it is for: SHA-256 of its first root, which no other network has,
+    whatever keys and names the two share. ``recalls`` stands in a recall only, and ``keep`` in one that narrows:
+    without it all of the report goes.
     """
 
-    v: Literal[1] = 1
+    v: Exactly2 = 2
+    net: Bytes32
     id: ReportId
     kid: MonitorId
     kind: Literal["report", "recall"] = "report"
@@ -324,9 +328,10 @@ class Report(Model):
         written = ((name, getattr(self, name)) for name in REPORT_COMPARTMENTS)
         return {name: part.model_dump(mode="json", exclude_none=True) for name, part in written if part is not None}
 
-    def header(self, *, id: str, kid: str, pol: int, area: str | None = None) -> Header:
+    def header(self, *, net: str, id: str, kid: str, pol: int, area: str | None = None) -> Header:
         """The header under which this draft is sealed; ``area`` replaces its own where the network wants it coarser."""
         return Header(
+            net=net,
             id=id,
             kid=kid,
             area=area or self.area,

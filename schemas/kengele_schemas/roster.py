@@ -19,7 +19,7 @@ from pydantic import AfterValidator, Field
 from .areas import Areas
 from .encoding import unb64u
 from .errors import Malformed, Refused
-from .fields import AreaCode, Audience, Bytes32, Day, Items, Line, Model, MonitorId, OfficeId, bad
+from .fields import AreaCode, Audience, Bytes32, Day, Exactly1, Items, Line, Model, MonitorId, OfficeId, bad
 from .keys import OpeningPublic, check_verify_key, monitor_id
 from .policy import PolicyFile
 
@@ -52,7 +52,7 @@ class Network(Model):
     many coordinators have to sign rules by which anybody gains anything, where that is more than sign the others.
     """
 
-    v: Literal[1] = 1
+    v: Exactly1 = 1
     name: Annotated[str, Line(120)]
     hub_key: SigningPublic
     log: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9./-]{0,63}$")]
@@ -112,7 +112,7 @@ class Office(Model):
 class OfficesFile(Model):
     """``offices.json``."""
 
-    v: Literal[1] = 1
+    v: Exactly1 = 1
     offices: Annotated[tuple[Office, ...], Items, Field(max_length=200)]
     groups: Annotated[
         dict[OfficeId, Annotated[tuple[Audience, ...], Items, Field(max_length=200)]], Field(max_length=200)
@@ -152,7 +152,7 @@ class Monitor(Model):
 class MonitorsFile(Model):
     """``monitors/<area>.json``."""
 
-    v: Literal[1] = 1
+    v: Exactly1 = 1
     area: AreaCode
     monitors: Annotated[tuple[Monitor, ...], Items, Field(max_length=20_000)]
 
@@ -175,7 +175,7 @@ class Revoked(Model):
 class ConnectionsFile(Model):
     """``connections.json``; only the hub fetches it."""
 
-    v: Literal[1] = 1
+    v: Exactly1 = 1
     connections: Annotated[tuple[Connection, ...], Items, Field(max_length=50_000)]
     revoked: Annotated[tuple[Revoked, ...], Items, Field(max_length=50_000)] = ()
 
@@ -189,7 +189,7 @@ class AreaConnection(Connection):
 class AreaConnectionsFile(Model):
     """``connections/<area>.json``: who of the area's monitors may connect; hub and coordinators only fetch it."""
 
-    v: Literal[1] = 1
+    v: Exactly1 = 1
     area: AreaCode
     connections: Annotated[tuple[AreaConnection, ...], Items, Field(max_length=20_000)]
     revoked: Annotated[tuple[Revoked, ...], Items, Field(max_length=1000)] = ()

@@ -22,7 +22,7 @@ from pydantic import Field, model_validator
 from .encoding import b64u, canonical, loads, unb64u
 from .envelope import TENSION_REPORT, Envelope, Wrap, parse, wrap_length
 from .errors import KengeleError, Malformed, Untrusted
-from .fields import Bytes32, Day, Model, OfficeId, ReportId, bad, read
+from .fields import Bytes32, Day, Exactly1, Model, OfficeId, ReportId, bad, read
 from .keys import OpeningKey, verify_signature
 from .sealing import Opened, Reader, open_envelope, wrap
 from .trusted import Trusted
@@ -36,7 +36,7 @@ _START: Final = b'{"by":'
 class Share(Model):
     """What is signed: ``by`` is a monitor's ``kid`` or an office's id, ``network`` the origin of its log."""
 
-    v: Literal[1] = 1
+    v: Exactly1 = 1
     by: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{1,40}$")]
     network: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9./-]{0,63}$")]
     report: ReportId

@@ -17,7 +17,7 @@ from typing import Final, TypeVar
 from pydantic import BaseModel
 
 from .areas import Areas, AreasFile
-from .encoding import loads
+from .encoding import b64u, loads
 from .errors import Malformed, Refused
 from .fields import read
 from .orders import RECALLS, Order, RecallsFile
@@ -40,6 +40,8 @@ from .roster import (
 COMMON: Final = ("network.json", "offices.json", "policy.json", "areas.json")
 CONNECTIONS: Final = "connections.json"
 MAX_DOCUMENT: Final = 4 * 1024 * 1024
+UNNAMED: Final = b64u(bytes(32))
+"""The identity of documents that stand below no root, such as a draft's: no network has it."""
 _M = TypeVar("_M", bound=BaseModel)
 
 
@@ -48,7 +50,8 @@ class Trusted:
     """A verified set of documents. A monitor has no ``monitors`` and no ``orders``; ``connections`` are for hub and
     coordinator only.
 
-    ``orders`` are the coordinators' recalls by their marks. ``version`` is the number of this state of roster and
+    ``identity`` is SHA-256 of the network's first root: what is signed for this network names it. ``orders`` are the
+    coordinators' recalls by their marks. ``version`` is the number of this state of roster and
     policy (:func:`~kengele_schemas.regional.revision`); ``fresh`` whether the hub vouched just now that there is
     none newer; ``targets_expire`` until when the coordinators' signatures hold (UTC), and ``ends`` the same for
     each regional document, by its path. ``lapsed`` are those whose date was past when this was read, and ``idle``
@@ -56,6 +59,7 @@ class Trusted:
     in their place.
     """
 
+    identity: str
     network: Network
     offices: Offices
     areas: Areas
@@ -118,6 +122,7 @@ def assemble(
     expires: datetime,
     ends: Mapping[str, datetime] | None = None,
     lapsed: frozenset[str] = frozenset(),
+    identity: str = UNNAMED,
 ) -> Trusted:
     """The documents by path as one set, checked against each other; no signature is looked at here.
 
@@ -158,6 +163,7 @@ def assemble(
     idle = frozenset(kid for kid, area in stand.items() if lapsed & {_path(MONITORS, area), _path(LINES, area)})
     orders = document_in(documents[RECALLS], RecallsFile).by_mark() if RECALLS in documents else {}
     trusted = Trusted(
+        identity,
         network,
         offices,
         areas,

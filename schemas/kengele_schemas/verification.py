@@ -7,6 +7,7 @@ their dates.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -30,6 +31,7 @@ from tuf.ngclient.fetcher import FetcherInterface
 from tuf.ngclient.updater import Updater
 
 from .concern import Scope, needed
+from .encoding import b64u
 from .errors import KengeleError, Unreachable, Untrusted
 from .metadata import METADATA, TARGETS
 from .orders import RECALLS
@@ -162,7 +164,9 @@ def verified(
         if area_of(path)[0] != POLICY and set(delegated(held.targets)[role_of(path)].keyids) == own
     }
     lapsed = frozenset(path for path, end in ends.items() if end <= judged and path not in spared)
-    return _assembled(tuple(sorted(documents.items())), version, fresh, expires, tuple(sorted(ends.items())), lapsed)
+    identity = b64u(hashlib.sha256(root).digest())
+    stood = tuple(sorted(ends.items()))
+    return _assembled(tuple(sorted(documents.items())), version, fresh, expires, stood, lapsed, identity)
 
 
 def _target(updater: Updater, path: str) -> bytes:
@@ -203,5 +207,14 @@ def _assembled(
     expires: datetime,
     ends: tuple[tuple[str, datetime], ...],
     lapsed: frozenset[str],
+    identity: str,
 ) -> Trusted:
-    return assemble(dict(documents), version=version, fresh=fresh, expires=expires, ends=dict(ends), lapsed=lapsed)
+    return assemble(
+        dict(documents),
+        version=version,
+        fresh=fresh,
+        expires=expires,
+        ends=dict(ends),
+        lapsed=lapsed,
+        identity=identity,
+    )

@@ -15,13 +15,14 @@ from kengele_schemas.envelope import KEY, TENSION_REPORT, assemble, core_of, ctr
 from kengele_schemas.errors import CannotOpen, KengeleError, Untrusted
 from kengele_schemas.keys import X25519, OpeningKey, monitor_id
 from kengele_schemas.sealing import Reader, _aad, digest_of, disclosure, open_envelope, seal, wrap
+from kengele_schemas.trusted import UNNAMED
 
 PRIME = (1 << 130) - 5
 CLAMP = 0x0FFFFFFC0FFFFFFC0FFFFFFC0FFFFFFF
 OFFICES = {"first": OpeningKey.generate(X25519), "second": OpeningKey.generate(X25519)}
 AUTHOR = SigningKey.generate()
 PUBLIC = bytes(AUTHOR.verify_key)
-CLAIMS = {"v": 1, "id": "A" * 22, "kid": monitor_id(PUBLIC), "kind": "report", "pol": 1}
+CLAIMS = {"v": 2, "net": UNNAMED, "id": "A" * 22, "kid": monitor_id(PUBLIC), "kind": "report", "pol": 1}
 
 
 def stream(key: bytes, length: int) -> bytes:

@@ -31,6 +31,7 @@ from kengele_schemas.errors import Malformed, Refused, Unreachable
 from kengele_schemas.foreign import MARGIN
 from kengele_schemas.policy import Rule
 from kengele_schemas.report import COMPARTMENT_MODELS, Header, parse_compartment, parse_header
+from kengele_schemas.trusted import UNNAMED
 
 ROOT = Path(__file__).parents[2]
 LYING = "Calm.\n2026-03-01  UZ-FA     violence  severity 5  TLP:RED\n  AAAAAAAAAAAAAAAAAAAAAA  (summary)\n  They flee."
@@ -51,7 +52,8 @@ UNSEEN = {char for one in (*BREAKS, *STEERING) for char in one if not char.ispri
 def lying(**contents: str) -> Arrival:
     header = parse_header(
         {
-            "v": 1,
+            "v": 2,
+            "net": UNNAMED,
             "id": "A" * 22,
             "kid": "m-" + "a" * 26,
             "kind": "report",

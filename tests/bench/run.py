@@ -21,6 +21,7 @@ from kengele_schemas.compartments import bitmap
 from kengele_schemas.envelope import TENSION_REPORT, check_whole, parse, strip, verify
 from kengele_schemas.keys import HYBRID, X25519, OpeningKey, monitor_id
 from kengele_schemas.sealing import Reader, open_envelope, seal
+from kengele_schemas.trusted import UNNAMED
 from kengele_testing.base import installed_bytes
 
 ROUNDS = 5
@@ -28,7 +29,8 @@ AUTHOR = SigningKey.generate()
 PUBLIC = bytes(AUTHOR.verify_key)
 PARTS = bitmap(("handling", "summary", "account"))
 CLAIMS = {
-    "v": 1,
+    "v": 2,
+    "net": UNNAMED,
     "id": "A" * 22,
     "kid": monitor_id(PUBLIC),
     "kind": "report",

@@ -1,4 +1,4 @@
-"""Writes the homes of this version: ``PYTHONPATH=tests:… python -m homes.generate tests/homes/1.tar.xz``.
+"""Writes the homes of this version: ``PYTHONPATH=tests:… python -m homes.generate tests/homes/2.tar.xz``.
 
 Run it once for a version that changes what stands on a disk, with that version's number, and keep what it made: a home
 that was written years ago must still open. All keys in it are made here and used nowhere else.

@@ -17,7 +17,7 @@ export const COMPARTMENTS = [
   ["handling", 256], ["summary", 512], ["account", 1024], ["place", 256], ["people", 512], ["source", 256], ["media", 256],
 ];
 export const NAMES = COMPARTMENTS.map(([name]) => name);
-export const CLAIMS = ["v", "id", "kid", "kind", "area", "categories", "severity", "day", "day_precision", "tlp", "pol"];
+export const CLAIMS = ["v", "net", "id", "kid", "kind", "area", "categories", "severity", "day", "day_precision", "tlp", "pol"];
 
 export const utf8 = (text) => Buffer.from(text, "utf8");
 export const b64u = (data) => Buffer.from(data).toString("base64url");
@@ -37,7 +37,7 @@ export const lp = (...parts) =>
 export const PROTECTED = b64u(utf8(`{"alg":"Ed25519","typ":"${TYP}"}`));
 export const signed = (envelope) => utf8(`${envelope.protected}.${envelope.payload}`);
 export const digestOf = (disclosure) => b64u(sha256(utf8(b64u(disclosure))));
-export const coreOf = ({ kid, id, pol, _sd }) => sha256(lp("kengele-core-v1", TYP, kid, id, String(pol), ..._sd));
+export const coreOf = ({ net, kid, id, pol, _sd }) => sha256(lp("kengele-core-v2", TYP, net, kid, id, String(pol), ..._sd));
 export const ctrOf = (ct, w) => b64u(sha256(lp(...Object.entries(ct).flat(), ...w.flat())));
 export const ctAad = (name, core) => lp("kengele-ct-v1", name, core);
 export const wrapInfo = (office, core) => lp("kengele-wrap-v1", office, core);

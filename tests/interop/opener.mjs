@@ -1,5 +1,5 @@
 // Opens a tension report with nothing but Node.js, from docs/wire-format.md alone.
-// stdin: {envelope, author, office, suite, key}; `author` is the Ed25519 public key, `key` the office's secret key of
+// stdin: {envelope, net, author, office, suite, key}; `net` is the network's first root's digest, `author` is the Ed25519 public key, `key` the office's secret key of
 // that suite, both base64url. A share may stand before it: {sharers: {id: key}, network} then say who may. stdout: {claims, contents, counter, withheld, sd_jwt}, or {"error": code}. Given a list,
 // a list. What the JSON Schemas say of claims and contents is left to whoever reads the result.
 import { KEMS, aeadOpen, hpkeOpen } from "./hpke.mjs";
@@ -65,7 +65,8 @@ function parsePayload(text) {
   demand(!Object.hasOwn(claims, "..."), "malformed");
   demand([..._sd, ctr].every((digest) => unb64u(digest).length === 32), "malformed");
   demand(_sd.every((digest, i) => i === 0 || _sd[i - 1] < digest), "malformed");
-  // The rest of the header's model is its JSON Schema's; without these three nothing can be computed.
+  // The rest of the header's model is its JSON Schema's; without these five nothing can be computed.
+  demand(claims.v === 2 && typeof claims.net === "string", "bad-field");
   demand(typeof claims.kid === "string" && typeof claims.id === "string" && Number.isInteger(claims.pol), "bad-field");
   return { claims, _sd };
 }
@@ -111,11 +112,12 @@ function wrapOf(share, { sharers, network, office, suite }, envelope, claims, co
   return [suite, format.sharedInfo(office, core, said.by), said.wrap];
 }
 
-function open({ envelope: text, author, office, suite, key, ...more }) {
+function open({ envelope: text, net, author, office, suite, key, ...more }) {
   const end = text.startsWith('{"by":') ? text.indexOf("\n") : -1;
   const share = end < 0 ? undefined : readShare(text.slice(0, end));
   const envelope = parse(text.slice(end + 1));
   const { claims, _sd } = parsePayload(envelope.payload);
+  demand(claims.net === net, "other-network");
   demand(claims.kid === format.kidOf(unb64u(author)), "unknown-monitor");
   demand(isSigned(unb64u(author), format.signed(envelope), unb64u(envelope.signature)), "bad-signature");
 

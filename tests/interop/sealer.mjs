@@ -36,7 +36,7 @@ function seal({ author, claims, contents, readers, random: hex }) {
   const random = source(hex);
   const seed = format.unb64u(author);
   const kid = format.kidOf(publicRaw("ed25519", seed));
-  const said = { v: 1, id: claims.id ?? b64u(random(16)), kid, kind: "report", ...claims };
+  const said = { v: 2, id: claims.id ?? b64u(random(16)), kid, kind: "report", ...claims };
   const header = Object.fromEntries(format.CLAIMS.filter((name) => name in said).map((name) => [name, said[name]]));
   demand(Object.keys(said).every((name) => format.CLAIMS.includes(name)), "malformed");
   demand(Object.keys(contents).every((name) => format.NAMES.includes(name)), "malformed");

@@ -36,6 +36,7 @@ from kengele_schemas.release import Compiled
 from kengele_schemas.report import parse_compartment
 from kengele_schemas.sealing import Reader, open_envelope, reassemble, seal
 from kengele_schemas.sharing import join, make_share
+from kengele_schemas.trusted import UNNAMED
 from kengele_testing import stranger
 from kengele_testing.values import HUB, LOG, MONITOR, NOW, TODAY, canaried, draft, grant, monitor, network
 from oracle import worlds
@@ -54,14 +55,27 @@ CONTENTS: dict[str, Any] = {
     "account": {"text": 'هدوء "\u2028\\', "lang": "ar"},
     "source": {"a": 1, "b": [1.5, -0.25, 1e300, True, None, {}], "": "𐐷\t"},
 }
-CLAIMS: dict[str, Any] = {"v": 1, "id": "A" * 22, "kid": monitor_id(PUBLIC), "kind": "report", "pol": 12}
+CLAIMS: dict[str, Any] = {
+    "v": 2,
+    "net": UNNAMED,
+    "id": "A" * 22,
+    "kid": monitor_id(PUBLIC),
+    "kind": "report",
+    "pol": 12,
+}
 suites = pytest.mark.parametrize("suite", [X25519, HYBRID])
 
 
 def js_opened(
     *envelopes: bytes, suite: str, key: OpeningKey | None = None, office: str = "unrcca"
 ) -> list[dict[str, Any]]:
-    said = {"author": b64u(PUBLIC), "office": office, "suite": suite, "key": b64u((key or KEYS[suite]).raw)}
+    said = {
+        "net": UNNAMED,
+        "author": b64u(PUBLIC),
+        "office": office,
+        "suite": suite,
+        "key": b64u((key or KEYS[suite]).raw),
+    }
     return stranger.opened([{**said, "envelope": envelope.decode()} for envelope in envelopes])
 
 
@@ -128,6 +142,7 @@ def test_it_opens_what_was_shared_and_refuses_what_is_not_for_it(suite: str) -> 
         return join([made], strip(envelope, "", ("summary", "account"))).decode()
 
     asked = {
+        "net": UNNAMED,
         "author": b64u(PUBLIC),
         "office": "unrcca",
         "suite": suite,
@@ -204,6 +219,7 @@ def test_the_same_randomness_gives_the_same_bytes() -> None:
 NKEY = KeyPair.generate("user").public
 HEADER: dict[str, Any] = {
     **{name: value for name, value in draft().items() if name not in ("summary", "account")},
+    "net": UNNAMED,
     "day_precision": 1,
     "pol": 1,
 }
@@ -302,12 +318,18 @@ def test_it_opens_the_vectors() -> None:
         keys = {reader["office"]: reader for reader in case["readers"]}
         for answer in (*case["opened"], *case["stripped"]):
             key = keys[answer["office"]]
-            said = {"author": about["author"], "office": key["office"], "suite": key["suite"], "key": key["secret"]}
+            said = {
+                "net": case["claims"]["net"],
+                "author": about["author"],
+                "office": key["office"],
+                "suite": key["suite"],
+                "key": key["secret"],
+            }
             asked.append({**said, "envelope": answer.get("envelope", case["envelope"])})
             expected.append({"claims": case["claims"], **{n: answer[n] for n in ANSWER}})
     assert stranger.opened(asked) == expected
     unusual = about["unusual"]
-    said = {name: unusual[name] for name in ("author", "office", "suite", "key")}
+    said = {"net": unusual["network"]} | {name: unusual[name] for name in ("author", "office", "suite", "key")}
     found = stranger.opened([{**said, "envelope": case["envelope"]} for case in unusual["envelopes"]])
     assert [one["contents"] for one in found] == [case["contents"] for case in unusual["envelopes"]]
 
@@ -320,7 +342,7 @@ LEFT_TO_THE_SCHEMAS = ("bad-field", "out-of-scope")
 def test_it_refuses_the_bad_vectors_with_the_same_codes() -> None:
     about = vectors("bad-envelopes.json")
     cases = [case for case in about["envelopes"] if case["code"] not in LEFT_TO_THE_SCHEMAS]
-    said = {name: about[name] for name in ("author", "office", "suite", "key")}
+    said = {"net": about["network"]} | {name: about[name] for name in ("author", "office", "suite", "key")}
     answers = stranger.opened([{**said, "envelope": case["envelope"]} for case in cases])
     found = {case["sentence"]: answer.get("error") for case, answer in zip(cases, answers, strict=True)}
     assert found == {case["sentence"]: case["code"] for case in cases}

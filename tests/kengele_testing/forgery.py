@@ -17,6 +17,7 @@ from nacl.signing import SigningKey
 
 from kengele_schemas.encoding import b64u
 from kengele_schemas.keys import X25519, OpeningKey, monitor_id
+from kengele_schemas.trusted import UNNAMED
 
 AUTHOR: Final = SigningKey(bytes(range(32)))
 PUBLIC: Final = bytes(AUTHOR.verify_key)
@@ -33,7 +34,8 @@ FLOORS: Final = {
     "media": 256,
 }
 CLAIMS: Final[dict[str, Any]] = {
-    "v": 1,
+    "v": 2,
+    "net": UNNAMED,
     "id": "A" * 22,
     "kid": monitor_id(PUBLIC),
     "kind": "report",
@@ -70,7 +72,7 @@ def padded(data: bytes, floor: int = 256) -> bytes:
 
 
 def core_of(claims: Mapping[str, Any], sd: Sequence[Any]) -> bytes:
-    head = ("kengele-core-v1", "tension-report+sd-jwt", claims["kid"], claims["id"], str(claims["pol"]))
+    head = ("kengele-core-v2", "tension-report+sd-jwt", claims["net"], claims["kid"], claims["id"], str(claims["pol"]))
     return hashlib.sha256(lp(*(str(part).encode() for part in (*head, *sd)))).digest()
 
 

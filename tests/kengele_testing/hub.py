@@ -39,7 +39,7 @@ from kengele_schemas.envelope import TENSION_REPORT
 from kengele_schemas.keys import X25519, OpeningKey, monitor_id, new_signing_key
 from kengele_schemas.nkeys import KeyPair
 from kengele_schemas.sealing import Reader, seal
-from kengele_schemas.trusted import Trusted, assemble
+from kengele_schemas.trusted import UNNAMED, Trusted, assemble
 from kengele_testing.server import running_broker
 from kengele_testing.trust import Paper
 
@@ -68,6 +68,9 @@ class Roster(Paper):
             name: KeyPair.generate("user").public for name in ("aigul", "osh", "batken", "unrcca", "council")
         }
     )
+
+    identity: str = UNNAMED
+    """That of the network founded last."""
 
     def kid(self, author: str) -> str:
         return monitor_id(bytes(self.authors[author].verify_key))
@@ -145,7 +148,8 @@ class Roster(Paper):
     def trusted(self, changed: Mapping[str, Any] | None = None) -> Trusted:
         """The documents as a set that was verified, without signatures."""
         documents = {path: canonical(value) for path, value in {**self.documents(), **(changed or {})}.items()}
-        return assemble(documents, version=1, fresh=True, expires=datetime.now(UTC) + timedelta(days=14))
+        expires = datetime.now(UTC) + timedelta(days=14)
+        return assemble(documents, version=1, fresh=True, expires=expires, identity=self.identity)
 
     def standing(self, changed: Mapping[str, Any] | None = None) -> Standing:
         return Standing.of(self.trusted(changed))
@@ -161,7 +165,8 @@ class Roster(Paper):
     ) -> bytes:
         """A report as ``author`` would send it; ``claims`` replace what its header says, ``key`` the author's own."""
         header = {
-            "v": 1,
+            "v": 2,
+            "net": self.identity,
             "id": b64u(secrets.token_bytes(16)),
             "kid": self.kid(author),
             "kind": "report",
@@ -184,7 +189,9 @@ class Roster(Paper):
         cards = [CoordinatorCard.of(key, KeyPair.generate("user")) for key in self.coordinators]
         keys = (b64u(bytes(key.verify_key)) for key in (self.snapshot, self.timestamp))
         documents = {**self.documents(), **(changed or {})}
-        return self.signed(drafts.found(documents, cards, 2, *keys, datetime.now(UTC)), by).files()
+        files = self.signed(drafts.found(documents, cards, 2, *keys, datetime.now(UTC)), by).files()
+        self.identity = b64u(hashlib.sha256(files["metadata/1.root.json"]).digest())
+        return files
 
     def next(
         self,

@@ -10,15 +10,17 @@ from kengele_schemas.encoding import b64u, length_prefixed
 from kengele_schemas.envelope import parse, strip
 from kengele_schemas.keys import HYBRID, X25519, OpeningKey
 from kengele_schemas.sealing import open_envelope, reassemble
+from kengele_schemas.trusted import UNNAMED
 from kengele_testing import stranger
 from kengele_testing.forgery import KEY, OFFICE, PUBLIC, disclosed, padded
 
 from .hostile import RIGHT, TEXT, envelope
-from .plain import ID, KID, MONITOR, OPENING, stream
+from .plain import ID, KID, MONITOR, NETWORK, OPENING, stream
 
 AUTHOR: Final = bytes(MONITOR.verify_key)
 HEADER: Final[dict[str, Any]] = {
-    "v": 1,
+    "v": 2,
+    "net": NETWORK,
     "id": ID,
     "kid": KID,
     "kind": "report",
@@ -180,6 +182,7 @@ def envelopes() -> dict[str, Any]:
         "author": b64u(AUTHOR),
         "envelopes": [_case(number, *both) for number, both in enumerate(zip(orders, texts, strict=True))],
         "unusual": {
+            "network": UNNAMED,
             "author": b64u(PUBLIC),
             "office": OFFICE,
             "suite": X25519,

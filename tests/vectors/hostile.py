@@ -16,6 +16,7 @@ from nacl.signing import SigningKey
 from kengele_schemas.encoding import b64u, unb64u
 from kengele_schemas.envelope import parse, strip
 from kengele_schemas.keys import HYBRID, X25519
+from kengele_schemas.trusted import UNNAMED
 from kengele_testing import stranger
 from kengele_testing.forgery import (
     AUTHOR,
@@ -189,16 +190,16 @@ def _edited(edit: Callable[[dict[str, Any]], Any]) -> Callable[[bytes], bytes]:
 
 def payloads() -> list[Bad]:
     """What is properly signed and no payload."""
-    deep = '"x":[[[[1]]]],"v":1'
+    deep = '"x":[[[[1]]]],"v":2'
     changes: list[tuple[str, Callable[[bytes], bytes], str]] = [
-        ("a claim twice", _said('"v":1', '"v":1,"v":1'), "duplicate-key"),
+        ("a claim twice", _said('"v":2', '"v":2,"v":2'), "duplicate-key"),
         ("an integer beyond 2^53", _said('"pol":3', '"pol":9007199254740993'), "malformed"),
         ("no number", _said('"pol":3', '"pol":NaN'), "malformed"),
         ("half a surrogate pair", _said('"KG-O"', '"\\ud800"'), "malformed"),
         ("not UTF-8", lambda payload: payload.replace(b"KG-O", b"KG-\xff"), "malformed"),
-        ("nesting too deep", _said('"v":1', deep), "malformed"),
+        ("nesting too deep", _said('"v":2', deep), "malformed"),
         ("a list", lambda payload: b"[" + payload + b"]", "malformed"),
-        ("a claim that SD-JWT keeps for itself", _said('"v":1', '"...":1,"v":1'), "malformed"),
+        ("a claim that SD-JWT keeps for itself", _said('"v":2', '"...":1,"v":2'), "malformed"),
         ("another digest algorithm", _said("sha-256", "sha-512"), "malformed"),
         ("no digest algorithm", _said('"_sd_alg":"sha-256",', ""), "malformed"),
         ("no digest of the ciphertexts", _edited(lambda body: body.pop("ctr") and None), "malformed"),
@@ -206,7 +207,7 @@ def payloads() -> list[Bad]:
         ("unsorted digests", _edited(lambda body: body["_sd"].reverse()), "malformed"),
         ("a digest twice", _edited(lambda body: body["_sd"].__setitem__(1, body["_sd"][0])), "malformed"),
         ("a short digest", _edited(lambda body: body["_sd"].__setitem__(0, "AAAA")), "malformed"),
-        ("more than 16 KiB", _said('"v":1', f'"x":"{"x" * 16384}","v":1'), "oversized"),
+        ("more than 16 KiB", _said('"v":2', f'"x":"{"x" * 16384}","v":2'), "oversized"),
     ]
     return [
         Bad(
@@ -263,6 +264,11 @@ def members() -> list[Bad]:
     found = parse(whole)
     other = SigningKey(b"x" * 32)
     claims: list[tuple[str, dict[str, Any], str, str | None]] = [
+        ("another network", {"net": "B" * 42 + "A"}, "other-network", "other-network"),
+        ("no network", {"net": None}, "malformed", "bad-field"),
+        ("an earlier version", {"v": 1}, "malformed", "bad-field"),
+        ("a version with a point", {"v": 2.0}, "malformed", "bad-field"),
+        ("a version that is true", {"v": True}, "malformed", "bad-field"),
         ("a severity beyond five", {"severity": 6}, "malformed", "bad-field"),
         ("a severity that is a text", {"severity": "2"}, "malformed", "bad-field"),
         ("a severity with a point", {"severity": 2.0}, "malformed", "bad-field"),
@@ -389,6 +395,7 @@ def bad_envelopes() -> dict[str, Any]:
     made = [*spelling(), *payloads(), *signatures(), *members(), *contents()]
     return {
         "now": NOW,
+        "network": UNNAMED,
         "documents": documents(),
         "nkey": NKEYS[1].public,
         "author": b64u(PUBLIC),

@@ -45,6 +45,7 @@ def stream(label: str, size: int) -> bytes:
     return hashlib.shake_256(f"kengele-vectors/{label}".encode()).digest(size)
 
 
+NETWORK: Final = b64u(stream("network", 32))
 OPENING: Final = {
     X25519: OpeningKey(X25519, stream("opening/X25519", 32)),
     HYBRID: OpeningKey(HYBRID, stream("opening/hybrid", 96)),
@@ -161,7 +162,7 @@ def sealing() -> dict[str, Any]:
         )
     lengths = (0, 1, 251, 252, 253, 507, 508, 509, 1020, 1021, MAX_DISCLOSURE - 1, MAX_DISCLOSURE)
     sd = sorted(b64u(stream(f"digest/{number}", 32)) for number in range(7))
-    core = core_of(TENSION_REPORT, {"kid": KID, "id": ID, "pol": 12}, sd)
+    core = core_of(TENSION_REPORT, {"net": NETWORK, "kid": KID, "id": ID, "pol": 12}, sd)
     ciphertexts = []
     for name, length in (("handling", 0), ("handling", 252), ("handling", 253), ("summary", 100), ("account", 1021)):
         key, text = stream(f"key/{name}/{length}", 32), stream(f"text/{name}/{length}", length)
@@ -181,7 +182,7 @@ def sealing() -> dict[str, Any]:
             for least in (256, 1024)
             for length in lengths
         ],
-        "core": {"kid": KID, "id": ID, "pol": 12, "_sd": sd, "core": b64u(core)},
+        "core": {"net": NETWORK, "kid": KID, "id": ID, "pol": 12, "_sd": sd, "core": b64u(core)},
         "ciphertexts": ciphertexts,
         "ctr": {"ct": ct, "w": [list(wrap) for wrap in wraps], "ctr": ctr_of(ct, wraps)},
     }

@@ -134,7 +134,7 @@ def plan_report(
         raise Refused(
             "future-dated", "The report's day lies in the future.", "Check the day, and this machine's clock."
         )
-    header = report.header(id=report_id, kid=kid, pol=trusted.rules_version, area=area)
+    header = report.header(net=trusted.identity, id=report_id, kid=kid, pol=trusted.rules_version, area=area)
     end = trusted.rules_end(area)
     mode: Mode = "policy" if now <= end and not custodian_only else "custodian-only"
     released = trusted.compiled.release(header, today) if mode == "policy" else _custodian(header, trusted, today)

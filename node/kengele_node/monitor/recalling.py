@@ -89,7 +89,8 @@ class Intent(NamedTuple):
         if not readers:
             raise Refused("no-reader", "The network knows none of the offices that were given this report any more.")
         claims = {
-            "v": 1,
+            "v": 2,
+            "net": trusted.identity,
             "id": recall_id,
             "kind": "recall",
             **{name: self.header[name] for name in _REPEATED},

@@ -77,8 +77,8 @@ def receive(
 
     Raises:
         Malformed: not an envelope, marker or notice of the format, or its content does not follow the models.
-        Untrusted: ``unknown-monitor``, ``bad-signature``, ``not-as-signed``, ``not-for-us``, ``not-as-shared``,
-            ``not-the-sharer``; ``not-recalled``: a notice of what no coordinators have signed.
+        Untrusted: ``unknown-monitor``, ``other-network``, ``bad-signature``, ``not-as-signed``, ``not-for-us``,
+            ``not-as-shared``, ``not-the-sharer``; ``not-recalled``: a notice of what no coordinators have signed.
         Refused: ``out-of-scope``: its author does not report from that area.
         CannotOpen: not with these keys.
     """
@@ -97,6 +97,8 @@ def receive(
     shares, whole = split(data) if is_shared(data) else ([], data)
     envelope = parse(whole)
     header = parse_header(envelope.claims)
+    if header.net != trusted.identity:
+        raise Untrusted("other-network", "The report is for another network.")
     if shares and header.kind != "report":
         raise Malformed("malformed", "Nothing but a report is shared.")
     monitor = trusted.monitors.get(header.kid)

@@ -160,6 +160,7 @@ CASES = {
     "the oldest rules that are taken": Case(ACCEPTED, report(pol=4), POLICY),
     "the rules in force": Case(ACCEPTED, report(pol=7), POLICY),
     "rules that the hub has not got": Case("policy-unknown", report(pol=8), POLICY),
+    "another network's": Case("other-network", report(net="B" * 42 + "A")),
     "another member's report": Case("replayed", report("batken")),
     "a report of nobody": Case("replayed", claims(kid=monitor_id(bytes(32)))),
     "an author that is no name": Case("replayed", claims(kid=["m-"])),

@@ -243,11 +243,12 @@ def test_a_full_store_says_so_and_trust_is_still_served(tmp_path: Path) -> None:
 
 def test_before_the_network_is_founded_every_report_is_asked_to_come_later(tmp_path: Path) -> None:
     async def claim(hub: Hub) -> None:
+        first = hub.roster.first()
         data = hub.roster.sealed()
         async with hub.running("worker"):
             for sent in (data, b"garbage"):
                 assert checked(hub, await hub.send("osh", sent), sent).code == "hub-unavailable"
-            await hub.authority.found(b64u(TOKEN), hub.roster.first())
+            await hub.authority.found(b64u(TOKEN), first)
             assert (await hub.send("osh", data))["code"] == "accepted"
 
     run(tmp_path, claim, found=False)

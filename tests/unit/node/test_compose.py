@@ -238,7 +238,7 @@ class TestACaveat:
         envelope = parse(data)
         assert b"council" not in data + unb64u(envelope.payload)
         assert set(envelope.claims) == {
-            *("v", "id", "kid", "kind", "area", "categories", "severity", "day", "day_precision", "tlp", "pol")
+            *("v", "net", "id", "kid", "kind", "area", "categories", "severity", "day", "day_precision", "tlp", "pol")
         }
 
     @pytest.mark.parametrize("now", [NOW, NOW + timedelta(days=30)])

@@ -21,6 +21,7 @@ from kengele_schemas.envelope import parse
 from kengele_schemas.errors import Damaged
 from kengele_schemas.orders import Order, mark_of
 from kengele_schemas.report import Header, parse_compartment, parse_draft
+from kengele_schemas.trusted import UNNAMED
 from kengele_testing.values import CANARY, KEYS, KID, TODAY, canaried, grant, network, report, sealed
 
 ROWS = RowCipher(b"k" * 32, "inbox")
@@ -59,6 +60,7 @@ def arrival(
 ) -> Arrival:
     """A report that is like no other whose ``name`` differs."""
     header = Header(
+        net=UNNAMED,
         id=report_id or an_id(name),
         kid=kid,
         kind="report" if recalls is None else "recall",

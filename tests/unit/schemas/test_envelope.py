@@ -58,7 +58,7 @@ def test_what_keeps_to_the_page_is_admitted() -> None:
 
 
 def claim(name: str, value: str) -> Callable[[bytes], bytes]:
-    return lambda body: body.replace(b'{"v":1', f'{{"v":1,"{name}":{value}'.encode(), 1)
+    return lambda body: body.replace(b'{"v":2', f'{{"v":2,"{name}":{value}'.encode(), 1)
 
 
 def member(name: str, value: Any) -> Callable[[bytes], bytes]:
@@ -285,7 +285,7 @@ def test_whatever_is_stripped_the_rest_is_an_envelope_of_the_same_report(kept: l
 
 
 PARTS = st.fixed_dictionaries(
-    {"kid": st.text(max_size=3), "id": st.text(max_size=3), "pol": st.integers(0, 300)},
+    {"net": st.text(max_size=3), "kid": st.text(max_size=3), "id": st.text(max_size=3), "pol": st.integers(0, 300)},
 )
 SD = st.lists(st.text(max_size=2), max_size=3)
 
@@ -302,6 +302,9 @@ def test_two_reports_have_one_core_only_if_all_that_it_binds_is_the_same(
 def test_no_letter_can_move_from_one_part_to_its_neighbour() -> None:
     assert ctr_of({"a": "bc"}, ()) != ctr_of({"ab": "c"}, ())
     assert ctr_of({}, (Wrap("a", "bc", "d"),)) != ctr_of({}, (Wrap("ab", "c", "d"),))
+    assert core_of(TENSION_REPORT, {"net": "ab", "kid": "c"}, ()) != core_of(
+        TENSION_REPORT, {"net": "a", "kid": "bc"}, ()
+    )
     assert core_of(TENSION_REPORT, {"kid": "ab", "id": "c", "pol": 1}, ()) != core_of(
         TENSION_REPORT, {"kid": "a", "id": "bc", "pol": 1}, ()
     )

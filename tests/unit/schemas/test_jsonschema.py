@@ -16,6 +16,7 @@ from kengele_schemas.encoding import b64u
 from kengele_schemas.fields import BadField, read
 from kengele_schemas.jsonschema import MODELS, main, schemas
 from kengele_schemas.keys import monitor_id
+from kengele_schemas.trusted import UNNAMED
 
 PUBLISHED = Path(__file__).parents[3] / "schemas" / "json"
 SCHEMAS: dict[str, dict[str, Any]] = {
@@ -23,7 +24,8 @@ SCHEMAS: dict[str, dict[str, Any]] = {
 }
 ID, DIGEST = b64u(bytes(16)), b64u(bytes(32))
 HEADER = {
-    "v": 1,
+    "v": 2,
+    "net": UNNAMED,
     "id": ID,
     "kid": monitor_id(bytes(32)),
     "kind": "report",
@@ -103,7 +105,7 @@ def test_each_compartment_has_its_schema() -> None:
 @pytest.mark.parametrize(
     ("said", "name", "right", "change"),
     [
-        ("another version", "header", HEADER, {"v": 2}),
+        ("another version", "header", HEADER, {"v": 1}),
         ("an id in a second spelling", "header", HEADER, {"id": ID[:-1] + "B"}),
         ("a name for an author", "header", HEADER, {"kid": "Aigul"}),
         ("no category", "header", HEADER, {"categories": []}),

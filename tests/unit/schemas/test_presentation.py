@@ -18,11 +18,12 @@ from kengele_schemas.errors import KengeleError, Untrusted
 from kengele_schemas.keys import X25519, OpeningKey, monitor_id
 from kengele_schemas.presentation import present
 from kengele_schemas.sealing import Reader, digest_of, open_envelope, reassemble, seal
+from kengele_schemas.trusted import UNNAMED
 
 AUTHOR, OTHER = SigningKey(bytes(range(32))), SigningKey(bytes(range(1, 33)))
 PUBLIC = bytes(AUTHOR.verify_key)
 KEY = OpeningKey.generate(X25519)
-CLAIMS: dict[str, Any] = {"v": 1, "id": "A" * 22, "kid": monitor_id(PUBLIC), "kind": "report", "pol": 3}
+CLAIMS: dict[str, Any] = {"v": 2, "net": UNNAMED, "id": "A" * 22, "kid": monitor_id(PUBLIC), "kind": "report", "pol": 3}
 CONTENTS = {name: {"text": f"the {name}"} for name in REPORT_COMPARTMENTS}
 
 

@@ -25,6 +25,7 @@ from kengele_schemas.report import (
 )
 from kengele_schemas.sealing import MAX_DISCLOSURE, disclosure
 from kengele_schemas.tlp import LEVELS, strictest
+from kengele_schemas.trusted import UNNAMED
 
 KID = monitor_id(bytes(32))
 ID, OTHER = b64u(bytes(16)), b64u(b"x" * 16)
@@ -50,7 +51,8 @@ FULL: dict[str, Any] = {
     "media": {"items": [{"digest": DIGEST, "key": DIGEST, "type": "image/jpeg", "size": 1, "caption": "The bazaar"}]},
 }
 HEADER: dict[str, Any] = {
-    "v": 1,
+    "v": 2,
+    "net": UNNAMED,
     "id": ID,
     "kid": KID,
     "kind": "report",
@@ -94,9 +96,9 @@ def test_a_short_report_is_marked_for_the_organisation_alone_and_says_nothing_it
 
 
 def test_the_header_holds_what_routing_needs_in_the_order_of_the_wire_and_no_word_of_hers() -> None:
-    claims = parse_draft(SMALL).header(id=ID, kid=KID, pol=3).claims()
+    claims = parse_draft(SMALL).header(net=UNNAMED, id=ID, kid=KID, pol=3).claims()
     assert list(claims.items()) == list(HEADER.items())
-    full = parse_draft(FULL).header(id=ID, kid=KID, pol=3, area="KG")
+    full = parse_draft(FULL).header(net=UNNAMED, id=ID, kid=KID, pol=3, area="KG")
     assert full.claims() == {**HEADER, "area": "KG", "day_precision": 2, "tlp": "GREEN"}
     assert parse_header(full.claims()) == full
 
@@ -202,7 +204,7 @@ def test_a_near_miss_is_told_the_category_that_was_meant() -> None:
 @settings(deadline=None)
 @given(st.lists(st.sampled_from(taxonomy.leaves()), min_size=1, max_size=5))
 def test_she_may_name_categories_in_any_order_and_twice(named: list[str]) -> None:
-    header = parse_draft(SMALL | {"categories": named}).header(id=ID, kid=KID, pol=0)
+    header = parse_draft(SMALL | {"categories": named}).header(net=UNNAMED, id=ID, kid=KID, pol=0)
     assert header.categories == tuple(sorted(set(named)))
 
 
@@ -215,7 +217,7 @@ def test_of_her_markings_the_most_restrictive_holds(levels: list[Any], prefix: s
 @pytest.mark.parametrize(
     ("said", "changes", "path"),
     [
-        ("another version", {"v": 2}, "v"),
+        ("another version", {"v": 1}, "v"),
         ("an id of 15 bytes", {"id": b64u(bytes(15))}, "id"),
         ("an id in a second spelling", {"id": ID[:-1] + "B"}, "id"),
         ("a name for an author", {"kid": "Aigul"}, "kid"),

@@ -27,12 +27,13 @@ from kengele_schemas.sealing import (
     reassemble,
     seal,
 )
+from kengele_schemas.trusted import UNNAMED
 from kengele_testing import forgery
 
 AUTHOR = SigningKey(bytes(range(32)))
 PUBLIC = bytes(AUTHOR.verify_key)
 KEYS = {"alpha": OpeningKey.generate(X25519), "beta": OpeningKey.generate(HYBRID)}
-CLAIMS: dict[str, Any] = {"v": 1, "id": "A" * 22, "kid": monitor_id(PUBLIC), "kind": "report", "pol": 3}
+CLAIMS: dict[str, Any] = {"v": 2, "net": UNNAMED, "id": "A" * 22, "kid": monitor_id(PUBLIC), "kind": "report", "pol": 3}
 CONTENTS = {name: {"text": f"the {name}", "n": number} for number, name in enumerate(REPORT_COMPARTMENTS)}
 
 

@@ -17,6 +17,7 @@ from kengele_schemas.errors import CannotOpen, KengeleError, Malformed, Untruste
 from kengele_schemas.keys import HYBRID, X25519, OpeningKey
 from kengele_schemas.sealing import Reader, open_envelope, seal
 from kengele_schemas.sharing import is_shared, join, make_share, open_held, read_share, split, verified
+from kengele_schemas.trusted import UNNAMED
 from kengele_testing.values import HUB, KEYS, KID, LOG, MONITOR, TODAY, grant, monitor, network, office
 
 CUSTODIAN = SigningKey(b"c" * 32)
@@ -28,7 +29,7 @@ CONTENTS = {name: {"text": name, "lang": "en"} for name in ("summary", "account"
 
 def report(report_id: str = "A" * 22) -> tuple[Envelope, dict[str, bytes]]:
     """A report sealed for UNRCCA, and the keys of what is in it."""
-    claims = {"v": 1, "id": report_id, "kid": KID, "kind": "report", "pol": 1}
+    claims = {"v": 2, "net": UNNAMED, "id": report_id, "kid": KID, "kind": "report", "pol": 1}
     spare: dict[str, bytes] = {}
     reader = Reader("unrcca", KEYS["unrcca"].public, ALL_BITS, 1)
     return parse(seal(TENSION_REPORT, claims, CONTENTS, [reader], MONITOR, spare=spare)), spare

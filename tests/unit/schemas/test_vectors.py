@@ -185,7 +185,7 @@ def test_what_does_not_hold_is_refused_with_its_code(case: dict[str, Any]) -> No
     about = vectors("bad-envelopes.json")
     now = datetime.fromisoformat(about["now"])
     files = {path: json.dumps(value).encode() for path, value in about["documents"].items()}
-    trusted = assemble(files, version=1, fresh=True, expires=now)
+    trusted = assemble(files, version=1, fresh=True, expires=now, identity=about["network"])
     data = case["envelope"].encode()
     if "receipt" in case:
         standing = Standing(trusted, {about["nkey"]: ("monitor", *trusted.monitors)}, {}, {})
