@@ -21,7 +21,7 @@ from kengele_schemas import subjects
 from kengele_schemas.compartments import ALL_BITS, HANDLING_BIT
 from kengele_schemas.encoding import b64u
 from kengele_schemas.envelope import parse
-from kengele_schemas.orders import Notice, Order, is_notice, mark_of, sign_notice
+from kengele_schemas.orders import Notice, Order, is_notice, mark_of, proof_of, sign_notice
 from kengele_schemas.receipt import Leaf, read_leaf
 from kengele_schemas.report import parse_header
 from kengele_schemas.trusted import Trusted
@@ -72,7 +72,7 @@ class Orders:
 
     def unnumbered(self, notice: Notice) -> bytes:
         """``notice`` for an office that had the report by a share alone."""
-        return sign_notice(notice.model_copy(update={"numbered": False}), self._key)
+        return sign_notice(notice.model_copy(update={"numbered": False, "proof": None}), self._key)
 
     async def enter_for(self, report_id: str, trusted: Trusted) -> None:
         """The same for the order about the report with this id, if there is one."""
@@ -83,10 +83,11 @@ class Orders:
         placed = await self._ledger.read(index)
         if is_notice(placed.body):
             return
-        header, report = parse_header(parse(placed.body).claims), read_leaf(placed.leaf)
+        envelope = parse(placed.body)
+        header, report = parse_header(envelope.claims), read_leaf(placed.leaf)
         if header.kind != "report":
             return
-        said = Notice(id=self.id_of(order), report=report_id, kid=header.kid, keep=order.keep)
+        said = Notice(id=self.id_of(order), report=report_id, kid=header.kid, keep=order.keep, proof=proof_of(envelope))
         notice = sign_notice(said, self._key)
         subject = subjects.ledger_recall(report_id, self.id_of(order))
         had = {office for office, bits, _, _ in report.decisions if bits} | await self.shared(report_id)

@@ -4,7 +4,8 @@ An order names no report. Its mark is a digest of the report's random id, so tha
 finds it, and nobody else learns which it is. An order stays for good and can only be made stricter: nothing gives back.
 
 A **notice** is the hub's word to an office that an order is about a report that was released to it: a desk that was off
-while the report was taken out of its feed has no other way to the id. It takes nothing by itself.
+while the report was taken out of its feed has no other way to the id. It takes nothing by itself, and explains a
+missing number only by what the report's author signed: the hub may name any author.
 
     >>> order = Order(mark=mark_of(report_id), keep=("summary",))
     >>> said = Notice(id=order_id, report=report_id, kid=kid, keep=order.keep)
@@ -22,6 +23,7 @@ from nacl.signing import SigningKey
 from pydantic import AfterValidator, Field
 
 from .encoding import b64u, canonical, loads, unb64u
+from .envelope import TENSION_REPORT, Envelope, read_payload
 from .errors import Malformed, Refused, Untrusted
 from .fields import Bytes32, Exactly1, Items, Model, MonitorId, ReportId, bad, read
 from .keys import verify_signature
@@ -34,7 +36,8 @@ MAX_ORDERS: Final = 4000
 _MARK: Final = b"kengele-recall-v1\0"
 _ORDER: Final = b"kengele-order-v1\0"
 _CONTEXT: Final = b"kengele-notice-v1."
-_MAX_NOTICE: Final = 2048
+_MAX_NOTICE: Final = 48 * 1024
+_MAX_PROOF: Final = 24 * 1024
 _FIRST: Final = b'{"notice":'
 
 Reason = Literal["consent", "error", "safety"]
@@ -75,7 +78,8 @@ class RecallsFile(Model):
 class Notice(Model):
     """What a notice says: the ``report`` of ``kid`` is recalled; ``id`` is the notice's own, the hub's choice.
 
-    ``numbered`` is false for an office that had the report by a share alone: no number is missing there.
+    ``numbered`` is false for an office that had the report by a share alone: no number is missing there. Else ``proof``
+    is the report's payload and its author's signature, see :func:`proof_of`.
     """
 
     v: Exactly1 = 1
@@ -84,6 +88,7 @@ class Notice(Model):
     kid: MonitorId
     keep: Keep | None = None
     numbered: bool = True
+    proof: Annotated[str, Field(max_length=_MAX_PROOF)] | None = None
 
 
 def mark_of(report_id: str) -> str:
@@ -117,6 +122,32 @@ def sign_notice(said: Notice, key: SigningKey) -> bytes:
     """What ``said`` says, signed with the hub's key."""
     text = b64u(canonical(said.model_dump(mode="json", exclude_none=True)))
     return canonical({"notice": text, "signature": b64u(key.sign(_CONTEXT + text.encode("ascii")).signature)})
+
+
+def proof_of(envelope: Envelope) -> str:
+    """What shows who wrote the report in ``envelope``, without a ciphertext."""
+    return f"{envelope.payload}.{envelope.signature}"
+
+
+def check_proof(said: Notice, author: bytes, network: str) -> None:
+    """Checks that the owner of the verify key ``author`` wrote the report of which ``said`` speaks, for ``network``.
+
+    Raises:
+        Untrusted: ``bad-signature``.
+        Malformed: the proof is not one.
+    """
+    payload, _, signature = (said.proof or "").partition(".")
+    signed = f"{TENSION_REPORT.protected}.{payload}"
+    if not signed.isascii() or not verify_signature(author, signed.encode("ascii"), unb64u(signature)):
+        raise _unproved()
+    claims, _, _ = read_payload(TENSION_REPORT, payload)
+    about = tuple(claims.get(name) for name in ("net", "kid", "id", "kind"))
+    if about != (network, said.kid, said.report, "report"):
+        raise _unproved()
+
+
+def _unproved() -> Untrusted:
+    return Untrusted("bad-signature", "A notice names an author who did not sign the report.")
 
 
 def is_notice(data: bytes) -> bool:

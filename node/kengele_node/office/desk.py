@@ -25,7 +25,7 @@ from kengele_schemas.envelope import Envelope, Wrap, parse, verify
 from kengele_schemas.errors import KengeleError, Malformed, Refused, Unreachable, Untrusted
 from kengele_schemas.keys import OpeningKey
 from kengele_schemas.marker import read_marker
-from kengele_schemas.orders import is_notice, mark_of, read_notice
+from kengele_schemas.orders import check_proof, is_notice, mark_of, read_notice
 from kengele_schemas.report import parse_compartment, parse_header
 from kengele_schemas.rotation import Lineage
 from kengele_schemas.sealing import open_envelope
@@ -89,6 +89,12 @@ def receive(
         order = trusted.orders.get(mark_of(said.report))
         if order is None:
             raise Untrusted("not-recalled", "The hub says that a report was recalled which was not.")
+        if said.numbered:
+            # It explains a missing number, so it is the author who has to say whose the report is.
+            writer = trusted.monitors.get(said.kid)
+            if writer is None:
+                raise Untrusted("unknown-monitor", "The roster does not know the recalled report's author.")
+            check_proof(said, unb64u(writer.key), trusted.identity)
         first = _other(lineage.first(said.kid), said.kid)
         return Notice(data, said.report, said.kid, order.keep, said.numbered, first)
     if not data.startswith(_ENVELOPE) and not is_shared(data):

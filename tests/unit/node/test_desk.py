@@ -774,7 +774,15 @@ def an_id() -> str:
 
 ID = str(parse(SENT).claims["id"])
 RECALLED = replace(RULES, orders={mark_of(ID): Order(mark=mark_of(ID))})
-NOTICE = sign_notice(orders.Notice(id=b64u(b"n" * 16), report=ID, kid=KID), HUB)
+PROOF = orders.proof_of(parse(SENT))
+
+
+def notice(key: SigningKey = HUB, **changes: Any) -> bytes:
+    said = {"report": ID, "kid": KID, "proof": PROOF, **changes}
+    return sign_notice(orders.Notice(id=b64u(b"n" * 16), **said), key)
+
+
+NOTICE = notice()
 
 
 def test_rules_with_a_recall_are_obeyed_at_once_and_told(inbox: Inbox) -> None:
@@ -803,7 +811,7 @@ def test_a_notice_that_came_before_the_rules_has_them_fetched(inbox: Inbox) -> N
     ("data", "code"),
     [
         (NOTICE, "not-recalled"),
-        (sign_notice(orders.Notice(id=b64u(b"n" * 16), report=ID, kid=KID), FORGER), "bad-signature"),
+        (notice(FORGER), "bad-signature"),
         (NOTICE[:-1], "malformed"),
     ],
 )
@@ -811,6 +819,41 @@ def test_a_notice_of_what_nobody_recalled_is_set_aside_and_takes_nothing(inbox: 
     follow(Feed(SENT, data), inbox)
     assert kept(inbox) == [SENT]
     assert codes(inbox) == [code]
+
+
+def forged_proofs() -> dict[str, bytes]:
+    """Notices of a report that coordinators did recall, as a hub can sign them, each to explain a number of KID's."""
+    other = parse(sealed(report(), GROWN, key=NEWCOMER, report_id=ID))
+    again = parse(sent())
+    payload, _, signature = PROOF.partition(".")
+    return {
+        "no word of the author's": notice(proof=None),
+        "the word of another author, who has an id of this mark": notice(proof=orders.proof_of(other)),
+        "another report of the author's": notice(proof=orders.proof_of(again)),
+        "a payload that she did not sign": notice(proof=f"{again.payload}.{signature}"),
+        "no signature": notice(proof=payload),
+        "no base64url": notice(proof=f"{payload}.ä"),
+    }
+
+
+@pytest.mark.parametrize("sentence", forged_proofs())
+def test_a_hub_cannot_explain_a_missing_number_of_an_author_it_names(inbox: Inbox, sentence: str) -> None:
+    recalled = replace(GROWN, orders=RECALLED.orders)
+    follow(Feed(sent(5), sent(7), forged_proofs()[sentence], trusted=(recalled,)), inbox)
+    assert inbox.gaps(KID).unexplained == 5
+    assert codes(inbox) in (["bad-signature"], ["malformed"])
+
+
+def test_a_notice_of_what_was_recalled_in_another_network_explains_nothing() -> None:
+    with pytest.raises(Untrusted) as caught:
+        received(NOTICE, replace(RECALLED, identity="B" * 42 + "A"))
+    assert caught.value.code == "bad-signature"
+
+
+def test_a_notice_explains_the_number_of_the_report_that_its_author_signed(inbox: Inbox) -> None:
+    follow(Feed(sent(2), NOTICE, trusted=(RECALLED,)), inbox)
+    assert inbox.gaps(KID).unexplained == 0
+    assert codes(inbox) == []
 
 
 class TestNames:
