@@ -33,7 +33,7 @@ class Reception:
     def __init__(self, authority: Authority) -> None:
         self._authority = authority
         self._packed: dict[str, tuple[bytes, bytes]] = {}
-        """By path, a file and how it travels."""
+        """By path, a file and how it travels; of those files that are served."""
         self.board = Board(authority.nc)
         self.lobby = Lobby(authority.nc)
         self.letterbox = Letterbox(authority.nc)
@@ -52,11 +52,17 @@ class Reception:
             path, role, standing.concerns.get(member, ()), standing.trusted.areas
         ):
             return b""
-        data = self._authority.files.get(path, b"")
+        files = self._authority.files
+        data = files.get(path)
+        if data is None:
+            return b""
         packed = self._packed.get(path)
         if packed is None or packed[0] is not data:
             # Packing a long file takes many times as long as asking for it.
             self._packed[path] = packed = (data, pack(data))
+            # Only what is served is held: never what was asked for, nor what another version brought.
+            if len(self._packed) > len(files):
+                self._packed = {name: held for name, held in self._packed.items() if files.get(name) is held[0]}
         return packed[1]
 
     async def answer_publish(self, nkey: str, request: bytes) -> dict[str, Any]:

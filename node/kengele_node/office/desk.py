@@ -33,6 +33,7 @@ from kengele_schemas.sharing import is_shared, split, verified
 from kengele_schemas.trusted import Trusted
 
 from .arrivals import MAX_COUNTER, Arrival, Aside, Item, Lost, Marker, Notice, Tombstone
+from .asides import MAY_HOLD_NOW, SecondLook
 from .inbox import Inbox
 
 Received = Arrival | Marker | Notice | Aside
@@ -44,12 +45,8 @@ _RULES_AGE: Final = 900.0
 """Seconds after which a desk looks whether the rules have changed."""
 _LONGEST_WAIT: Final = 60.0
 _ENVELOPE: Final = b'{"protected":'
-_MAY_HOLD_NOW: Final = frozenset({"unknown-monitor", "out-of-scope", "not-the-sharer", "not-recalled"})
-"""By the newest roster these may turn out well. The hub lets none through that any author could send on purpose."""
 NEW_KEY: Final = "new-key"
 """The flag of a report under a key that took a lost one's place: coordinators vouch for it, and nobody else."""
-_MAY_HOLD_LATER: Final = frozenset({*_MAY_HOLD_NOW, "cannot-open"})
-"""By a newer roster, or with a key brought back, these may turn out well."""
 
 
 class Session(Protocol):
@@ -201,6 +198,7 @@ class Desk:
         self._jitter = jitter
         self._batch = batch
         self._rules_from = self._watched = float("-inf")
+        self._second = SecondLook(lambda limit, after: inbox.asides(limit, after=after))
 
     async def follow(self, *, until_empty: bool = False) -> None:
         """Takes what the feed has, for good; with ``until_empty`` until it has nothing more.
@@ -215,9 +213,10 @@ class Desk:
             try:
                 known = await self._rules()
                 await self._watch(known)
-                patience = 0 if until_empty else _PATIENCE
+                patience = 0 if until_empty or self._second.due else _PATIENCE
                 deliveries = await self._session.link.fetch(self._stream, self._consumer, self._batch, patience)
                 await self._take(deliveries, known)
+                self._reconsider(self.trusted or known)
                 await self.confirm()
                 if not deliveries:
                     await self.rest()
@@ -228,7 +227,7 @@ class Desk:
                 await asyncio.sleep(self._jitter(0, min(_LONGEST_WAIT, 2.0 ** min(failures, 16))))
                 failures += 1
                 continue
-            if until_empty and not deliveries:
+            if until_empty and not deliveries and not self._second.due:
                 return
 
     def take_over(self, trusted: Trusted) -> None:
@@ -237,6 +236,7 @@ class Desk:
         self._rules_from = asyncio.get_running_loop().time()
         for notice in self._inbox.order(trusted.orders.values(), now=self._clock()):
             self.told(notice)
+        self._second.begin(trusted, self.keys, self._today())
         self._reconsider(trusted)
 
     async def _rules(self) -> Trusted:
@@ -259,11 +259,11 @@ class Desk:
         if not deliveries:
             return
         items = [self._judge(delivery.data, known) for delivery in deliveries]
-        if any(_may_hold(item, _MAY_HOLD_NOW) for item in items):
+        if any(_may_hold(item, MAY_HOLD_NOW) for item in items):
             # Its author may have been admitted, or the area added, a moment ago.
             self._rules_from = float("-inf")
             known = await self._rules()
-            items = [self._judge(item.data, known) if _may_hold(item, _MAY_HOLD_NOW) else item for item in items]
+            items = [self._judge(item.data, known) if _may_hold(item, MAY_HOLD_NOW) else item for item in items]
         new = self._inbox.keep(items, now=self._clock())
         for item, is_new in zip(items, new, strict=True):
             if is_new:
@@ -275,7 +275,7 @@ class Desk:
         await self._session.link.acknowledge(deliveries[-1], confirm=True)
 
     def _judge(self, data: bytes, known: Trusted) -> Received:
-        today = datetime.fromtimestamp(self._clock(), UTC).date()
+        today = self._today()
         try:
             lineage = self._lineage_in(known)
             item = receive(data, known, office=self._office, keys=self.keys, today=today, lineage=lineage)
@@ -284,6 +284,9 @@ class Desk:
         if isinstance(item, Arrival) and item.header.recalls and self._foreign(item.header.recalls, item.header.kid):
             return Aside(data, "not-the-author")
         return item
+
+    def _today(self) -> date:
+        return datetime.fromtimestamp(self._clock(), UTC).date()
 
     def _lineage_in(self, known: Trusted) -> Lineage:
         if self._lineage is None or self._lineage[0] is not known:
@@ -297,15 +300,10 @@ class Desk:
         return bool(authors) and kid not in authors
 
     def _reconsider(self, known: Trusted) -> None:
-        after = 0
-        while page := self._inbox.asides(after=after):
-            after = page[-1].number
-            for aside in page:
-                if isinstance(aside, Lost) or not _may_hold(aside, _MAY_HOLD_LATER):
-                    continue
-                item = self._judge(aside.data, known)
-                if isinstance(item, Arrival) and self._inbox.settle(aside, item):
-                    self._tell(item)
+        for aside in self._second.some():
+            item = self._judge(aside.data, known)
+            if isinstance(item, Arrival) and self._inbox.settle(aside, item):
+                self._tell(item)
 
     def _tell(self, item: Received) -> None:
         """Tells of a report only what is here of it now: a recall may have come before it, or just behind it."""

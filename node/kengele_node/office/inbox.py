@@ -28,6 +28,7 @@ from kengele_schemas.recall import left
 from kengele_schemas.report import parse_compartment, parse_header
 from kengele_schemas.sharing import is_shared
 
+from . import asides
 from .arrivals import AUTHOR, Arrival, Aside, Gaps, Item, Lost, Marker, Notice, Tombstone, Unconfirmed
 from .bodies import Bodies, insert
 from .numbering import author_row, count, explain, gaps
@@ -49,7 +50,9 @@ CREATE TABLE authors (
   name BLOB PRIMARY KEY, last INTEGER NOT NULL, withheld INTEGER NOT NULL, body BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE gaps (author BLOB, first INTEGER, last INTEGER, PRIMARY KEY (author, first)) WITHOUT ROWID;
 CREATE TABLE markers (name BLOB PRIMARY KEY) WITHOUT ROWID;
-CREATE TABLE asides (number INTEGER PRIMARY KEY AUTOINCREMENT, name BLOB UNIQUE NOT NULL, body BLOB NOT NULL)
+CREATE TABLE asides (number INTEGER PRIMARY KEY AUTOINCREMENT, name BLOB UNIQUE NOT NULL, body BLOB NOT NULL,
+  author BLOB);
+CREATE INDEX aside_authors ON asides (author)
 """
 _SECOND: Final = """
 DROP TABLE recalls;
@@ -73,7 +76,7 @@ class Inbox:
     """
 
     def __init__(self, path: Path, rows: RowCipher) -> None:
-        self._store = Store(path, _SCHEMA, _SECOND, _THIRD)
+        self._store = Store(path, _SCHEMA, _SECOND, _THIRD, asides.FOURTH)
         self._bodies = Bodies(rows)
         self._recalled = Recalled(self._bodies)
 
@@ -164,6 +167,11 @@ class Inbox:
             found.append(Aside(unb64u(body["data"]), body["code"], number, body["at"]))
         return found
 
+    def crowded(self) -> bool:
+        """Whether of one author so much was set aside that the oldest may have given way."""
+        with self._store.reading() as connection:
+            return asides.crowded(connection)
+
     def discard(self, number: int) -> None:
         """Deletes what was set aside: someone has looked at it."""
         with self._store.transaction() as connection:
@@ -219,7 +227,8 @@ class Inbox:
                 explain(connection, author, 1)
             return new
         sealed = self._bodies.seal("aside", name, {"data": b64u(item.data), "code": item.code, "at": now})
-        return insert(connection, "INSERT OR IGNORE INTO asides (name, body) VALUES (?, ?)", name, sealed)
+        author = self._bodies.blind(f"author/{asides.author_in(item.data)}")
+        return asides.insert_aside(connection, name, sealed, author)
 
     def _keep_arrival(self, connection: sqlite3.Connection, arrival: Arrival, now: float) -> bool:
         header = arrival.header

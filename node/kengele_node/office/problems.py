@@ -11,6 +11,7 @@ from kengele_node.member import Member, now
 from kengele_schemas import foreign
 
 from .arrivals import Lost
+from .asides import MAX_EACH
 from .inbox import Inbox
 from .witness import Seen, open_memory
 from .witnessing import moment, shared_line
@@ -42,7 +43,7 @@ def problems(args: argparse.Namespace, inbox: Inbox, member: Member) -> int:
             "witnessed": seen.at or None,
             "shared": seen.shared,
         }
-        terminal.emit({"set_aside": asides, "gaps": missing, "log": log})
+        terminal.emit({"set_aside": asides, "crowded": inbox.crowded(), "gaps": missing, "log": log})
         return 0
     for one in evidence:
         terminal.say(f"On {moment(one.at)} the hub showed a log that does not hold: {one.code}. Both checkpoints:")
@@ -54,6 +55,8 @@ def problems(args: argparse.Namespace, inbox: Inbox, member: Member) -> int:
         terminal.say(shared_line(office, seen))
     for aside in asides:
         terminal.say(f"Set aside as item {aside['number']}: {aside['code']}")
+    if inbox.crowded():
+        terminal.say(f"Of one author {MAX_EACH} items are set aside, which is all that is kept: older ones are gone.")
     for author, gap in gaps.items():
         if gap.unexplained:
             terminal.say(f"From {author}: {gap.unexplained} reports are missing that were numbered for this office.")

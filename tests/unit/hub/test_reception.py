@@ -127,3 +127,21 @@ def test_a_request_that_names_no_file_of_the_networks_gets_nothing(tmp_path: Pat
         assert hub.worker.reception.serve(aigul, dumps({"path": ROOT}))
 
     run(tmp_path, claim)
+
+
+def test_asking_for_files_that_are_not_there_fills_nothing(tmp_path: Path) -> None:
+    async def claim(hub: Hub) -> None:
+        reception, aigul = hub.worker.reception, hub.roster.nkeys["aigul"]
+        for number in range(1000):
+            assert reception.serve(aigul, dumps({"path": f"targets/{number}.{'x' * 900}"})) == b""
+        assert reception._packed == {}
+        # Nor do versions that come and go: only what is served now is held.
+        for version in range(2, 5):
+            for path in hub.authority.files:
+                reception.serve(aigul, dumps({"path": path}))
+            await hub.publish(hub.roster.with_rules(version=version))
+        for path in hub.authority.files:
+            assert reception.serve(aigul, dumps({"path": path}))
+        assert set(reception._packed) <= set(hub.authority.files)
+
+    run(tmp_path, claim)

@@ -18,6 +18,7 @@ from nacl.signing import SigningKey
 
 from kengele_node.bus import Delivery
 from kengele_node.errors import NotAdmitted
+from kengele_node.office import asides
 from kengele_node.office import desk as desk_module
 from kengele_node.office.arrivals import MAX_COUNTER, Arrival, Aside, Gaps, Item, Marker, Notice
 from kengele_node.office.desk import Desk, Received, receive
@@ -914,3 +915,45 @@ class TestNames:
         found = received(sent(1, key=NEWCOMER), self.known())
         assert isinstance(found, Arrival)
         assert found.flags == ("new-key",)
+
+
+class TestWhatNeverOpens:
+    def test_is_not_tried_again_before_there_is_another_key(
+        self, inbox: Inbox, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        inbox.keep([Aside(b"%d" % number, "cannot-open") for number in range(300)], now=0)
+        made, _ = desk(Feed(), inbox)
+        tried: list[bytes] = []
+        monkeypatch.setattr(made, "_judge", lambda data, known: tried.append(data) or Aside(data, "cannot-open"))
+
+        async def refreshes() -> None:
+            await made.follow(until_empty=True)
+            assert len(tried) == 300
+            for number in range(20):
+                made.take_over(replace(RULES, version=RULES.version + number))
+                await made.follow(until_empty=True)
+
+            assert len(tried) == 300
+            made.keys = [*made.keys, KEYS["cso"]]
+            made.take_over(RULES)
+            # Few at a time: others have their turn in between.
+            assert 300 < len(tried) < 350
+            await made.follow(until_empty=True)
+
+        run(refreshes())
+        assert len(tried) == 600
+
+    def test_is_kept_to_a_bound_for_each_author_and_takes_nobody_elses_place(
+        self, inbox: Inbox, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(asides, "MAX_EACH", 20)
+        monkeypatch.setattr(asides, "MAX_ALL", 50)
+        inbox.keep([Aside(sent(1, key=NEWCOMER), "unknown-monitor")], now=0)
+        assert not inbox.crowded()
+        for _ in range(3):
+            inbox.keep([Aside(sent(), "cannot-open") for _ in range(20)], now=0)
+        assert codes(inbox) == ["unknown-monitor", *["cannot-open"] * 20]
+        assert inbox.crowded()
+        # Nor has a hub that invents authors: who has the most of them gives way.
+        inbox.keep([Aside(sent(1, key=SigningKey.generate()), "unknown-monitor") for _ in range(60)], now=0)
+        assert len(codes(inbox)) == 50

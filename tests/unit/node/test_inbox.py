@@ -27,9 +27,9 @@ from kengele_testing.values import CANARY, KEYS, KID, TODAY, canaried, grant, ne
 ROWS = RowCipher(b"k" * 32, "inbox")
 OTHER = "m-" + "b" * 26
 NOW = 1_780_000_000.0
-LATER = ("recalls", "orders", "(mark)")
+LATER = ("recalls", "orders", "(mark)", "(author)")
 OLD = ";".join(
-    statement.replace(",\n  mark BLOB", "")
+    statement.replace(",\n  mark BLOB", "").replace(",\n  author BLOB", "")
     for statement in _SCHEMA.split(";")
     if not any(word in statement for word in LATER)
 )
@@ -400,7 +400,10 @@ class TestOrders:
     def test_find_what_an_inbox_of_the_version_before_holds(self, tmp_path: Path) -> None:
         old = Inbox(tmp_path / "old.db", ROWS)
         keep(old, arrival("r1"), arrival("r2"), recall("r3", "r2"))
-        for statement in ("DROP INDEX marks", "DROP TABLE orders", "ALTER TABLE reports DROP COLUMN mark"):
+        for statement in (
+            *("DROP INDEX marks", "DROP TABLE orders", "ALTER TABLE reports DROP COLUMN mark"),
+            *("DROP INDEX aside_authors", "ALTER TABLE asides DROP COLUMN author"),
+        ):
             tamper(old, statement)
         tamper(old, "PRAGMA user_version=2")
         old.close()
