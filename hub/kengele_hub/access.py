@@ -109,7 +109,8 @@ class Access:
         return client
 
     @asynccontextmanager
-    async def _system(self) -> AsyncIterator[Client]:
+    async def system(self) -> AsyncIterator[Client]:
+        """A connection in the account ``SYS`` while the block runs. Raises Unavailable."""
         client = await self._connect(self.keys.accounts.system, self.keys.system_user, "hub-system", 15)
         try:
             yield client
@@ -127,7 +128,7 @@ class Access:
         Raises:
             Unavailable: the broker does not answer or does not take the claims.
         """
-        async with self._pushing, self._system() as system:
+        async with self._pushing, self.system() as system:
             await _update(system, credentials.hub_account(self.keys.accounts, now=_now()))
             await self._push_nodes(system, credentials.for_ever(revoked))
 
@@ -165,11 +166,11 @@ class Access:
         return {nkey: until for nkey, until in (await self._kept_out()).items() if until < credentials.FOREVER}
 
     async def _kept_out(self) -> dict[str, int]:
-        async with self._system() as system:
+        async with self.system() as system:
             return (await self._held(system))[0]
 
     async def _keep_out(self, wanted: Mapping[str, int]) -> None:
-        async with self._pushing, self._system() as system:
+        async with self._pushing, self.system() as system:
             if not _covers((await self._held(system))[0], wanted):
                 await self._push_nodes(system, wanted)
 
@@ -183,7 +184,7 @@ class Access:
             Unavailable: none answers.
         """
         found: list[dict[str, Any]] = []
-        async with self._system() as system:
+        async with self.system() as system:
             inbox = system.new_inbox()
             answers = await system.subscribe(inbox)
             await system.publish("$SYS.REQ.SERVER.PING.VARZ", b"{}", reply=inbox)
@@ -198,7 +199,7 @@ class Access:
 
     async def holds_accounts(self) -> bool:
         """Whether the broker has the accounts that members and the hub connect to. Raises Unavailable."""
-        async with self._system() as system:
+        async with self.system() as system:
             for account in (self.keys.accounts.hub, self.keys.accounts.nodes):
                 if not await _request(system, f"$SYS.REQ.ACCOUNT.{account.public}.CLAIMS.LOOKUP", b""):
                     return False

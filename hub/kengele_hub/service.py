@@ -145,6 +145,7 @@ async def _serve(
         works = [
             taken.run(),
             worker.senders.pauses.run(),
+            worker.lines.run(),
             delivery.run(),
             authority.keep_fresh(),
             authority.keep_current(),

@@ -27,6 +27,7 @@ from .authority import Authority
 from .headers import Headers
 from .home import HubKeys
 from .ledger import Ledger
+from .lines import Lines
 from .pauses import Pauses, Tally
 from .recalls import Recalls
 from .reception import Reception
@@ -57,6 +58,7 @@ class Worker:
         self.submissions = Submissions(
             nc, ledger, keys.hub_key, lambda: authority.standing, self.senders, self.recalls, self.shares
         )
+        self.lines = Lines(authority.access, self.senders.pauses)
         self._asked = Tally()
 
     async def listen(self) -> None:

@@ -564,7 +564,7 @@ def test_what_was_revoked_is_kept_out_again_after_a_restart_on_a_broker_that_for
         nkey = hub.roster.nkeys["osh"]
         await hub.publish(hub.roster.changed("connections.json", revoked=[{"nkey": nkey, "at": 1}]))
         forgetful = hub.broker.access
-        async with forgetful._system() as system:
+        async with forgetful.system() as system:
             claims = credentials.nodes_account(hub.keys.accounts, {}, now=int(datetime.now(UTC).timestamp()) + 1)
             await access_module._update(system, claims)
         assert await forgetful.revoked() == set()
