@@ -8,6 +8,7 @@ the hub, which serves the documents once they hold.
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
@@ -30,11 +31,12 @@ _PROPOSAL: Final = "proposal"
 
 
 class _Item(NamedTuple):
-    """A proposal; ``size`` is that of the item in bytes."""
+    """What a list tells of a proposal; ``size`` is that of the item in bytes."""
 
     name: str
     at: str
-    draft: Draft
+    version: int
+    signed_by: list[str]
     size: int
 
 
@@ -44,6 +46,9 @@ class Board:
 
     nc: Client
     _changing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _listing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _read: dict[int, _Item | None] = field(default_factory=dict)
+    """What stands there, by its sequence; None if it is no proposal. What is not there any more is forgotten."""
 
     async def answer(self, request: bytes) -> dict[str, Any]:
         """The answer to a coordinator: ``list``, ``get``, ``put`` or ``drop``.
@@ -51,19 +56,16 @@ class Board:
         Raises:
             Malformed, Refused, Untrusted: what is wrong with the request or the draft.
         """
-        document = loads(unpack(request, max_bytes=MAX_UNPACKED), max_bytes=MAX_UNPACKED)
-        if not isinstance(document, dict):
-            raise Malformed("malformed", "This is no request to the board.")
+        document, draft = await asyncio.to_thread(_asked, request)
         what, name = document.get("do"), document.get("name")
         if what == "list":
             return {"code": "listed", "proposals": [_told(item) for item in await self._all()]}
-        if what == "put":
-            return await self._put(_draft(document.get("draft")))
+        if draft is not None:
+            return await self._put(draft)
         if not isinstance(name, str):
             raise Malformed("malformed", "This is no request to the board.")
         if what == "get":
-            _, draft = await self._find(name)
-            return {"code": "found", "draft": draft.encode().decode("utf-8")}
+            return {"code": "found", "draft": (await self._find(name)).encode().decode("utf-8")}
         if what == "drop":
             await self._find(name)
             await jetstream.purge(self.nc, subjects.BOARD, subjects.board_item(_PROPOSAL, name))
@@ -77,7 +79,7 @@ class Board:
         async with self._changing:
             known = {item.name: item for item in await self._all()}
             if name in known:
-                draft = signatures.merge(known[name].draft, draft)
+                draft = signatures.merge(await self._find(name), draft)
             text = draft.encode().decode("utf-8")
             held = sum(item.size for item in known.values() if item.name != name) + len(text)
             if (name not in known and len(known) >= MAX_PROPOSALS) or held > MAX_HELD:
@@ -86,29 +88,55 @@ class Board:
             await jetstream.publish_batch(self.nc, [(subjects.board_item(_PROPOSAL, name), body, {})])
         return {"code": "kept", "name": name, "missing": signatures.missing(draft)}
 
-    async def _find(self, name: str) -> tuple[str, Draft]:
-        for item in await self._all():
-            if item.name == name:
-                return item.at, item.draft
+    async def _find(self, name: str) -> Draft:
+        with suppress(Malformed):
+            stored = await jetstream.last(self.nc, subjects.BOARD, subjects.board_item(_PROPOSAL, name))
+            held = await asyncio.to_thread(_held, stored.data) if stored is not None else None
+            if held is not None:
+                return held[1]
         raise Refused("no-such-proposal", "There is no such proposal on the board.", "See: kengele coordinator board")
 
     async def _all(self) -> list[_Item]:
-        """All proposals, the oldest first."""
-        found = []
-        async for stored in consumers.read_all(self.nc, subjects.BOARD):
-            try:
-                data = unpack(stored.data, max_bytes=2 * MAX_UNPACKED)
-                document = loads(data, max_bytes=2 * MAX_UNPACKED)
-                name, draft = stored.subject.rpartition(".")[2], _draft(document["draft"])
-                found.append(_Item(name, str(document["at"]), draft, len(data)))
-            except (KengeleError, KeyError, TypeError):
-                continue
-        return found
+        """All proposals, the oldest first. Each is read once, and beside the loop: reading one takes long."""
+        async with self._listing:
+            found: dict[int, _Item | None] = {}
+            async for stored in consumers.read_all(self.nc, subjects.BOARD):
+                if stored.sequence in self._read:
+                    found[stored.sequence] = self._read[stored.sequence]
+                else:
+                    found[stored.sequence] = await asyncio.to_thread(_item, stored)
+            self._read = found
+            return [item for item in found.values() if item is not None]
+
+
+def _asked(request: bytes) -> tuple[dict[str, Any], Draft | None]:
+    """A request, and the draft in it where one is put."""
+    document = loads(unpack(request, max_bytes=MAX_UNPACKED), max_bytes=MAX_UNPACKED)
+    if not isinstance(document, dict):
+        raise Malformed("malformed", "This is no request to the board.")
+    return document, _draft(document.get("draft")) if document.get("do") == "put" else None
+
+
+def _held(stored: bytes) -> tuple[str, Draft, int] | None:
+    """When the item was put there, its draft and its size; None if it is no proposal."""
+    try:
+        data = unpack(stored, max_bytes=2 * MAX_UNPACKED)
+        document = loads(data, max_bytes=2 * MAX_UNPACKED)
+        return str(document["at"]), _draft(document["draft"]), len(data)
+    except (KengeleError, KeyError, TypeError):
+        return None
+
+
+def _item(stored: jetstream.Stored) -> _Item | None:
+    held = _held(stored.data)
+    if held is None:
+        return None
+    at, draft, size = held
+    return _Item(stored.subject.rpartition(".")[2], at, draft.version, signatures.signed_by(draft), size)
 
 
 def _told(item: _Item) -> dict[str, Any]:
-    signed_by = signatures.signed_by(item.draft)
-    return {"name": item.name, "at": item.at, "version": item.draft.version, "signed_by": signed_by}
+    return {"name": item.name, "at": item.at, "version": item.version, "signed_by": item.signed_by}
 
 
 def _draft(text: Any) -> Draft:
