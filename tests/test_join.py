@@ -280,6 +280,27 @@ def test_a_hub_that_swaps_the_request_or_the_answers_makes_the_digits_differ(tmp
     staged(tmp_path, play)
 
 
+def test_who_has_no_token_cannot_use_up_an_invitation(tmp_path: Path) -> None:
+    """Its id is known to the hub and to all coordinators; the token only to who is invited."""
+
+    async def play(scene: Scene) -> None:
+        rightful = scene.newcomer("rightful")
+        request = JoinRequest.for_monitor(new_signing_key(), KeyPair.generate("user"), scene.invitation.terms.areas)
+        own = Commitment.of(scene.invitation.token, request, bytes(32)).model_dump(mode="json")
+        aimed = {name: value for name, value in own.items() if name != "signature"}
+        forged = Commitment.sign(aimed, new_signing_key())
+        moussa = scene.network.coordinators["moussa"]
+        for card in (forged, Commitment.sign(aimed, moussa.key)):
+            word = {"do": "commit", "card": card.model_dump(mode="json")}
+            await refused(scene.ask(word), "bad-card")
+            # Nor through a coordinator, who carries the words of who has no line.
+            async with moussa.session() as session:
+                await refused(session.ask(subjects.lobby_ask(moussa.nkey.public), word), "bad-card")
+        assert (await scene.commit(rightful))["code"] == "kept"
+
+    staged(tmp_path, play)
+
+
 def test_a_newcomer_sees_nothing_of_others_and_says_nothing_out_of_turn(tmp_path: Path) -> None:
     async def play(scene: Scene) -> None:
         newcomer, stranger = scene.newcomer("newcomer"), scene.network.monitors["osh"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,12 +14,14 @@ from pathlib import Path
 import pytest
 
 from kengele_hub import broker as broker_module
-from kengele_hub import jetstream, streams
+from kengele_hub import credentials, jetstream, streams
 from kengele_hub.broker import Broker, HubKeys, Settings, Tls, configuration
 from kengele_hub.errors import Unavailable
 from kengele_schemas import subjects
+from kengele_schemas.encoding import b64u, unb64u
 from kengele_schemas.errors import Unreachable
 from kengele_testing.certificates import make_certificate
+from kengele_testing.seeds import seeds
 from kengele_testing.server import member_credentials, running_broker
 
 
@@ -78,8 +81,20 @@ def test_the_configuration_holds_no_seed(tmp_path: Path) -> None:
     keys = HubKeys.create(tmp_path)
     text = str(configuration(keys, Settings(), tmp_path))
 
-    for pair in (keys.accounts.operator, keys.accounts.system, keys.accounts.hub, keys.accounts.nodes):
-        assert pair.seed not in text
+    # The configuration on the disk is this document; the accounts that are pushed hold none either.
+    accounts = keys.accounts
+    text += credentials.hub_account(accounts, now=1) + credentials.nodes_account(accounts, {}, now=1)
+    text += "".join(unb64u(jwt.split(".")[1]).decode() for jwt in re.findall(r"eyJ[\w-]+\.[\w-]+\.[\w-]+", text))
+    everything = seeds(tmp_path)
+    pairs = (
+        *(accounts.operator, accounts.system, accounts.hub, accounts.nodes),
+        *accounts.signing.values(),
+        keys.hub_user,
+        keys.system_user,
+    )
+    assert {pair.seed for pair in pairs} <= set(everything)
+    assert {b64u(bytes(key)) for key in (keys.hub_key, keys.snapshot_key, keys.timestamp_key)} <= set(everything)
+    assert [seed for seed in everything if seed in text] == []
 
 
 def test_with_tls_the_handshake_comes_before_anything_else(tmp_path: Path) -> None:

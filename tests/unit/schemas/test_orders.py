@@ -6,7 +6,7 @@ from itertools import combinations
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from kengele_schemas.compartments import GRANTABLE
@@ -107,8 +107,31 @@ def test_a_notice_has_one_spelling(data: bytes) -> None:
         read_notice(data, bytes(KEY.verify_key))
 
 
-@given(st.binary(max_size=400))
-@settings(deadline=None)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(max_size=8) | st.sampled_from([ID, KID]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+SAID = {"id": ID, "report": OTHER, "kid": KID}
+
+
+@given(
+    st.binary(max_size=400)
+    # Past the reader of JSON, past the one spelling, and into the notice itself.
+    | st.fixed_dictionaries({"notice": VALUES, "signature": VALUES}).map(canonical)
+    | st.builds(
+        lambda name, value: canonical({"notice": b64u(canonical({**SAID, name: value})), "signature": ""}),
+        st.sampled_from(sorted(SAID)) | st.text(max_size=8),
+        VALUES.filter(lambda value: not isinstance(value, str)),
+    )
+    | st.binary(max_size=200).map(lambda inner: canonical({"notice": b64u(inner), "signature": ""}))
+)
+@example(canonical({"notice": b64u(canonical({**SAID, "kid": 7})), "signature": ""}))
+@settings(deadline=None, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
 def test_garbage_is_no_notice(data: bytes) -> None:
     with pytest.raises(KengeleError):
         read_notice(data)
+
+
+def test_what_the_garbage_is_made_of_is_a_notice() -> None:
+    assert read_notice(canonical({"notice": b64u(canonical(SAID)), "signature": ""})) == Notice(**SAID)

@@ -188,8 +188,14 @@ def test_no_byte_of_a_share_can_be_changed_unnoticed(at: int, by: int) -> None:
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.binary(max_size=300))
-def test_garbage_raises_nothing_but_our_errors(data: bytes) -> None:
-    for garbage in (data, b'{"by":' + data, share()[:100] + data):
+@given(
+    st.binary(max_size=300),
+    st.sampled_from(sorted(loads(share(), max_bytes=65536))),
+    st.none() | st.booleans() | st.integers(-9, 9) | st.lists(st.text(max_size=4), max_size=2) | st.just({"a": "b"}),
+)
+def test_garbage_raises_nothing_but_our_errors(data: bytes, name: str, value: Any) -> None:
+    # The last gets past the reader of JSON and the one spelling.
+    inside = canonical({**loads(share(), max_bytes=65536), name: value})
+    for garbage in (data, b'{"by":' + data, share()[:100] + data, inside):
         with pytest.raises(KengeleError):
             read_share(garbage)
