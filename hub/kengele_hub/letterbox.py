@@ -49,7 +49,7 @@ class Letterbox:
         Raises:
             Malformed, Untrusted, Refused: what is wrong with it.
         """
-        document = _read(request)
+        document = letter_in(request)
         if document.get("do") != "put":
             raise Malformed("malformed", "This is no request to the letterbox.")
         office = standing.trusted.offices.get(member) if role == "office" else None
@@ -74,11 +74,11 @@ class Letterbox:
             Malformed: this is no request.
             Refused: ``no-such-letter``.
         """
-        document = _read(request)
+        document = letter_in(request)
         what, role, member = (document.get(name) for name in ("do", "role", "member"))
         if what == "list":
             return {"code": "listed", "letters": await self._all(standing)}
-        if what != "get" or not isinstance(role, str) or not isinstance(member, str):
+        if what != "get" or role not in ("office", "monitor") or not isinstance(member, str):
             raise Malformed("malformed", "This is no request to the letterbox.")
         stored = await jetstream.last(self.nc, subjects.LETTERS, subjects.letter_item(role, member))
         if stored is None:
@@ -101,7 +101,8 @@ class Letterbox:
         return found[:MAX_LISTED]
 
 
-def _read(request: bytes) -> Mapping[str, Any]:
+def letter_in(request: bytes) -> Mapping[str, Any]:
+    """The document of a request to the letterbox. Raises Malformed."""
     document = loads(request, max_bytes=MAX_REQUEST)
     if not isinstance(document, dict):
         raise Malformed("malformed", "This is no request to the letterbox.")

@@ -17,7 +17,8 @@ from kengele_schemas.packing import pack, unpack
 from .authority import Authority
 from .board import Board
 from .errors import not_admitted
-from .letterbox import Letterbox
+from .heartbeats import Heartbeats
+from .letterbox import Letterbox, letter_in
 from .lobby import Lobby
 from .versions import MAX_UNPACKED
 
@@ -37,6 +38,7 @@ class Reception:
         self.board = Board(authority.nc)
         self.lobby = Lobby(authority.nc)
         self.letterbox = Letterbox(authority.nc)
+        self.heartbeats = Heartbeats(authority.nc)
 
     def serve(self, nkey: str, request: bytes) -> bytes:
         """The trust file that ``nkey`` asks for, empty if there is none or it is not for this member."""
@@ -95,6 +97,9 @@ class Reception:
         role, member = standing.roles[nkey]
         if role == "coordinator":
             return await self.letterbox.read(request, standing)
+        heard = await self.heartbeats.answer(role, member, letter_in(request), standing)
+        if heard is not None:
+            return heard
         return await self.letterbox.put(role, member, request, standing, b64u(hashlib.sha256(root).digest()))
 
     async def answer_enter(self, nkey: str, request: bytes) -> dict[str, Any]:

@@ -13,7 +13,21 @@ from typing import Final
 
 from pydantic import BaseModel
 
-from . import areas, cards, invitations, leaves, orders, policy, recall, receipt, report, roster, rotation, sharing
+from . import (
+    areas,
+    cards,
+    heartbeat,
+    invitations,
+    leaves,
+    orders,
+    policy,
+    recall,
+    receipt,
+    report,
+    roster,
+    rotation,
+    sharing,
+)
 
 MODELS: Final[dict[str, type[BaseModel]]] = {
     "header": report.Header,
@@ -34,6 +48,7 @@ MODELS: Final[dict[str, type[BaseModel]]] = {
     "leaf-shared": leaves.SharedLeaf,
     "confirmation": recall.Confirmation,
     "share": sharing.Share,
+    "heartbeat": heartbeat.Heartbeat,
     "notice": orders.Notice,
     "hub-card": cards.HubCard,
     "network-card": cards.NetworkCard,

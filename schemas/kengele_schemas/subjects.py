@@ -311,6 +311,11 @@ def letter_item(role: str, member_id: str) -> str:
     return f"letteritem.{token(role)}.{token(member_id)}"
 
 
+def letter_items(role: str) -> str:
+    """All that is kept in the place of ``role``."""
+    return f"letteritem.{token(role)}.*"
+
+
 def trust_file(path: str) -> str:
     """Where a trust file's bytes are kept, its path encoded because it holds dots. Raises Malformed on a bad path."""
     if len(path) > MAX_PATH or _PATH.fullmatch(path) is None:

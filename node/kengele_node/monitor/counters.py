@@ -7,7 +7,7 @@ transaction it is given: a number is taken if and only if the report that carrie
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 from kengele_node.rows import RowCipher
@@ -44,6 +44,18 @@ class Counters:
         except Damaged:
             return
         self._write(connection, office, {**count, "free": sorted({*count["free"], number})})
+
+    def reached(self, connection: sqlite3.Connection, office: str, waiting: Collection[int]) -> int:
+        """The highest number that went to ``office`` and is neither free again nor among the ``waiting``; 0 if none."""
+        try:
+            count = self._read(connection, office)
+        except Damaged:
+            return 0
+        out = {*count["free"], *waiting}
+        number: int = count["last"]
+        while number in out:
+            number -= 1
+        return number
 
     def _read(self, connection: sqlite3.Connection, office: str) -> Mapping[str, Any]:
         name = self._name(office)

@@ -207,6 +207,17 @@ class Outbox:
         with self._store.reading() as connection:
             return dict(connection.execute("SELECT state, count(*) FROM entries GROUP BY state").fetchall())
 
+    def reached(self, offices: Iterable[str]) -> dict[str, int]:
+        """By office the highest number that the hub has accepted; offices without one are left out."""
+        with self._store.reading() as connection:
+            rows = connection.execute(f"SELECT {_COLUMNS} FROM entries WHERE state = 'waiting'").fetchall()  # noqa: S608
+            waiting = [entry.counters for entry in map(self._read, rows)]
+            found = {
+                office: self._counters.reached(connection, office, [row[office] for row in waiting if office in row])
+                for office in offices
+            }
+        return {office: number for office, number in found.items() if number}
+
     def later(self, name: str, next_try: float) -> None:
         """The hub asked to try again; not before ``next_try``."""
         with self._store.transaction() as connection:

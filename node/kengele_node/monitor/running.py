@@ -14,6 +14,7 @@ from kengele_node.vault import occupied
 from kengele_schemas.errors import KengeleError, Unreachable
 
 from .entries import held, row
+from .heartbeats import beating
 from .home import action, open_outbox, opened
 from .outbox import Entry, Outbox
 from .rotating import kept_current
@@ -46,7 +47,7 @@ async def _serve(args: argparse.Namespace, member: Member) -> int:
                     if count := outbox.counts().get("held"):
                         terminal.note(f"{count} held until you look: kengele node outbox --home {args.home}")
                     session.link.told = partial(_line, sender)
-                    async with kept_current(session, sender):
+                    async with kept_current(session, sender), beating(session, outbox, sender):
                         await sender.run()
             except KengeleError as error:
                 terminal.note(f"{error.sentence} Trying again in 15 s.")

@@ -5,15 +5,18 @@ from __future__ import annotations
 import argparse
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 from kengele_node import terminal
 from kengele_node.member import Member, Session
 from kengele_node.vault import occupied
+from kengele_schemas.errors import Malformed, Refused
 from kengele_schemas.trusted import Trusted
 
 from .confirmer import Confirmer
 from .desk import Desk
+from .heartbeats import listen
 from .home import action, open_inbox, opened
 from .inbox import Inbox
 from .rotation import Rotation
@@ -46,7 +49,7 @@ async def _serve(args: argparse.Namespace, member: Member) -> int:
         async with member.session(15) as session:
             desk = open_desk(session, inbox)
             desk.told = lambda item: tell(args, item)
-            desk.watch = _watching(session, desk, memory)
+            desk.watch = _watching(session, desk, inbox, memory)
             if not args.once:
                 terminal.note("The desk follows its feed; Ctrl-C ends it.")
                 session.link.told = terminal.tell_line
@@ -72,7 +75,9 @@ def open_desk(session: Session, inbox: Inbox) -> Desk:
     return desk
 
 
-def _watching(session: Session, desk: Desk, memory: Memory | None) -> Callable[[Trusted], Awaitable[None]]:
+def _watching(
+    session: Session, desk: Desk, inbox: Inbox, memory: Memory | None
+) -> Callable[[Trusted], Awaitable[None]]:
     """What a desk does whenever it has looked at the rules: it sees to its keys, and to the hub's log."""
     rotation = Rotation(session, desk)
     rotation.told = terminal.note
@@ -82,7 +87,15 @@ def _watching(session: Session, desk: Desk, memory: Memory | None) -> Callable[[
 
     async def watch(trusted: Trusted) -> None:
         await rotation.look(trusted)
+        await _listening(session, desk, inbox, trusted)
         if witness is not None:
             await witness.watch(trusted)
 
     return watch
+
+
+async def _listening(session: Session, desk: Desk, inbox: Inbox, trusted: Trusted) -> None:
+    """Takes authors' heartbeats. That the hub gives none, or knows of none, shows in when they were heard last."""
+    member = session.member
+    with suppress(Refused, Malformed):
+        await listen(session, inbox, trusted, office=member.id, keys=desk.keys, nkey=member.nkey.public)

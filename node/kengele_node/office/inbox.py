@@ -31,7 +31,7 @@ from kengele_schemas.sharing import is_shared
 from . import asides
 from .arrivals import AUTHOR, Arrival, Aside, Gaps, Item, Lost, Marker, Notice, Tombstone, Unconfirmed
 from .bodies import Bodies, insert
-from .numbering import author_row, count, explain, gaps
+from .numbering import HEARD, author_row, count, explain, gaps, hear, heard_at, settle_heard
 from .parcels import both, in_order, wrapped
 from .recalled import Recalled
 
@@ -76,7 +76,7 @@ class Inbox:
     """
 
     def __init__(self, path: Path, rows: RowCipher) -> None:
-        self._store = Store(path, _SCHEMA, _SECOND, _THIRD, asides.FOURTH)
+        self._store = Store(path, f"{_SCHEMA};{HEARD}", _SECOND, _THIRD, asides.FOURTH, HEARD)
         self._bodies = Bodies(rows)
         self._recalled = Recalled(self._bodies)
 
@@ -150,6 +150,21 @@ class Inbox:
         """What of ``author``'s reports (a ``kid``) never came. Those that come late fill their place."""
         with self._store.reading() as connection:
             return gaps(connection, self._bodies.blind(f"author/{author}"))
+
+    def hear(self, author: str, *, at: float, number: int, now: float) -> None:
+        """Keeps ``author``'s own word that her reports to this office reach up to ``number``."""
+        with self._store.transaction() as connection:
+            hear(connection, author_row(connection, self._bodies, author), at, number, now)
+
+    def settle_heard(self, now: float) -> None:
+        """What authors say that they sent, and nobody delivered for a day, is missing."""
+        with self._store.transaction() as connection:
+            settle_heard(connection, now)
+
+    def heard(self, author: str) -> float | None:
+        """When ``author`` said last that she is there, by her own clock; None if never."""
+        with self._store.reading() as connection:
+            return heard_at(connection, self._bodies.blind(f"author/{author}"))
 
     def asides(self, limit: int = 1000, *, after: int = 0) -> list[Aside | Lost]:
         """What was set aside, the oldest first; ``after`` is the last number of the page already seen."""

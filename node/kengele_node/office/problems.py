@@ -43,7 +43,9 @@ def problems(args: argparse.Namespace, inbox: Inbox, member: Member) -> int:
             "witnessed": seen.at or None,
             "shared": seen.shared,
         }
-        terminal.emit({"set_aside": asides, "crowded": inbox.crowded(), "gaps": missing, "log": log})
+        last = {author: inbox.heard(author) for author in inbox.authors()}
+        told = {"set_aside": asides, "crowded": inbox.crowded(), "gaps": missing, "log": log, "heard": last}
+        terminal.emit(told)
         return 0
     for one in evidence:
         terminal.say(f"On {moment(one.at)} the hub showed a log that does not hold: {one.code}. Both checkpoints:")
@@ -63,7 +65,10 @@ def problems(args: argparse.Namespace, inbox: Inbox, member: Member) -> int:
         if gap.withheld:
             terminal.say(f"From {author}: the hub says that it withholds {gap.withheld} reports by newer rules.")
             terminal.say("  This is its word alone: ask a coordinator whether a rule was withdrawn.")
-    if not asides and not gaps and not evidence and not strangers:
+    silent = _silent(inbox)
+    for author, at in silent.items():
+        terminal.say(f"From {author}: last heard on {moment(at)}. Its node is off, or the hub gives nothing of it.")
+    if not asides and not gaps and not evidence and not strangers and not silent:
         terminal.say("Nothing was set aside and nothing is missing.")
     return 0
 
@@ -74,3 +79,9 @@ def _apart(member: Member, seen: Seen) -> list[str]:
     if not 0 < seen.since < since:
         return []
     return [id for id in member.offline().offices.active if id != member.id and seen.shared.get(id, 0) < since]
+
+
+def _silent(inbox: Inbox) -> dict[str, float]:
+    """Authors whose nodes say on a schedule that they are there, and have not for long; and when they did last."""
+    since = now().timestamp() - _STALE
+    return {author: at for author in inbox.authors() if (at := inbox.heard(author)) is not None and at < since}

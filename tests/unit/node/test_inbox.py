@@ -401,7 +401,7 @@ class TestOrders:
         old = Inbox(tmp_path / "old.db", ROWS)
         keep(old, arrival("r1"), arrival("r2"), recall("r3", "r2"))
         for statement in (
-            *("DROP INDEX marks", "DROP TABLE orders", "ALTER TABLE reports DROP COLUMN mark"),
+            *("DROP TABLE heard", "DROP INDEX marks", "DROP TABLE orders", "ALTER TABLE reports DROP COLUMN mark"),
             *("DROP INDEX aside_authors", "ALTER TABLE asides DROP COLUMN author"),
         ):
             tamper(old, statement)
