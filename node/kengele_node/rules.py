@@ -16,7 +16,6 @@ from kengele_schemas import disk, foreign, metadata, subjects
 from kengele_schemas.concern import concern
 from kengele_schemas.errors import Refused, Unreachable, Untrusted
 from kengele_schemas.policy import Rule
-from kengele_schemas.rotation import unvouched
 from kengele_schemas.trusted import Trusted
 from kengele_schemas.verification import Fetch
 
@@ -82,7 +81,7 @@ def show(args: argparse.Namespace, member: Member, took: Callable[[Member, Trust
     renewed = {
         office.id: since.isoformat()
         for office in trusted.offices.document.offices
-        if office.status == "active" and (since := unvouched(office, member.now().date()))
+        if office.status == "active" and (since := trusted.replaced_since(office, member.now().date()))
     }
     found = {
         "network": trusted.network.name,

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from . import families, taxonomy
 from .areas import EVERYWHERE, Areas
-from .domain import Domain, Header, Side, shortest
+from .domain import Domain, Header, Side, in_custody, shortest
 from .errors import Malformed, Refused
 from .policy import Assertion, PolicyFile
 from .roster import Offices
@@ -120,8 +120,11 @@ def _marked(assertion: Assertion, level: str) -> bool:
     return rank(assertion.tlp_from or "CLEAR") <= rank(level) <= rank(assertion.tlp_up_to or "RED")
 
 
-def require(policies: Sequence[PolicyFile], offices: Offices, areas: Areas, today: date) -> None:
+def require(policies: Sequence[PolicyFile], offices: Offices, areas: Areas, custodian: str, today: date) -> None:
     """Returns if all assertions in ``policies`` hold for all rules in them together, today and ever after.
+
+    Args:
+        custodian: the office that reads whatever no rule forbids it, once the rules have run out.
 
     Raises:
         Refused: ``assertion-broken``, with a counter-example.
@@ -132,7 +135,10 @@ def require(policies: Sequence[PolicyFile], offices: Offices, areas: Areas, toda
         return
     for assertion in assertions:
         check_assertion(assertion, offices, areas)
-    side = Side.of((rule for policy in policies for rule in policy.rules), offices, areas)
+    rules = [rule for policy in policies for rule in policy.rules]
+    if offices.get(custodian) is not None:
+        rules.append(in_custody(custodian))
+    side = Side.of(rules, offices, areas)
     for found in broken(assertions, side, offices, today):
         raise Refused(
             "assertion-broken",

@@ -20,7 +20,7 @@ from typing import Final, NamedTuple
 
 from . import families
 from .areas import EVERYWHERE, Areas
-from .compartments import bitmap
+from .compartments import GRANTABLE, bitmap
 from .families import Family, bits
 from .policy import Rule
 from .roster import Offices
@@ -97,6 +97,20 @@ class Side(NamedTuple):
     def of(cls, rules: Iterable[Rule], offices: Offices, areas: Areas) -> Side:
         """``rules`` with their names resolved. Raises KeyError if there is no such office or group."""
         return cls(tuple(_row(rule, offices) for rule in rules), areas)
+
+
+def in_custody(custodian: str) -> Rule:
+    """The grant that stands for the custodian's place: once the rules have run out it reads whatever none forbids."""
+    return Rule(
+        id="once-the-rules-have-run-out",
+        grant=GRANTABLE,
+        to=(f"office:{custodian}",),
+        areas=(EVERYWHERE,),
+        categories=(EVERYWHERE,),
+        tlp_up_to="RED",
+        expires=date.max,
+        reason="The custodian is sealed for once the rules have run out.",
+    )
 
 
 def _row(rule: Rule, offices: Offices) -> Row:

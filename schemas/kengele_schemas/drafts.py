@@ -41,7 +41,7 @@ from .metadata import (
     versions,
 )
 from .orders import RECALLS
-from .regional import area_of, delegated, path_of, paths, revision, role_of
+from .regional import FLOORS, area_of, delegated, path_of, paths, revision, role_of
 from .trusted import CONNECTIONS
 
 ROOT_LIFE: Final = timedelta(days=365)
@@ -337,6 +337,7 @@ def relisted(
             regions[name] = DelegatedRole(name, list(role.keyids), role.threshold, terminating=True, paths=[path])
             known |= {keyid: counting.keys[keyid] for keyid in role.keyids}
     held = {name for _, name in versions(current)}
+    floors: dict[str, int] = {}
     for name, one in regions.items():
         path = path_of(name)
         listed = signed_part(current[newest(current, name)], Targets) if name in held else None
@@ -346,6 +347,8 @@ def relisted(
         )
         if path in documents or name in anew or listed is None or ageing:
             roles[name] = _list(path, listed, documents, now)
+        floors[name] = metadata_version(roles[name]) if name in roles or listed is None else listed.version
+    targets.unrecognized_fields[FLOORS] = floors
     if regions:
         used = {keyid for one in regions.values() for keyid in one.keyids}
         targets.delegations = Delegations({keyid: key for keyid, key in known.items() if keyid in used}, regions)

@@ -17,7 +17,7 @@ from tuf.api._payload import MetaFile, Root, Snapshot, Targets, Timestamp
 from tuf.api.exceptions import RepositoryError, UnsignedMetadataError
 from tuf.api.metadata import Metadata
 
-from . import assertions, widening
+from . import assertions, seats
 from .drafts import TARGETS_LIFE
 from .errors import Malformed, Refused, Untrusted
 from .metadata import (
@@ -151,9 +151,10 @@ def _check_made(current: Files | None, made: Files, root: bytes, now: datetime) 
     """Reads ``made`` as any client would, and holds it against what must stay true and against ``current``."""
     with tempfile.TemporaryDirectory() as directory:
         trusted = TrustStore(Path(directory), root).refresh(made.get, "hub", now)
-    assertions.require([trusted.policy, *trusted.regional.values()], trusted.offices, trusted.areas, now.date())
-    _check_widening(current, made, trusted, now.date())
+    policies, custodian = [trusted.policy, *trusted.regional.values()], trusted.network.custodian
+    assertions.require(policies, trusted.offices, trusted.areas, custodian, now.date())
     before = documents_of(current) if current is not None else None
+    _check_widening(current, made, before, trusted, root, now.date())
     check_follows(trusted.orders, before.orders if before is not None else {})
     _check_lines(before, trusted)
     _check_revoked(before, trusted)
@@ -236,29 +237,20 @@ def vouched(
     return {**files, path: snapshot.to_bytes(), "metadata/timestamp.json": timestamp.to_bytes()}
 
 
-def _check_widening(current: Files | None, made: Files, trusted: Trusted, today: date) -> None:
-    asked = widening.signatures(documents_of(current), trusted, today) if current is not None else 0
-    if asked and current is not None and min(map(len, _signers(current, made))) < asked:
+def _check_widening(
+    current: Files | None, made: Files, before: Trusted | None, trusted: Trusted, root: bytes, today: date
+) -> None:
+    asked = before.network.widening_threshold or 0 if before is not None else 0
+    if current is None or before is None or min(map(len, seats.signers(current, made)), default=0) >= asked:
+        return
+    why = seats.why(current, made, before, trusted, root, today)
+    if why is not None:
         raise Refused(
             "too-few-signatures",
-            f"Somebody gains by this, and the network asks for {asked} signatures then.",
+            f"By this somebody comes to read more, or somebody else does: {why}. The network asks for {asked}"
+            " signatures then.",
             "Give the draft to one more coordinator: kengele coordinator sign FILE",
         )
-
-
-def _signers(current: Files, made: Files) -> list[set[str]]:
-    """Who has signed what is new in ``made``: the coordinators' list, or if that is as it was, each area's."""
-    root, top = signed_part(made[newest(made, ROOT)], Root), newest(made, LIST)
-    if top not in current:
-        listing = Metadata[Any].from_bytes(made[top])
-        return [set(root.get_verification_result(LIST, listing.signed_bytes, listing.signatures).signed)]
-    found, targets = [], signed_part(made[top], Targets)
-    for name in delegated(targets):
-        path = newest(made, name)
-        if path not in current:
-            listing = Metadata[Any].from_bytes(made[path])
-            found.append(set(targets.get_verification_result(name, listing.signed_bytes, listing.signatures).signed))
-    return found
 
 
 def current_of(files: Files) -> dict[str, bytes]:

@@ -27,6 +27,8 @@ MONITORS: Final = "monitors"
 POLICY: Final = "policy"
 LINES: Final = "connections"
 FOLDERS: Final = (MONITORS, POLICY, LINES)
+FLOORS: Final = "floors"
+"""The member of the coordinators' list that names, for each regional list, the least version that stands beside it."""
 LAPSED: Final = "regional-rules-expired-"
 """How the rule's id begins that holds in the place of an area's own once their signatures have run out."""
 _MEND: Final = "Nothing was changed here. Tell the coordinators."
@@ -74,6 +76,25 @@ def revision(versions: Iterable[int]) -> int:
     each publication signs some list anew and none is ever dropped.
     """
     return 1 + sum(version - 1 for version in versions)
+
+
+def check_floors(targets: Targets, versions: Mapping[str, int]) -> None:
+    """Checks that no regional list is older than the coordinators' list that stands beside it.
+
+    The hub signs the snapshot, so by the snapshot alone it could serve an old list of members beside new rules. A list
+    that was signed before there were floors names none.
+
+    Args:
+        versions: of each regional list that is served, by role.
+
+    Raises:
+        Untrusted: ``mix-and-match``; ``overreach`` if the floors are not numbers.
+    """
+    floors = targets.unrecognized_fields.get(FLOORS, {})
+    if not isinstance(floors, dict) or not all(type(least) is int for least in floors.values()):
+        raise _overreach()
+    if any(versions.get(name, 0) < least for name, least in floors.items()):
+        raise Untrusted("mix-and-match", "The hub serves a region's list that is older than the others.", _MEND)
 
 
 def check_delegations(targets: Targets) -> None:

@@ -6,17 +6,19 @@ A set has its own directory, and a link says which one is current. Several proce
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import shutil
 import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
-from .metadata import METADATA, TARGETS
+from .metadata import METADATA, TARGETS, metadata_version
 
 _FOLDERS: Final = (METADATA.rstrip("/"), f"{METADATA}root_history", TARGETS.rstrip("/"))
+_HUBS: Final = {"snapshot.json", "timestamp.json"}
 _LEFT_OVER: Final = 60.0
 """Seconds after which a set that is not current is nobody's any more: another process may just be reading it."""
 
@@ -93,6 +95,31 @@ def served(current: Path, path: str) -> bytes | None:
         return local.read_bytes()
     except OSError:
         return None
+
+
+def files_of(current: Path) -> dict[str, bytes]:
+    """The files of the set in ``current``, under the paths by which the hub serves them."""
+    folder = current / METADATA
+    found = {f"{METADATA}{path.name}": path.read_bytes() for path in (folder / "root_history").glob("*.root.json")}
+    for path in folder.glob("*.json"):
+        data = path.read_bytes()
+        if path.name == "timestamp.json":
+            found[f"{METADATA}{path.name}"] = data
+        elif path.name != "root.json":
+            found[f"{METADATA}{metadata_version(data)}.{path.name}"] = data
+    for path in (current / TARGETS).iterdir():
+        data = path.read_bytes()
+        folder_name, slash, name = unquote(path.name).rpartition("/")
+        found[f"{TARGETS}{folder_name}{slash}{hashlib.sha256(data).hexdigest()}.{name}"] = data
+    return found
+
+
+def same_lists(one: Path, other: Path) -> bool:
+    """Whether two sets have the same lists, whatever the hub signed since."""
+    names = [{path.name for path in (some / METADATA).glob("*.json")} - _HUBS for some in (one, other)]
+    return names[0] == names[1] and all(
+        (one / METADATA / name).read_bytes() == (other / METADATA / name).read_bytes() for name in names[0]
+    )
 
 
 def sync(folder: Path, *, deep: bool = True) -> None:

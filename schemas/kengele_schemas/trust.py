@@ -13,19 +13,25 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tempfile
-from datetime import datetime
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import date, datetime
 from pathlib import Path
 from typing import Final
-from urllib.parse import unquote
 
+from . import seats
 from .concern import Scope
+from .encoding import b64u, canonical, loads
 from .errors import Damaged, KengeleError, Untrusted
-from .metadata import METADATA, TARGETS, metadata_version
-from .sets import Sets, served, sync
+from .rotation import NEWS
+from .sets import Sets, files_of, same_lists, served, sync
 from .trusted import Trusted
 from .verification import MOMENT, Fetch, Fetcher, verified
+from .widening import replaced_keys
 
 _SEEN: Final = "seen"
+_UNVOUCHED: Final = "unvouched"
+_MAX_UNVOUCHED: Final = 64 * 1024
 
 
 class TrustStore:
@@ -89,6 +95,8 @@ class TrustStore:
                         raise Untrusted(
                             "frozen", "These rules are past their date.", "Ask a coordinator for newer ones."
                         )
+                    trusted = self._compared(copy, trusted, scope, now, office)
+                    (copy / _UNVOUCHED).write_bytes(_spelt(trusted.unvouched))
                     (copy / _SEEN).write_text(now.isoformat(), "ascii")
                     sync(copy)
                     adopted = self._sets.adopt(copy, before)
@@ -108,6 +116,36 @@ class TrustStore:
                 "Look at this disk's space and the directory's permissions.",
             ) from None
 
+    def _compared(self, copy: Path, after: Trusted, scope: Scope, now: datetime, office: str) -> Trusted:
+        """``after`` with the offices whose keys the ones held here before do not vouch for, whatever it says itself.
+
+        Raises:
+            Untrusted: ``too-few-signatures``: it follows at once on what is held here, widens it, and fewer have signed
+                than the network asks for then. Where versions were missed it cannot be told which of them widened.
+        """
+        try:
+            if same_lists(self._sets.current(), copy):
+                seen = _unvouched(self._sets.current())
+                return replace(after, unvouched=seen) if seen else after
+            before, held = self.offline(scope, now, office), self.files()
+        except (KengeleError, OSError, ValueError, TypeError, AttributeError):
+            # Nothing is held here, or nothing that can be read: then there is nothing to compare.
+            return after
+        today, digest = now.date(), b64u(hashlib.sha256(self._root).digest())
+        made, asked = files_of(copy), before.network.widening_threshold or 0
+        if seats.consecutive(held, made) and max(map(len, seats.signers(held, made)), default=0) < asked:
+            why = seats.why(held, made, before, after, self._root, today)
+            if why is not None:
+                raise Untrusted(
+                    "too-few-signatures",
+                    f"By these rules somebody comes to read more, or somebody else does: {why}. The network asks for"
+                    f" {asked} signatures then, and fewer coordinators have signed.",
+                    "Nothing was changed here. Tell all coordinators.",
+                )
+        recent = {name: day for name, day in before.unvouched.items() if today <= day + NEWS}
+        seen = recent | dict.fromkeys(replaced_keys(before, after, digest), today)
+        return replace(after, unvouched=seen) if seen else after
+
     def offline(self, scope: Scope, now: datetime, office: str = "") -> Trusted:
         """The documents as they were verified last, their signatures checked again; whether they still hold is for
         the caller to judge by ``targets_expire``.
@@ -124,7 +162,9 @@ class TrustStore:
         try:
             judged = min(now, datetime.fromisoformat((current / _SEEN).read_text("ascii")))
             fetcher = Fetcher(lambda path: served(current, path))
-            return verified(current, self._root, fetcher, scope, judged, office, fresh=False, until=now)
+            found = verified(current, self._root, fetcher, scope, judged, office, fresh=False, until=now)
+            seen = _unvouched(current)
+            return replace(found, unvouched=seen) if seen else found
         except (KengeleError, OSError, ValueError, TypeError) as error:
             code = error.code if isinstance(error, KengeleError) else "unreadable"
             raise Damaged(
@@ -133,17 +173,17 @@ class TrustStore:
 
     def files(self) -> dict[str, bytes]:
         """What was verified last, under the paths by which the hub serves it; for who drafts the next version."""
-        current = self._sets.current()
-        folder = current / METADATA
-        found = {f"{METADATA}{path.name}": path.read_bytes() for path in (folder / "root_history").glob("*.root.json")}
-        for path in folder.glob("*.json"):
-            data = path.read_bytes()
-            if path.name == "timestamp.json":
-                found[f"{METADATA}{path.name}"] = data
-            elif path.name != "root.json":
-                found[f"{METADATA}{metadata_version(data)}.{path.name}"] = data
-        for path in (current / TARGETS).iterdir():
-            data = path.read_bytes()
-            folder_name, slash, name = unquote(path.name).rpartition("/")
-            found[f"{TARGETS}{folder_name}{slash}{hashlib.sha256(data).hexdigest()}.{name}"] = data
-        return found
+        return files_of(self._sets.current())
+
+
+def _spelt(unvouched: Mapping[str, date]) -> bytes:
+    return canonical({name: day.isoformat() for name, day in unvouched.items()})
+
+
+def _unvouched(current: Path) -> dict[str, date]:
+    """As it was kept with the set; empty for a set that was taken over before such a thing was kept."""
+    path = current / _UNVOUCHED
+    if not path.exists():
+        return {}
+    kept = loads(path.read_bytes(), max_bytes=_MAX_UNVOUCHED)
+    return {str(name): date.fromisoformat(day) for name, day in kept.items()}

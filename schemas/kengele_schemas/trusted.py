@@ -9,7 +9,7 @@ An area's rules whose date is past hold no longer; what stands in for them relea
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from functools import lru_cache
 from typing import Final, TypeVar
@@ -30,12 +30,14 @@ from .roster import (
     Monitor,
     MonitorsFile,
     Network,
+    Office,
     Offices,
     OfficesFile,
     check_monitors,
     check_regional_policy,
     with_area,
 )
+from .rotation import NEWS, unvouched
 
 COMMON: Final = ("network.json", "offices.json", "policy.json", "areas.json")
 CONNECTIONS: Final = "connections.json"
@@ -56,7 +58,8 @@ class Trusted:
     none newer; ``targets_expire`` until when the coordinators' signatures hold (UTC), and ``ends`` the same for
     each regional document, by its path. ``lapsed`` are those whose date was past when this was read, and ``idle``
     the monitors in such a list. ``regional`` are an area's rules as they were signed; ``in_force`` has what holds
-    in their place.
+    in their place. ``unvouched`` are the offices whose keys the ones that this reader knew before do not vouch for,
+    whatever the documents say, and the day on which it saw that.
     """
 
     identity: str
@@ -75,6 +78,7 @@ class Trusted:
     ends: Mapping[str, datetime]
     lapsed: frozenset[str]
     idle: frozenset[str]
+    unvouched: Mapping[str, date] = field(default_factory=dict)
 
     @property
     def rules_version(self) -> int:
@@ -109,6 +113,13 @@ class Trusted:
         monitor.standing(area, today, self.areas)
         if monitor.kid in self.idle:
             raise Refused("list-expired", "This monitor's list is past its date.", "It waits for its coordinators.")
+
+    def replaced_since(self, office: Office, today: date) -> date | None:
+        """The day since which an office has keys that its old one does not vouch for, while people are to be told: as
+        the documents say it, or as this reader saw it though they do not."""
+        seen = self.unvouched.get(office.id)
+        days = [unvouched(office, today), seen if seen is not None and today <= seen + NEWS else None]
+        return min((day for day in days if day is not None), default=None)
 
     def _over(self, own: str, area: str) -> bool:
         return self.areas.known(area) and self.areas.covers(own, area)

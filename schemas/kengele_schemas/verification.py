@@ -39,6 +39,7 @@ from .regional import (
     POLICY,
     area_of,
     check_delegations,
+    check_floors,
     check_keys,
     check_list,
     delegated,
@@ -144,8 +145,9 @@ def verified(
             documents[path] = _regional(updater, path)
         for path in needed(regional, scope, office, documents):
             documents[path] = _regional(updater, path)
-        lists = (held.targets.type, *delegated(held.targets))
-        version = revision(held.snapshot.meta[f"{name}.json"].version for name in lists)
+        listed = {name: held.snapshot.meta[f"{name}.json"].version for name in delegated(held.targets)}
+        check_floors(held.targets, listed)
+        version = revision((held.targets.version, *listed.values()))
         ends = {path: aware(held[role_of(path)].expires) for path in regional if path in documents}
     except (RepositoryError, DownloadError) as error:
         if fetcher.failure is not None:

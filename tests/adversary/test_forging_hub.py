@@ -9,15 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tuf.api.metadata import Targets
 
 from kengele_node.coordinator import documents as papers
 from kengele_schemas import drafts, metadata, publication, signatures
 from kengele_schemas.encoding import b64u
 from kengele_schemas.errors import KengeleError, Malformed, Refused, Untrusted
-from kengele_schemas.keys import monitor_id, new_signing_key
+from kengele_schemas.keys import X25519, OpeningKey, monitor_id, new_signing_key
 from kengele_schemas.orders import RECALLS, mark_of
+from kengele_schemas.rotation import OfficeKeys, followed
 from kengele_schemas.trust import TrustStore
-from kengele_testing.trust import NOW, Paper, read
+from kengele_testing.trust import NOW, Paper, read, resigned
 
 ROOT = "metadata/1.root.json"
 
@@ -112,6 +114,143 @@ def test_the_hub_cannot_mix_files_of_two_versions(tmp_path: Path) -> None:
     with pytest.raises(Untrusted) as caught:
         read(tmp_path, {**new, policy: old[stale]}, old[ROOT])
     assert caught.value.code == "mix-and-match"
+
+
+def revoked(files: dict[str, bytes]) -> dict[str, Any]:
+    """The rules a version further, and the one monitor revoked, in one publication."""
+    listed = metadata.document_of(files, "monitors/KG.json")
+    monitors = [{**listed["monitors"][0], "status": "revoked"}]
+    return {**widened(files), "monitors/KG.json": {**listed, "monitors": monitors}}
+
+
+def test_the_hub_cannot_put_an_old_list_of_members_beside_new_rules(tmp_path: Path) -> None:
+    paper = Paper()
+    old = paper.founded()
+    new = paper.accept(paper.signed(drafts.edit(old, revoked(old), NOW)), old)
+    mixed = {path: data for path, data in new.items() if not path.endswith(".monitors-KG.json")} | {
+        path: data for path, data in old.items() if "monitors" in path
+    }
+    for held in ("nothing", "the old version"):
+        directory = tmp_path / held
+        if held == "the old version":
+            read(directory, old, old[ROOT])
+        with pytest.raises(Untrusted) as caught:
+            read(directory, vouched(paper, mixed), old[ROOT])
+        assert caught.value.code == "mix-and-match"
+        assert [one.status for one in read(directory, new, old[ROOT]).monitors.values()] == ["revoked"]
+
+
+def test_a_later_list_of_an_area_stands_beside_the_same_rules_and_its_floor_rises_with_the_next(tmp_path: Path) -> None:
+    paper = Paper()
+    files = paper.founded()
+    listed = metadata.document_of(files, "monitors/KG.json")
+    changed = {"monitors/KG.json": {**listed, "monitors": [{**listed["monitors"][0], "not_after": "2027-06-30"}]}}
+    files = paper.accept(paper.signed(drafts.edit(files, changed, NOW, area="KG")), files)
+    read(tmp_path, files, files[ROOT])
+    floors = []
+    for version in (2, 3):
+        top = metadata.newest(files, "targets")
+        floors.append(metadata.signed_part(files[top], Targets).unrecognized_fields["floors"]["monitors-KG"])
+        files = paper.accept(paper.signed(drafts.edit(files, widened(files, version), NOW)), files)
+    assert floors == [1, 2]
+
+
+@pytest.mark.parametrize("floors", [[1], {"monitors-KG": "1"}, {"monitors-KG": True}])
+def test_floors_that_are_no_numbers_are_refused(tmp_path: Path, floors: Any) -> None:
+    paper = Paper()
+    files = paper.founded()
+    path = metadata.newest(files, "targets")
+    forged = resigned(files[path], *paper.coordinators[:2], unrecognized_fields={"floors": floors})
+    with pytest.raises(Untrusted) as caught:
+        read(tmp_path, {**files, path: forged}, files[ROOT])
+    assert caught.value.code == "overreach"
+
+
+def test_a_network_whose_lists_name_no_floors_goes_on(tmp_path: Path) -> None:
+    paper = Paper()
+    files = paper.founded()
+    path = metadata.newest(files, "targets")
+    before = {**files, path: resigned(files[path], *paper.coordinators[:2], unrecognized_fields={})}
+    read(tmp_path, before, files[ROOT])
+    after = paper.accept(paper.signed(drafts.edit(before, widened(before), NOW)), before)
+    targets = metadata.signed_part(after[metadata.newest(after, "targets")], Targets)
+    assert targets.unrecognized_fields["floors"] == {"monitors-KG": 1}
+
+
+def cautious(paper: Paper) -> dict[str, bytes]:
+    """A network that asks three coordinators for whatever widens."""
+    papers_ = paper.documents()
+    papers_["network.json"]["widening_threshold"] = 3
+    return paper.accept(paper.signed(paper.drafted(papers_)))
+
+
+def test_the_hub_and_two_coordinators_cannot_widen_where_the_network_asks_three(tmp_path: Path) -> None:
+    paper = Paper()
+    old = cautious(paper)
+    draft = paper.signed(drafts.edit(old, widened(old), NOW))
+    with pytest.raises(Refused):
+        paper.accept(draft, old)
+    colluding = vouched(paper, {**old, **draft.files()})
+    root = old[ROOT]
+    for scope in ("monitor", "office", "coordinator"):
+        store = TrustStore(tmp_path / scope, root)
+        store.refresh(old.get, scope, NOW, "unrcca" if scope == "office" else "")
+        with pytest.raises(Untrusted, match="The network asks for 3 signatures") as caught:
+            store.refresh(colluding.get, scope, NOW, "unrcca" if scope == "office" else "")
+        assert caught.value.code == "too-few-signatures"
+        with pytest.raises(Untrusted):
+            store.carried(colluding.get, scope, NOW, "unrcca" if scope == "office" else "")
+        third = vouched(paper, {**old, **paper.signed(draft, (2,)).files()}, 60)
+        assert store.refresh(third.get, scope, NOW, "unrcca" if scope == "office" else "").version == 2
+
+
+def with_key(files: dict[str, bytes], **fields: Any) -> dict[str, Any]:
+    document = metadata.document_of(files, "offices.json")
+    office = {**document["offices"][0], "keys": [OpeningKey.generate(X25519).public.document()], **fields}
+    return {"offices.json": {**document, "offices": [office]}}
+
+
+@pytest.mark.parametrize("claims", [{}, {"vouched": b64u(bytes(64))}, {"replaced": "2020-01-01"}])
+def test_coordinators_cannot_put_in_their_own_key_for_an_office_unsaid(tmp_path: Path, claims: dict[str, Any]) -> None:
+    """Whatever they claim: who held other keys before says so, at this version and for 90 days of later ones."""
+    paper = Paper()
+    old = paper.founded()
+    new = paper.accept(paper.signed(drafts.edit(old, with_key(old, **claims), NOW)), old)
+    store = TrustStore(tmp_path, old[ROOT])
+    store.refresh(old.get, "monitor", NOW)
+    later = paper.accept(paper.signed(drafts.edit(new, widened(new), NOW)), new)
+    for files in (new, new, later):
+        trusted = store.refresh(files.get, "monitor", NOW)
+        office = trusted.offices.get("unrcca")
+        assert office is not None
+        assert trusted.replaced_since(office, NOW.date()) == NOW.date()
+        assert store.offline("monitor", NOW).replaced_since(office, NOW.date()) == NOW.date()
+    assert trusted.replaced_since(office, NOW.date() + timedelta(days=91)) is None
+    fresh = TrustStore(tmp_path / "new", old[ROOT]).refresh(later.get, "monitor", NOW)
+    assert fresh.unvouched == {}
+
+
+def test_keys_that_the_old_one_vouches_for_are_no_news(tmp_path: Path) -> None:
+    paper = Paper()
+    sign = new_signing_key()
+    documents = paper.documents()
+    documents["offices.json"]["offices"][0]["sign"] = b64u(bytes(sign.verify_key))
+    old = paper.accept(paper.signed(paper.drafted(documents)))
+    office = metadata.documents_of(old).offices.get("unrcca")
+    assert office is not None
+    network = b64u(hashlib.sha256(old[ROOT]).digest())
+    keys = followed(office.keys, [(NOW.date() + timedelta(days=7), OpeningKey.generate(X25519).public)], NOW.date())
+    word = OfficeKeys.of(office, keys, network, sign)
+    row = {
+        **metadata.document_of(old, "offices.json")["offices"][0],
+        "keys": [key.model_dump(mode="json", exclude_none=True) for key in keys],
+        "vouched": word.signature,
+    }
+    changed = {"offices.json": {**metadata.document_of(old, "offices.json"), "offices": [row]}}
+    new = paper.accept(paper.signed(drafts.edit(old, changed, NOW)), old)
+    store = TrustStore(tmp_path, old[ROOT])
+    store.refresh(old.get, "monitor", NOW)
+    assert store.refresh(new.get, "monitor", NOW).unvouched == {}
 
 
 def test_another_networks_root_is_not_taken(tmp_path: Path) -> None:

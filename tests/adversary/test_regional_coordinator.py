@@ -214,9 +214,13 @@ def test_an_areas_rules_cannot_go_back_under_a_higher_list(files: Files) -> None
 
 def test_a_region_cannot_break_what_the_network_says_must_stay_true() -> None:
     region = Region()
-    policy = region.paper.documents()["policy.json"]
+    papers = region.paper.documents()
     always = [{"always": "no office:unrcca may open people"}]
-    files = region.handed(region.founded(**{"policy.json": {**policy, "assertions": always}}))
+    papers["offices.json"]["offices"].append({**papers["offices.json"]["offices"][0], "id": "ministry", "name": "M"})
+    papers["network.json"]["custodian"] = "ministry"
+    papers["policy.json"]["assertions"] = always
+    changed = {path: papers[path] for path in ("offices.json", "network.json", "policy.json")}
+    files = region.handed(region.founded(**changed))
     with pytest.raises(Refused) as caught:
         region.publish(region.drafted(files, region.rules(files, rule("wider", grant=["people"]))), files)
     assert caught.value.code == "assertion-broken"
@@ -226,7 +230,10 @@ def test_a_region_cannot_break_what_the_network_says_must_stay_true() -> None:
 def test_a_region_cannot_widen_with_fewer_signatures_than_the_network_asks_for() -> None:
     region = Region()
     network = region.paper.documents()["network.json"]
-    files = region.handed(region.founded(**{"network.json": {**network, "widening_threshold": 3}}))
+    founded = region.founded(**{"network.json": {**network, "widening_threshold": 3}})
+    with pytest.raises(Refused, match="other people sign for KG"):
+        region.handed(founded)
+    files = region.handed(founded, by=(0, 1, 2))
     wider = region.drafted(files, region.rules(files, rule("wider")))
     with pytest.raises(Refused) as caught:
         region.publish(wider, files)

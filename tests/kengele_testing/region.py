@@ -76,10 +76,10 @@ class Region:
         known = [metadata.public_key(bytes(key.verify_key)) for key in keys]
         return drafts.hand_over(files, changed, self.area, {key.keyid: key for key in known}, threshold, now)
 
-    def handed(self, files: Files | None = None, now: datetime = NOW) -> Files:
+    def handed(self, files: Files | None = None, now: datetime = NOW, by: Sequence[int] = (0, 1)) -> Files:
         """A network in which the regional coordinators sign for their area."""
         before = self.founded() if files is None else files
-        draft = self.signed(self.paper.signed(self.handing(before, self.keys, now=now)))
+        draft = self.signed(self.paper.signed(self.handing(before, self.keys, now=now), by))
         return self.paper.accept(draft, before, now)
 
     def drafted(self, files: Files, changed: Mapping[str, Any], now: datetime = NOW) -> Draft:

@@ -106,7 +106,7 @@ def check(made: Mapping[str, Any]) -> Trusted:
             "Make another office the custodian first.",
         )
     policies = [trusted.policy, *trusted.regional.values()]
-    assertions.require(policies, trusted.offices, trusted.areas, now().date())
+    assertions.require(policies, trusted.offices, trusted.areas, trusted.network.custodian, now().date())
     return trusted
 
 
@@ -137,9 +137,10 @@ def weighed(files: metadata.Files, after: Mapping[str, Any], made: Trusted) -> E
         made: all documents with these among them.
 
     Returns:
-        None if none of ``after`` decides who reads what.
+        None if none of ``after`` decides who reads what, and nobody else comes to read either.
     """
-    return effect(metadata.documents_of(files), made, now().date()) if touches_readers(after) else None
+    seen = effect(metadata.documents_of(files), made, network_of(files), now().date())
+    return seen if seen.grounds or touches_readers(after) else None
 
 
 def _linted(made: Trusted) -> list[Finding]:

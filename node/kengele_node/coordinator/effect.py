@@ -10,32 +10,37 @@ from typing import Any
 
 from kengele_schemas.diff import SENSITIVE, Change, diff
 from kengele_schemas.trusted import Trusted
-from kengele_schemas.widening import side, signatures
+from kengele_schemas.widening import Ground, grounds, side
 
 
 @dataclass(frozen=True)
 class Effect:
-    """What changes, and how many signatures the network asks for since somebody gains: 0 if no more than always."""
+    """What changes, in which ways it widens, and how many signatures the network asks for by that: 0 if no more than
+    always."""
 
     changes: tuple[Change, ...]
+    grounds: tuple[Ground, ...]
     asked: int
 
     def document(self) -> dict[str, Any]:
         """As JSON."""
-        return {**document(self.changes), "signatures": self.asked or None}
+        why = [{"code": ground.code, "what": ground.what} for ground in self.grounds]
+        return {**document(self.changes), "widening": bool(why), "grounds": why, "signatures": self.asked or None}
 
     def lines(self) -> list[str]:
         """For a person."""
         told = lines(self.changes)
+        told += [f"WIDER: {ground}." for ground in self.grounds if ground.code != "rules"]
         if self.asked:
-            told.append(f"Somebody gains: the network asks for {self.asked} signatures.")
+            told.append(f"Somebody comes to read more, or somebody else: the network asks for {self.asked} signatures.")
         return told
 
 
-def effect(before: Trusted, after: Trusted, today: date) -> Effect:
-    """Of ``after`` in the place of ``before``."""
+def effect(before: Trusted, after: Trusted, network: str, today: date) -> Effect:
+    """Of ``after`` in the place of ``before``; ``network`` is the digest of its first root."""
     found = diff(side(before), side(after), today, progress)
-    return Effect(tuple(found), signatures(before, after, today))
+    why = tuple(grounds(before, after, network, today))
+    return Effect(tuple(found), why, (before.network.widening_threshold or 0) if why else 0)
 
 
 def document(changes: Iterable[Change]) -> dict[str, Any]:

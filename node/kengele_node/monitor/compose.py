@@ -26,7 +26,6 @@ from kengele_schemas.keys import OpeningPublic
 from kengele_schemas.release import Decision, narrow
 from kengele_schemas.report import Header, Place, Report
 from kengele_schemas.roster import Office
-from kengele_schemas.rotation import unvouched
 from kengele_schemas.sealing import Reader, seal
 from kengele_schemas.trusted import Trusted
 
@@ -45,6 +44,8 @@ class Reading:
     rules: tuple[str, ...]
     row: Office | None = field(default=None, repr=False, compare=False)
     """The office as the roster had it: what is shown of its keys is kept with what is sealed."""
+    renewed: date | None = field(default=None, compare=False)
+    """The day since which it has keys that its old one does not vouch for, while people are to be told."""
 
     @property
     def compartments(self) -> tuple[str, ...]:
@@ -151,9 +152,11 @@ def plan_report(
         if key is None:
             keyless.append(office.name)
         else:
-            if since := unvouched(office, today):
+            since = trusted.replaced_since(office, today)
+            if since is not None:
                 renewed.append((office.name, since))
-            readers.append(Reading(office_id, office.name, key, (bits | HANDLING_BIT) & written, tuple(rules), office))
+            known = (bits | HANDLING_BIT) & written, tuple(rules), office, since
+            readers.append(Reading(office_id, office.name, key, *known))
     reading = {reader.office for reader in readers}
     without = [office for office in map(trusted.offices.get, trusted.offices.active) if office is not None]
     return Plan(

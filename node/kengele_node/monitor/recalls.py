@@ -13,7 +13,6 @@ from kengele_node.private import private, report
 from kengele_schemas import subjects
 from kengele_schemas.errors import Refused
 from kengele_schemas.receipt import CODES
-from kengele_schemas.rotation import unvouched
 from kengele_schemas.trusted import Trusted
 
 from .compose import new_report_id
@@ -95,7 +94,7 @@ def _show(reported: Entry, intent: Intent, trusted: Trusted) -> None:
     if intent.reason:
         terminal.say("They will read your reason.")
         for row in found.values():
-            if row is not None and (since := unvouched(row, now().date())):
+            if row is not None and (since := trusted.replaced_since(row, now().date())):
                 terminal.say(
                     f"ATTENTION: {row.name} has new keys since {since.isoformat()}, and its old key has not vouched"
                     " for them."

@@ -13,11 +13,10 @@ from datetime import date
 from typing import Any, Final
 
 from kengele_node import terminal
-from kengele_node.member import Member, now
+from kengele_node.member import Member
 from kengele_node.monitor.compose import Reading
 from kengele_schemas.compartments import HANDLING, names
 from kengele_schemas.errors import Malformed, Refused
-from kengele_schemas.rotation import unvouched
 from kengele_schemas.trusted import Trusted
 
 from .journal import FILE, Journal
@@ -116,12 +115,7 @@ def _show(before: list[Outcome], plan: list[tuple[Source, Reading]], unsure: lis
 
 def _renewed(plan: list[tuple[Source, Reading]]) -> dict[str, date]:
     """The offices whose keys only coordinators vouch for, by name, and since when."""
-    today = now().date()
-    return {
-        reading.name: since
-        for _, reading in plan
-        if reading.row is not None and (since := unvouched(reading.row, today)) is not None
-    }
+    return {reading.name: reading.renewed for _, reading in plan if reading.renewed is not None}
 
 
 def _agreed(args: argparse.Namespace) -> bool:

@@ -58,7 +58,8 @@ def gains(source: Source, trusted: Trusted, today: date, *, by: str, only: Colle
         new = bits & here & ~source.had.get(id_, 0) & ~HANDLING_BIT
         if office is None or key is None or not new or id_ == by or (only and id_ not in only):
             continue
-        found.append(Reading(id_, office.name, key, (bits | HANDLING_BIT) & here, tuple(rules), office))
+        known = (bits | HANDLING_BIT) & here, tuple(rules), office, trusted.replaced_since(office, today)
+        found.append(Reading(id_, office.name, key, *known))
     return found
 
 

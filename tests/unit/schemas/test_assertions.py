@@ -153,13 +153,13 @@ def test_one_about_what_does_not_exist_is_refused_lest_it_hold_of_nobody(
     assert caught.value.path == path
     assert near in caught.value.mend
     with pytest.raises(BadAssertion):
-        require([PolicyFile(version=1, rules=(), assertions=(assertion,))], OFFICES, AREAS, TODAY)
+        require([PolicyFile(version=1, rules=(), assertions=(assertion,))], OFFICES, AREAS, "", TODAY)
 
 
 def test_one_in_any_file_holds_for_the_rules_of_all() -> None:
     first = PolicyFile(version=1, rules=(), assertions=(NO_SOURCE,))
-    require([first, policy(rule("g"), FORBID)], OFFICES, AREAS, TODAY)
+    require([first, policy(rule("g"), FORBID)], OFFICES, AREAS, "", TODAY)
     with pytest.raises(Refused, match="no group:government may open source") as caught:
-        require([first, policy(rule("g"))], OFFICES, AREAS, TODAY)
+        require([first, policy(rule("g"))], OFFICES, AREAS, "", TODAY)
     assert caught.value.code == "assertion-broken"
     assert "council may open source of a report from AA" in caught.value.mend

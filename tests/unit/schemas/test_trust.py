@@ -20,7 +20,7 @@ from kengele_schemas.errors import Malformed, Untrusted
 from kengele_schemas.trust import TrustStore
 from kengele_testing import countries
 from kengele_testing.countries import KIDS, RULE, listed, policy
-from kengele_testing.trust import DAY, NOW, ROOT, Files, Paper
+from kengele_testing.trust import DAY, NOW, ROOT, Files, Paper, resigned
 
 
 @pytest.fixture(scope="module")
@@ -164,6 +164,9 @@ def renewed(paper: Paper, files: Files, now: datetime, *roles: str) -> Files:
     """``files`` with these roles signed anew, and the hub's part."""
     draft = paper.signed(drafts.edit(files, {}, now)).files()
     anew = {path: data for path, data in draft.items() if path.partition(".")[2].removesuffix(".json") in roles}
+    if "targets" in roles:
+        path = next(path for path in anew if path.endswith(".targets.json"))
+        anew[path] = resigned(anew[path], *paper.coordinators[:2], unrecognized_fields={})
     return vouched(paper, {**files, **anew}, now)
 
 

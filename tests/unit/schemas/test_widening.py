@@ -9,8 +9,11 @@ from typing import Any
 import pytest
 
 from kengele_schemas import drafts, metadata
+from kengele_schemas.encoding import b64u
 from kengele_schemas.errors import Malformed, Refused
-from kengele_schemas.widening import signatures
+from kengele_schemas.keys import X25519, OpeningKey, new_signing_key
+from kengele_schemas.nkeys import KeyPair
+from kengele_schemas.widening import grounds
 from kengele_testing.trust import NOW, Paper
 
 Documents = dict[str, Any]
@@ -20,6 +23,18 @@ Change = Callable[[Documents], Any]
 def founded(paper: Paper, **network: Any) -> dict[str, bytes]:
     documents = paper.documents()
     documents["network.json"] |= network
+    first = documents["offices.json"]["offices"][0]
+    others = [("ministry", "active"), ("embassy", "suspended")]
+    documents["offices.json"] = {
+        "v": 1,
+        "offices": [first, *({**first, "id": name, "name": name, "status": status} for name, status in others)],
+        "groups": {"regional": ["office:unrcca", "office:embassy"]},
+    }
+    policy = documents["policy.json"]
+    policy["rules"][0]["to"] = ["group:regional"]
+    policy["rules"].append({"id": "never-people", "forbid": ["people"], "to": ["office:unrcca"], "reason": "test"})
+    policy["rules"][1] |= {"areas": ["*"], "categories": ["*"]}
+    policy["assertions"] = [{"always": "no office:ministry may open place"}]
     return paper.accept(paper.signed(paper.drafted(documents)))
 
 
@@ -58,6 +73,79 @@ def asks_and_widens(documents: Documents) -> None:
     wider(documents)
 
 
+def another_custodian(documents: Documents) -> None:
+    documents["network.json"]["custodian"] = "embassy"
+
+
+def own_key(documents: Documents) -> None:
+    documents["offices.json"]["offices"][0]["keys"] = [OpeningKey.generate(X25519).public.document()]
+
+
+def own_key_said_to_be_vouched_for(documents: Documents) -> None:
+    own_key(documents)
+    documents["offices.json"]["offices"][0]["vouched"] = b64u(bytes(64))
+
+
+def own_signing_key(documents: Documents) -> None:
+    documents["offices.json"]["offices"][0]["sign"] = b64u(bytes(new_signing_key().verify_key))
+
+
+def into_the_group(documents: Documents) -> None:
+    documents["offices.json"]["groups"]["regional"].append("office:ministry")
+
+
+def restored(documents: Documents) -> None:
+    documents["offices.json"]["offices"][2]["status"] = "active"
+
+
+def suspended(documents: Documents) -> None:
+    documents["offices.json"]["offices"][1]["status"] = "suspended"
+
+
+def another_parent(documents: Documents) -> None:
+    (area,) = (one for one in documents["areas.json"]["areas"] if one["code"] == "SD-KH")
+    area["parents"] = ["KG"]
+
+
+def a_replacement(documents: Documents) -> None:
+    (area,) = (one for one in documents["areas.json"]["areas"] if one["code"] == "SD-KH")
+    area["replaced_by"] = ["KG-O"]
+
+
+def finer_headers(documents: Documents) -> None:
+    documents["network.json"]["header_level"] = 2
+
+
+def coarser_headers(documents: Documents) -> None:
+    documents["network.json"]["header_level"] = 0
+
+
+def another_hub(documents: Documents) -> None:
+    documents["network.json"]["hub_key"] = b64u(bytes(new_signing_key().verify_key))
+
+
+def another_line(documents: Documents) -> None:
+    row = {"nkey": KeyPair.generate("user").public, "role": "office", "member": "unrcca"}
+    documents["connections.json"]["connections"] = [row]
+
+
+def a_monitors_line(documents: Documents) -> None:
+    another_line(documents)
+    documents["connections.json"]["connections"][0] |= {"role": "monitor", "member": "m-" + "a" * 26}
+
+
+def a_promise_dropped(documents: Documents) -> None:
+    documents["policy.json"]["assertions"] = []
+
+
+def a_promise_weakened(documents: Documents) -> None:
+    documents["policy.json"]["assertions"][0]["areas"] = ["KG"]
+
+
+def nothing_kept_from_the_custodian(documents: Documents) -> None:
+    del documents["policy.json"]["rules"][1]
+
+
 CASES: list[tuple[str, Change, bool]] = [
     ("more compartments", wider, True),
     ("a later last day", longer, True),
@@ -65,6 +153,23 @@ CASES: list[tuple[str, Change, bool]] = [
     ("fewer signatures asked for", asks_less, True),
     ("none asked for", asks_nothing, True),
     ("none asked for, and wider at once", asks_and_widens, True),
+    ("another custodian", another_custodian, True),
+    ("a key for an office by the coordinators alone", own_key, True),
+    ("a key with a false word of the old one", own_key_said_to_be_vouched_for, True),
+    ("another signing key of an office", own_signing_key, True),
+    ("an office more in a group", into_the_group, True),
+    ("an office restored", restored, True),
+    ("an office suspended", suspended, False),
+    ("another parent of an area", another_parent, True),
+    ("an area replaced by another", a_replacement, True),
+    ("finer areas for the hub", finer_headers, True),
+    ("coarser areas for the hub", coarser_headers, False),
+    ("another hub", another_hub, True),
+    ("another line for an office", another_line, True),
+    ("another line for a monitor", a_monitors_line, False),
+    ("an assertion dropped", a_promise_dropped, True),
+    ("an assertion weakened", a_promise_weakened, True),
+    ("a forbid for the custodian that goes", nothing_kept_from_the_custodian, True),
     ("nothing", lambda documents: documents["policy.json"].update(refuse_below=1), False),
 ]
 
@@ -98,16 +203,37 @@ def test_a_network_that_does_not_ask_takes_what_two_have_signed() -> None:
     files = founded(paper)
     after = paper.accept(paper.signed(drafts.edit(files, changed(files, wider), NOW)), files)
     sets = metadata.documents_of(files), metadata.documents_of(after)
-    assert signatures(*sets, NOW.date()) == 0
-    assert signatures(None, sets[1], NOW.date()) == 0
+    assert [ground.code for ground in grounds(*sets, "", NOW.date())] == ["rules"]
 
 
 ALWAYS = {"always": "no office:unrcca may open account"}
 
 
+def in_anothers_custody(paper: Paper) -> Documents:
+    """Documents of a network whose custodian is not the office that its rules speak of."""
+    documents = paper.documents()
+    first = documents["offices.json"]["offices"][0]
+    documents["offices.json"]["offices"].append({**first, "id": "ministry", "name": "Ministry"})
+    documents["network.json"]["custodian"] = "ministry"
+    return documents
+
+
+def test_no_office_that_may_open_nothing_becomes_the_custodian() -> None:
+    paper = Paper()
+    documents = in_anothers_custody(paper)
+    documents["policy.json"]["assertions"] = [ALWAYS]
+    files = paper.accept(paper.signed(paper.drafted(documents)))
+    network = {**metadata.document_of(files, "network.json"), "custodian": "unrcca"}
+    draft = paper.signed(drafts.edit(files, {"network.json": network}, NOW), (0, 1, 2))
+    with pytest.raises(Refused) as caught:
+        paper.accept(draft, files)
+    assert caught.value.code == "assertion-broken"
+    assert "once-the-rules-have-run-out" in caught.value.mend
+
+
 def test_the_hub_takes_no_version_that_breaks_what_must_stay_true() -> None:
     paper = Paper()
-    documents = paper.documents()
+    documents = in_anothers_custody(paper)
     documents["policy.json"]["assertions"] = [ALWAYS]
     files = paper.accept(paper.signed(paper.drafted(documents)))
     with pytest.raises(Refused) as caught:
