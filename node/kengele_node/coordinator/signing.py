@@ -25,7 +25,7 @@ from . import board
 from .dates import Ending, endings
 from .drafting import action, check, current, opened, told, weighed, what_changes, written
 from .founding import HUB_CARD
-from .publishing import publish
+from .publishing import in_force, publish
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{21}[AQgw]")
 
@@ -140,7 +140,6 @@ async def _sent(_: argparse.Namespace, member: Member, draft: Draft) -> int:
         version = await publish(session, draft)
         with suppress(KengeleError):
             await board.drop(session, signatures.draft_id(draft))
-            await session.refresh()
     return version
 
 
@@ -169,9 +168,11 @@ async def _founded(args: argparse.Namespace, member: Member, draft: Draft) -> in
     )
     disk.write(args.card, card.encode())
     member.join(card)
+    async with member.session() as session:
+        version = await in_force(session, draft)
     if not args.json:
         terminal.say(f"The network's card is {args.card}: give it to everyone who joins.")
-    return int(answer["version"])
+    return version
 
 
 def _in_a_network() -> Refused:

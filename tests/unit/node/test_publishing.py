@@ -10,6 +10,7 @@ import pytest
 
 from kengele_node.coordinator import publishing
 from kengele_node.member import encode_files
+from kengele_schemas import metadata
 from kengele_schemas.errors import KengeleError, Refused, Unreachable
 from kengele_schemas.nkeys import KeyPair
 
@@ -23,8 +24,16 @@ RESTORED = Refused("hub-restored", "This hub was restored from a copy.")
 
 class Line:
     def __init__(self, *answers: Any) -> None:
-        self.member: Any = SimpleNamespace(nkey=SimpleNamespace(public=NKEY), trust=SimpleNamespace(files=lambda: HELD))
+        trust = SimpleNamespace(files=lambda: self.served)
+        self.member: Any = SimpleNamespace(nkey=SimpleNamespace(public=NKEY), trust=trust)
         self.answers, self.sent = list(answers), list[dict[str, str]]()
+        self.served: dict[str, bytes] = dict(HELD)
+        self.serving: list[dict[str, bytes]] = [{**HELD, **OWN}]
+        """What the hub serves at each refresh from now on; the last for good."""
+
+    async def refresh(self) -> Any:
+        self.served = self.serving.pop(0) if len(self.serving) > 1 else self.serving[0]
+        return SimpleNamespace(version=max(version for version, _ in metadata.versions(self.served)))
 
     async def ask(self, subject: str, document: dict[str, str]) -> dict[str, Any]:
         assert subject == f"publish.{NKEY}.metadata"
@@ -43,6 +52,23 @@ def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def published(line: Line) -> int:
     draft: Any = SimpleNamespace(files=lambda: OWN)
     return asyncio.run(publishing.publish(line, draft))  # type: ignore[arg-type]
+
+
+def test_the_hubs_bare_word_that_a_version_is_in_force_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publishing, "_MOMENT", 0.05)
+    for served in (HELD, {**HELD, "metadata/2.targets.json": b"older"}, {"metadata/1.root.json": b"root"}):
+        line = Line(PUBLISHED)
+        line.serving = [served]
+        with pytest.raises(Refused, match="serves members version") as caught:
+            published(line)
+        assert caught.value.code == "not-in-force"
+
+
+def test_a_worker_that_is_a_moment_behind_is_waited_for_and_a_later_version_is_as_good() -> None:
+    for last in ({**HELD, **OWN}, {**HELD, "metadata/4.targets.json": b"another's"}):
+        line = Line(PUBLISHED)
+        line.serving = [HELD, HELD, last]
+        assert published(line) == max(version for version, _ in metadata.versions(last))
 
 
 def test_it_is_sent_again_while_the_broker_does_not_confirm() -> None:
