@@ -148,14 +148,14 @@ class Recalls:
 
         Raises:
             Refused: ``not-admitted``; ``nothing-to-recall``: there is no such recall, or not for this office.
-            Untrusted: ``bad-signature``.
+            Untrusted: ``bad-signature``, ``other-network``.
             Malformed: this is no confirmation.
         """
         standing, role, office = self._asker(nkey)
         row = standing.trusted.offices.get(office) if role == "office" else None
         if row is None:
             raise not_admitted()
-        said = read_confirmation(request[:MAX_CONFIRMATION], unb64u(row.sign))
+        said = read_confirmation(request[:MAX_CONFIRMATION], unb64u(row.sign), standing.trusted.identity)
         if said.office != office:
             raise not_admitted()
         async with self._room:

@@ -118,7 +118,7 @@ def _receipt(args: argparse.Namespace, data: bytes, value: dict[str, Any]) -> di
 def _shown(args: argparse.Namespace, data: bytes) -> dict[str, Any]:
     shown = present(data.decode("ascii").strip())
     header = parse_header(shown.claims)
-    shown.check(_author(args, header.kid))
+    shown.check(_author(args, header.kid, header.net))
     for name, content in shown.contents.items():
         parse_compartment(name, content)
     return {"kind": "report, as an office passes it on", **_told(header), "discloses": ", ".join(shown.contents)}
@@ -127,7 +127,7 @@ def _shown(args: argparse.Namespace, data: bytes) -> dict[str, Any]:
 def _envelope(args: argparse.Namespace, data: bytes) -> dict[str, Any]:
     envelope = parse(data.rstrip(b"\n"))
     header = parse_header(envelope.claims)
-    verify(envelope, _author(args, header.kid))
+    verify(envelope, _author(args, header.kid, header.net))
     whole = tuple(envelope.ciphertexts) == envelope.kind.compartments
     if whole:
         check_whole(envelope)
@@ -142,7 +142,7 @@ def _told(header: Header) -> dict[str, Any]:
     return {"id": header.id, "author": header.kid, "area": header.area, "day": header.day.isoformat()}
 
 
-def _author(args: argparse.Namespace, kid: str) -> bytes:
+def _author(args: argparse.Namespace, kid: str, net: str) -> bytes:
     """The verify key of ``kid``; as the name follows from the key, no other can be slipped in."""
     if args.author is not None:
         key = check_verify_key(unb64u(args.author))
@@ -154,6 +154,8 @@ def _author(args: argparse.Namespace, kid: str) -> bytes:
             "no-author", "A report is checked against its author's key.", "Give --home of an office, or --author."
         )
     trusted = Member(args.home, Vault.open(args.home, terminal.lock_of(args))).offline()
+    if net != trusted.identity:
+        raise Untrusted("other-network", "The report is for another network.", "Check it there.")
     author = trusted.monitors.get(kid)
     if author is None:
         raise Untrusted("unknown-monitor", "The roster here does not know the report's author.", "Give --author.")

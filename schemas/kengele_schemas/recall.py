@@ -2,8 +2,8 @@
 
 Several recalls of one report take away what each of them takes; none gives anything back.
 
-    >>> said = sign_confirmation("unrcca", report_id, digest, at=now, key=office_key)
-    >>> read_confirmation(said, bytes(office_key.verify_key)).office
+    >>> said = sign_confirmation("unrcca", report_id, digest, network=root_digest, at=now, key=office_key)
+    >>> read_confirmation(said, bytes(office_key.verify_key), root_digest).office
     'unrcca'
 """
 
@@ -30,6 +30,7 @@ class Confirmation(Model):
     """What an office signs once nothing of what was recalled is left with it; ``recall`` is the recall's digest."""
 
     v: Exactly1 = 1
+    net: Bytes32
     office: OfficeId
     report: ReportId
     recall: Bytes32
@@ -44,9 +45,12 @@ def left(keeps: Iterable[Collection[str] | None]) -> int:
     return 0 if bits == HANDLING_BIT else bits
 
 
-def sign_confirmation(office: str, report_id: str, recall: bytes, *, at: datetime, key: SigningKey) -> bytes:
+def sign_confirmation(
+    office: str, report_id: str, recall: bytes, *, network: str, at: datetime, key: SigningKey
+) -> bytes:
     """The office's statement about a report and the digest of its ``recall``, signed with its ``key``."""
     said = Confirmation(
+        net=network,
         office=office,
         report=report_id,
         recall=b64u(recall),
@@ -55,12 +59,13 @@ def sign_confirmation(office: str, report_id: str, recall: bytes, *, at: datetim
     return canonical({**said, "signature": b64u(key.sign(_CONTEXT + canonical(said)).signature)})
 
 
-def read_confirmation(data: bytes, key: bytes | None = None) -> Confirmation:
-    """The confirmation in ``data``, checked by the office's verify ``key``; unchecked where none is given.
+def read_confirmation(data: bytes, key: bytes | None = None, network: str = "") -> Confirmation:
+    """The confirmation in ``data``, checked by the office's verify ``key`` and to be of ``network``; unchecked where no
+    key is given.
 
     Raises:
         Malformed: not a confirmation, or not in its one spelling.
-        Untrusted: ``bad-signature``.
+        Untrusted: ``bad-signature``, ``other-network``.
     """
     document: Any = loads(data, max_bytes=MAX_CONFIRMATION)
     if not isinstance(document, dict) or canonical(document) != data:
@@ -71,4 +76,6 @@ def read_confirmation(data: bytes, key: bytes | None = None) -> Confirmation:
         raise Malformed("malformed", "This is no confirmation of a recall.")
     if key is not None and not verify_signature(key, _CONTEXT + canonical(document), unb64u(signature)):
         raise Untrusted("bad-signature", "A confirmation is not signed by the office that it names.")
+    if key is not None and said.net != network:
+        raise Untrusted("other-network", "A confirmation is of a recall in another network.")
     return said

@@ -254,10 +254,14 @@ def test_no_one_confirms_for_an_office_but_the_office(tmp_path: Path) -> None:
             digest = unb64u(leaf_of(recall.receipt or b"").digest)
             async with hq.session() as session:
                 for office, key in (("unrcca", hq.key), ("un-hq", unrcca.key), ("unrcca", unrcca.key)):
-                    said = sign_confirmation(office, entry.report_id, digest, at=now(), key=key)
+                    said = sign_confirmation(
+                        office, entry.report_id, digest, network=hq.card.root_digest, at=now(), key=key
+                    )
                     with pytest.raises((Refused, Untrusted)):
                         await session.ask(subjects.recalls_confirm(hq.nkey.public), json.loads(said))
-                said = sign_confirmation("un-hq", entry.report_id, b"x" * 32, at=now(), key=hq.key)
+                said = sign_confirmation(
+                    "un-hq", entry.report_id, b"x" * 32, network=hq.card.root_digest, at=now(), key=hq.key
+                )
                 with pytest.raises(Refused):
                     await session.ask(subjects.recalls_confirm(hq.nkey.public), json.loads(said))
             assert not any((await confirmed(osh, recall)).values())

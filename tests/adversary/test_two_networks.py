@@ -9,13 +9,16 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from nacl.signing import SigningKey
 
 from kengele_hub.intake import Quota, Standing, examine
 from kengele_node.office.desk import receive
 from kengele_schemas.encoding import b64u, loads, unb64u
 from kengele_schemas.envelope import Envelope, assemble, parse
-from kengele_schemas.errors import KengeleError
+from kengele_schemas.errors import KengeleError, Untrusted
+from kengele_schemas.heartbeat import read_heartbeat, sign_heartbeat
 from kengele_schemas.nkeys import KeyPair
+from kengele_schemas.recall import read_confirmation, sign_confirmation
 from kengele_schemas.sealing import open_envelope
 from kengele_schemas.trusted import Trusted
 from kengele_schemas.trusted import assemble as together
@@ -75,3 +78,19 @@ def test_an_envelope_that_names_no_network_is_of_none() -> None:
     for value in (None, "", "A" * 42, True):
         bare = resigned(envelope, {"net": value})
         assert (taken(bare, HERE), opened(bare, HERE)) == ("malformed", "bad-field")
+
+
+def test_an_offices_word_that_it_obeyed_in_one_network_is_none_in_the_other() -> None:
+    key = SigningKey(b"s" * 32)
+    said = sign_confirmation("unrcca", "A" * 22, bytes(32), network=HERE.identity, at=NOW, key=key)
+    assert read_confirmation(said, bytes(key.verify_key), HERE.identity).office == "unrcca"
+    with pytest.raises(Untrusted) as caught:
+        read_confirmation(said, bytes(key.verify_key), THERE.identity)
+    assert caught.value.code == "other-network"
+
+
+def test_nor_is_an_authors_heartbeat() -> None:
+    said = sign_heartbeat("unrcca", KEYS["unrcca"].public, 7, network=HERE.identity, at=1, key=MONITOR)
+    with pytest.raises(Untrusted) as caught:
+        read_heartbeat(said, bytes(MONITOR.verify_key), THERE.identity)
+    assert caught.value.code == "other-network"

@@ -21,6 +21,7 @@ from kengele_schemas.checkpoint import sign_checkpoint, verify_checkpoint, verif
 from kengele_schemas.compartments import ALL_BITS
 from kengele_schemas.envelope import parse, strip
 from kengele_schemas.errors import Malformed
+from kengele_schemas.heartbeat import read_heartbeat, sign_heartbeat
 from kengele_schemas.keys import new_signing_key
 from kengele_schemas.marker import read_marker, sign_marker
 from kengele_schemas.merkle import Tree, leaf_hash
@@ -34,7 +35,7 @@ from kengele_schemas.sealing import Reader
 from kengele_schemas.sharing import make_share, verified
 from kengele_schemas.tiles import bundle, read_bundle
 from kengele_schemas.trust import TrustStore
-from kengele_schemas.trusted import Trusted
+from kengele_schemas.trusted import UNNAMED, Trusted
 from kengele_testing.hub import LOG, Roster
 from kengele_testing.trust import NOW, Paper
 
@@ -162,7 +163,8 @@ def targets() -> tuple[Target, ...]:
 
     card = CoordinatorCard.of(_KEY, KeyPair.generate("user"))
     rules = to_yaml(standing.trusted.policy.rules)
-    said = sign_confirmation("unrcca", "A" * 22, digest, at=now, key=_KEY)
+    said = sign_confirmation("unrcca", "A" * 22, digest, network=UNNAMED, at=now, key=_KEY)
+    beat = sign_heartbeat("unrcca", roster.opening["unrcca"].public, 1, network=UNNAMED, at=1, key=_KEY)
     marker = sign_marker("unrcca", roster.kid("osh"), at=1, key=_KEY)
     share = make_share(
         Reader("council", roster.opening["council"].public, ALL_BITS),
@@ -184,7 +186,8 @@ def targets() -> tuple[Target, ...]:
         Target("receipt", receipts, (receipt,), 80, free=True),
         Target("leaf", _leaf, (leaf,), 40, free=True),
         Target("marker", lambda data: bool(read_marker(data, "unrcca", _PUBLIC)), (marker,), 30),
-        Target("confirmation", lambda data: bool(read_confirmation(data, _PUBLIC)), (said,), 30),
+        Target("confirmation", lambda data: bool(read_confirmation(data, _PUBLIC, UNNAMED)), (said,), 30),
+        Target("heartbeat", lambda data: bool(read_heartbeat(data, _PUBLIC, UNNAMED)), (beat,), 30),
         Target("share", lambda data: bool(verified(data, envelope, standing.trusted)), (share,), 30),
         Target("card", lambda data: _same(read_card(data, CoordinatorCard), card), (card.encode(),), 20, free=True),
         Target("bundle", lambda data: read_bundle(data) is not None, (bundle([leaf, b"x"]),), 20, free=True),

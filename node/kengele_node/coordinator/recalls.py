@@ -155,7 +155,7 @@ def _confirmed(text: object, order: Order, trusted: Trusted) -> Confirmation | N
     try:
         data = unb64u(text if isinstance(text, str) else "")
         row = trusted.offices.get(read_confirmation(data).office)
-        said = read_confirmation(data, unb64u(row.sign)) if row else None
+        said = read_confirmation(data, unb64u(row.sign), trusted.identity) if row else None
         holds = said is not None and (mark_of(said.report), unb64u(said.recall)) == (order.mark, order.digest)
     except KengeleError:
         return None

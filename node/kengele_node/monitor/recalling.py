@@ -168,7 +168,7 @@ def confirmations(answer: Mapping[str, Any], entry: Entry, trusted: Trusted) -> 
         try:
             data = unb64u(text if isinstance(text, str) else "")
             row = trusted.offices.get(read_confirmation(data).office)
-            said = read_confirmation(data, unb64u(row.sign)) if row else None
+            said = read_confirmation(data, unb64u(row.sign), trusted.identity) if row else None
         except KengeleError:
             continue
         about = (entry.header.get("recalls"), leaf.digest)

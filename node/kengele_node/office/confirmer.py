@@ -1,6 +1,6 @@
 """The office's word that it obeyed a recall: signed once nothing is left, and sent until the hub has it in its log.
 
->>> desk.confirm = Confirmer(session, inbox, member.id, member.key, member.nkey.public).confirm
+>>> desk.confirm = Confirmer(session, inbox, member.id, member.key, member.nkey.public, network=root_digest).confirm
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ class Confirmer:
         office: the office's id.
         key: its signing key.
         nkey: the office's.
+        network: the digest of the network's first root.
         clock: Unix seconds.
     """
 
@@ -52,11 +53,12 @@ class Confirmer:
         key: SigningKey,
         nkey: str,
         *,
+        network: str,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.told = lambda _: None
         self._session, self._inbox, self._office, self._key, self._nkey = session, inbox, office, key, nkey
-        self._clock = clock
+        self._clock, self._network = clock, network
         self._rests_until = float("-inf")
 
     async def confirm(self) -> None:
@@ -74,7 +76,7 @@ class Confirmer:
         self._inbox.scrub()
         for one in waiting:
             at = datetime.fromtimestamp(self._clock(), UTC)
-            said = sign_confirmation(self._office, one.report, one.recall, at=at, key=self._key)
+            said = sign_confirmation(self._office, one.report, one.recall, network=self._network, at=at, key=self._key)
             try:
                 document = loads(said, max_bytes=MAX_CONFIRMATION)
                 answer = await self._session.ask(subjects.recalls_confirm(self._nkey), document)

@@ -67,7 +67,7 @@ def open_desk(session: Session, inbox: Inbox) -> Desk:
     member = session.member
     network = member.card.root_digest
     desk = Desk(session, inbox, member.id, member.opening_keys, member.nkey.public, network=network)
-    confirmer = Confirmer(session, inbox, member.id, member.key, member.nkey.public)
+    confirmer = Confirmer(session, inbox, member.id, member.key, member.nkey.public, network=network)
     confirmer.told = lambda error: terminal.note(
         f"A recall could not be confirmed ({error.code}). {error.sentence} {error.mend}"
     )

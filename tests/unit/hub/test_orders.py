@@ -216,7 +216,9 @@ def test_coordinators_are_told_who_had_it_and_who_confirmed(tmp_path: Path) -> N
         found = await status(wanted.mark)
         assert (found["offices"], found["confirmations"]) == (["unrcca"], [])
         assert (await status(strange.mark))["report"] is None
-        said = sign_confirmation("unrcca", report_id, wanted.digest, at=NOW, key=hub.roster.monitor)
+        said = sign_confirmation(
+            "unrcca", report_id, wanted.digest, network=hub.roster.identity, at=NOW, key=hub.roster.monitor
+        )
         for _ in range(2):
             assert await hub.worker.recalls.answer_confirm(nkeys["unrcca"], said) == {"code": "confirmed"}
         assert [unb64u(one) for one in (await status(wanted.mark))["confirmations"]] == [said]
@@ -225,7 +227,9 @@ def test_coordinators_are_told_who_had_it_and_who_confirmed(tmp_path: Path) -> N
         with pytest.raises(Refused):
             await status(wanted.mark, "unrcca")
         # The council was not given the report: what it says counts for nothing.
-        forged = sign_confirmation("council", report_id, wanted.digest, at=NOW, key=hub.roster.monitor)
+        forged = sign_confirmation(
+            "council", report_id, wanted.digest, network=hub.roster.identity, at=NOW, key=hub.roster.monitor
+        )
         with pytest.raises(Refused):
             await hub.worker.recalls.answer_confirm(nkeys["council"], forged)
 

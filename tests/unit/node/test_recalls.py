@@ -13,6 +13,7 @@ from kengele_schemas.encoding import b64u
 from kengele_schemas.nkeys import KeyPair
 from kengele_schemas.orders import Order, mark_of
 from kengele_schemas.recall import sign_confirmation
+from kengele_schemas.trusted import UNNAMED
 from kengele_testing.values import HUB, MONITOR, NOW, grant, network
 
 TRUSTED = network(grant())
@@ -37,7 +38,7 @@ def told(*confirmations: object, **answer: Any) -> Status:
 
 
 def said(office: str = "unrcca", report_id: str = ID, order: Order = ORDER, key: Any = HUB) -> str:
-    return b64u(sign_confirmation(office, report_id, order.digest, at=NOW, key=key))
+    return b64u(sign_confirmation(office, report_id, order.digest, network=UNNAMED, at=NOW, key=key))
 
 
 def test_a_confirmation_that_holds_is_told_with_its_time() -> None:
