@@ -81,6 +81,8 @@ class Broker:
         self._settings = settings or Settings()
         self._home = keys.home.resolve() / "broker"
         self._process: asyncio.subprocess.Process | None = None
+        self._scrub: asyncio.subprocess.Process | None = None
+        """Writes the log; it ends behind the broker."""
         self._supervisor: asyncio.Task[None] | None = None
         self._lock: int | None = None
         self._access: Access | None = None
@@ -174,17 +176,28 @@ class Broker:
         disk.write(config, dumps(configuration(self._keys, self._settings, self._home)))
         if self._lock is None:
             raise Unavailable("broker-stopped", "The broker was stopped.", "Start it.")
-        with os.fdopen(disk.kept(self._home / "start.log"), "wb") as output:
-            output.truncate()
+        program = self._program()
+        reading, output = os.pipe()
+        try:
+            self._scrub = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-I", "-m", "kengele_hub.scrub", str(self._home / "server.log")),
+                stdin=reading,
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.DEVNULL,
+                start_new_session=True,
+            )
             self._process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-I", "-S", tether.__file__, str(os.getpid())),
-                *(self._program(), "-c", str(config)),
+                *(program, "-c", str(config)),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
                 pass_fds=(self._lock,),
             )
+        finally:
+            os.close(reading)
+            os.close(output)
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, str(self._process.pid).encode("ascii"), 0)
         try:
@@ -197,7 +210,7 @@ class Broker:
             raise Unavailable(
                 "broker-failed",
                 "The broker does not start.",
-                f"See {self._home / 'start.log'} and {self._home / 'server.log'}.",
+                f"See {self._home / 'server.log'}.",
             ) from None
 
     def _taken(self, port: int | None) -> bool:
@@ -245,6 +258,10 @@ class Broker:
         except TimeoutError:
             process.kill()
             await process.wait()
+        if self._scrub is not None:
+            # It has its last lines to write.
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._scrub.wait(), _GONE)
 
 
 def configuration(keys: HubKeys, settings: Settings, home: Path) -> dict[str, Any]:
@@ -258,9 +275,6 @@ def configuration(keys: HubKeys, settings: Settings, home: Path) -> dict[str, An
         "lame_duck_duration": "30s",
         "lame_duck_grace_period": "5s",
         "ports_file_dir": str(home / "ports"),
-        "log_file": str(home / "server.log"),
-        "logfile_size_limit": 10_000_000,
-        "logfile_max_num": 5,
         **ground(keys, home),
     }
     if settings.max_store is not None:

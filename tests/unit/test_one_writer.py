@@ -97,7 +97,7 @@ ALLOWED = {
     "node/kengele_node/demo/network.py": {"fdopen", "read_text"},
     "node/kengele_node/doctor.py": {"glob"},
     "node/kengele_node/vault.py": {"fdopen"},
-    "hub/kengele_hub/broker.py": {"glob", "fdopen"},
+    "hub/kengele_hub/broker.py": {"glob"},
     "hub/kengele_hub/ledger.py": {"fdopen"},
 }
 
