@@ -23,8 +23,8 @@ from . import consumers, jetstream
 from .errors import Conflict
 
 MAX_REQUEST: Final = 64 * 1024
-MAX_OPEN: Final = 500
-"""Invitations that stand open at one time."""
+MAX_OPEN: Final = 100
+"""Invitations of one inviter that stand open at one time, so that none fills the lobby for the others."""
 _LINE: Final = 3600
 """Seconds that a newcomer's own line lasts; then another is asked for."""
 _TERMS, _COMMITMENT, _ANSWER, _REVEAL, _DECISION = "terms", "commitment", "answer", "reveal", "decision"
@@ -67,9 +67,9 @@ class Lobby:
             await self._reveal(read_signed(document.get("card"), Reveal))
             return {"code": "kept"}
         if what == "answer":
-            return await self._answer(coordinator, read_signed(document.get("card"), Answer))
+            return await self._answer(coordinator, read_signed(document.get("card"), Answer), coordinators)
         if what == "decide":
-            return await self._decide(coordinator, document)
+            return await self._decide(coordinator, document, coordinators)
         raise Malformed("malformed", "This is no request to the lobby.")
 
     async def enter(
@@ -114,9 +114,12 @@ class Lobby:
         terms.check(coordinators)
         if terms.inviter != coordinator:
             raise Refused("not-yours", "Only its inviter can open an invitation.", "Make one of your own.")
-        waiting = [words for words in (await self._all()).values() if _DECISION not in words]
+        own = [one for one in (await self._all()).values() if one[_TERMS]["inviter"] == coordinator]
+        waiting = [words for words in own if _DECISION not in words]
         if sum(words[_TERMS]["expires"] > time.time() for words in waiting) >= MAX_OPEN:
-            raise Refused("lobby-full", "Too many invitations are open.", "Deny some: kengele coordinator members deny")
+            raise Refused(
+                "lobby-full", "Too many of your invitations are open.", "Deny some: kengele coordinator members deny"
+            )
         await self._write(_TERMS, terms.id, _document(terms))
         return {"code": "kept", "invitation": terms.id}
 
@@ -132,8 +135,9 @@ class Lobby:
             raise Refused("invitation-expired", "This invitation has expired.", "Ask the coordinator for a new one.")
         await self._write(_COMMITMENT, terms.id, _document(commitment))
 
-    async def _answer(self, coordinator: str, answer: Answer) -> dict[str, Any]:
+    async def _answer(self, coordinator: str, answer: Answer, coordinators: Mapping[str, bytes]) -> dict[str, Any]:
         words = await self._words(answer.invitation)
+        _check_inviter(words, coordinator, coordinators)
         if words.get(_ANSWER) != _document(answer):
             if answer.coordinator != coordinator or answer.digest != words.get(_COMMITMENT, {}).get("digest"):
                 raise Refused("another-request", "This answers nothing that waits in the lobby.", "List what waits.")
@@ -149,8 +153,11 @@ class Lobby:
         reveal.check(read_signed(words[_TERMS], Terms), read_signed(words[_COMMITMENT], Commitment))
         await self._write(_REVEAL, reveal.invitation, _document(reveal))
 
-    async def _decide(self, coordinator: str, document: Mapping[str, Any]) -> dict[str, Any]:
+    async def _decide(
+        self, coordinator: str, document: Mapping[str, Any], coordinators: Mapping[str, bytes]
+    ) -> dict[str, Any]:
         words = await self._words(document.get("invitation"))
+        _check_inviter(words, coordinator, coordinators)
         decision = document.get("decision")
         if decision not in _DECISIONS:
             raise Malformed("malformed", "This is no request to the lobby.")
@@ -161,6 +168,19 @@ class Lobby:
         if held is None:
             await self._write(_DECISION, terms.id, {"decision": decision, "by": coordinator})
         return {"code": "kept"}
+
+    async def invited(self, inside: Callable[[str], bool]) -> dict[str, tuple[str, ...]]:
+        """For which areas those are invited who have come and are neither in nor denied: by nkey and by ``kid``."""
+        found: dict[str, tuple[str, ...]] = {}
+        for words in (await self._all()).values():
+            nkey = words.get(_COMMITMENT, {}).get("nkey")
+            if nkey is None or inside(nkey) or words.get(_DECISION, {}).get("decision") == "denied":
+                continue
+            areas = tuple(words[_TERMS]["areas"])
+            found[nkey] = areas
+            if _REVEAL in words:
+                found[read_signed(words[_REVEAL], Reveal).request.member] = areas
+        return found
 
     async def _write(self, kind: str, invitation: str, document: Mapping[str, Any]) -> None:
         try:
@@ -224,6 +244,13 @@ def _seen(words: _Words, inside: Callable[[str], bool]) -> dict[str, Any]:
     else:
         code = "revealed" if _REVEAL in words else "answered" if _ANSWER in words else "waiting"
     return {"code": code, **({"answer": words[_ANSWER]} if _ANSWER in words else {})}
+
+
+def _check_inviter(words: _Words, coordinator: str, coordinators: Mapping[str, bytes]) -> None:
+    """Checks that a coordinator speaks of her own invitation, or of one whose inviter is no coordinator any more."""
+    inviter = words[_TERMS]["inviter"]
+    if coordinator != inviter and inviter in coordinators:
+        raise Refused("not-yours", f"This invitation is {inviter}'s.", "Ask that coordinator, or invite anew yourself.")
 
 
 def _used() -> Refused:

@@ -11,9 +11,10 @@ from typing import Any, Final
 
 from kengele_schemas import metadata, subjects
 from kengele_schemas.encoding import b64u, loads, unb64u
-from kengele_schemas.errors import Malformed
+from kengele_schemas.errors import Malformed, Refused
 from kengele_schemas.packing import pack, unpack
 
+from . import newcomers
 from .authority import Authority
 from .board import Board
 from .errors import not_admitted
@@ -74,13 +75,36 @@ class Reception:
         if role != "coordinator" and self._authority.held is None:
             raise not_admitted()
         document = loads(unpack(request, max_bytes=MAX_UNPACKED), max_bytes=MAX_UNPACKED)
-        return {"code": "published", "version": await self._authority.publish(_files(document))}
+        files = _files(document)
+        await self._check_newcomers(files)
+        return {"code": "published", "version": await self._authority.publish(files)}
 
     async def answer_board(self, nkey: str, request: bytes) -> dict[str, Any]:
         """The answer to a coordinator who looks at the board or puts something there."""
         if self._authority.standing is None or self._authority.standing.roles.get(nkey, ("", ""))[0] != "coordinator":
             raise not_admitted()
         return await self.board.answer(request)
+
+    async def _check_newcomers(self, files: metadata.Files) -> None:
+        """Checks that no area lists, or keeps out, a newcomer who was invited for another: who is named in one list can
+        stand in no other.
+
+        Raises:
+            Refused: ``another-invitation``.
+        """
+        named = newcomers.named(files)
+        standing = self._authority.standing
+        if not named or standing is None:
+            return
+        areas = standing.trusted.areas
+        for name, invited in (await self.lobby.invited(self._inside)).items():
+            for area in named.get(name, ()):
+                if not any(areas.known(one) and areas.covers(area, one) for one in invited):
+                    raise Refused(
+                        "another-invitation",
+                        f"The lists for {area} name somebody who was invited for another area.",
+                        "Leave that key out: its inviter's coordinators decide about it.",
+                    )
 
     async def answer_lobby(self, nkey: str, request: bytes) -> dict[str, Any]:
         """The answer to a coordinator who invites, or deals with who was invited."""

@@ -355,13 +355,21 @@ def test_a_region_cannot_fill_the_brokers_list_of_revoked_keys(files: Files) -> 
     invented = [{"nkey": KeyPair.generate("user").public, "at": 1} for _ in range(publication.MAX_REVOKED)]
     with pytest.raises(Malformed):
         accepted(files, added(files, "connections/KG.json", revoked=invented))
-    few = added(files, "connections/KG.json", revoked=invented[:1000])
-    held = accepted(files, few)
+    with pytest.raises(Refused) as caught:
+        accepted(files, added(files, "connections/KG.json", revoked=invented[:1]))
+    assert caught.value.code == "not-theirs"
+    member = metadata.document_of(files, "monitors/KG.json")["monitors"][0]["kid"]
+    row = {"nkey": invented[0]["nkey"], "role": "monitor", "member": member}
+    let_in = accepted(files, added(files, "connections/KG.json", connections=[row]))
+    held = accepted(let_in, added(let_in, "connections/KG.json", connections=[], revoked=invented[:1]))
+    with pytest.raises(Refused) as caught:
+        accepted(held, added(held, "connections/KG.json", revoked=[]))
+    assert caught.value.code == "gives-back"
     listed = metadata.document_of(held, "connections.json")
-    changed = {"connections.json": {**listed, "revoked": [*listed["revoked"], *invented[1000:]]}}
+    room = publication.MAX_REVOKED - len(listed["revoked"])
+    changed = {"connections.json": {**listed, "revoked": [*listed["revoked"], *invented[1:room]]}}
+    REGION.paper.accept(REGION.paper.signed(drafts.edit(held, changed, NOW)), held)
+    changed["connections.json"]["revoked"].append({"nkey": KeyPair.generate("user").public, "at": 1})
     with pytest.raises(Refused) as caught:
         REGION.paper.accept(REGION.paper.signed(drafts.edit(held, changed, NOW)), held)
     assert caught.value.code == "too-many-revoked"
-    with pytest.raises(Refused) as caught:
-        accepted(held, added(held, "connections/KG.json", revoked=invented[1000:2000]))
-    assert caught.value.code == "gives-back"
