@@ -9,21 +9,25 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
+from nacl.signing import SigningKey
+from securesystemslib.signer import Signature, SSlibKey
 from tuf.api._payload import DelegatedRole, Root, TargetFile, Targets
 from tuf.api.metadata import Metadata
 
 from kengele_schemas import metadata, publication
-from kengele_schemas.cards import coordinator_id
-from kengele_schemas.drafts import Draft, edit
-from kengele_schemas.encoding import canonical, loads
+from kengele_schemas.cards import CoordinatorCard, coordinator_id
+from kengele_schemas.drafts import Draft, edit, found
+from kengele_schemas.encoding import b64u, canonical, loads
 from kengele_schemas.errors import KengeleError, Refused
 from kengele_schemas.keys import new_signing_key
 from kengele_schemas.metadata import document_of
 from kengele_schemas.nkeys import KeyPair
 from kengele_schemas.signatures import check
+from kengele_schemas.trust import TrustStore
 from kengele_testing.trust import NOW, Paper
 
 Files = Mapping[str, bytes]
@@ -227,3 +231,58 @@ def test_a_first_version_is_not_signed_whose_root_is_not_the_coordinators(
     with pytest.raises(KengeleError) as caught:
         check(_founding(first_version(paper), change), None, NOW)
     assert caught.value.code == "not-as-shown"
+
+
+def twice(data: bytes, key: SigningKey) -> bytes:
+    """Metadata in which a root's key of one coordinator stands under a second name; signed under both."""
+    found: Metadata[Any] = Metadata.from_bytes(data)
+    own = metadata.public_key(bytes(key.verify_key))
+    other = SSlibKey("f" * 64, own.keytype, own.scheme, own.keyval)
+    if isinstance(found.signed, Root):
+        found.signed.keys = {**found.signed.keys, other.keyid: other}
+        for role in ("root", "targets"):
+            found.signed.roles[role].keyids = [own.keyid, other.keyid]
+    found.signatures.clear()
+    found.sign(metadata.signer_of(key), append=True)
+    found.signatures[other.keyid] = Signature(other.keyid, found.signatures[own.keyid].signature)
+    return found.to_bytes()
+
+
+def test_one_coordinator_cannot_found_a_network_alone_under_two_names_of_her_key(tmp_path: Path) -> None:
+    """No list is delegated here, so that nothing but the root's own keys is in question."""
+    paper = Paper()
+    documents = {path: value for path, value in paper.documents().items() if "/" not in path}
+    draft = paper.drafted(documents)
+    forged = replace(draft, roles={name: twice(data, paper.coordinators[0]) for name, data in draft.roles.items()})
+    with pytest.raises(KengeleError) as caught:
+        publication.accept(None, forged.files(), paper.snapshot, paper.timestamp, NOW)
+    assert caught.value.code == "overreach"
+    served = publication.vouched(forged.files(), paper.snapshot, paper.timestamp, NOW, 1, 1)
+    for scope in ("monitor", "office", "coordinator"):
+        with pytest.raises(KengeleError) as caught:
+            TrustStore(tmp_path / scope, forged.roles["root"]).refresh(served.get, scope, NOW, "unrcca")
+        assert caught.value.code == "overreach"
+
+
+def test_no_other_coordinator_signs_a_founding_in_which_one_counts_twice() -> None:
+    """She counts once by her own name, and a second time by another name of the same key."""
+    paper = Paper()
+    first, second = paper.coordinators[:2]
+    ids = [coordinator_id(bytes(key.verify_key)) for key in (first, second)]
+    rows = [{"nkey": KeyPair.generate("user").public, "role": "coordinator", "member": id} for id in ids]
+    documents = {path: value for path, value in paper.documents().items() if "/" not in path}
+    documents["connections.json"] = {"v": 1, "connections": rows, "revoked": []}
+    cards = [CoordinatorCard.of(key, KeyPair.generate("user")) for key in (first, second)]
+    hub = (b64u(bytes(key.verify_key)) for key in (paper.snapshot, paper.timestamp))
+    draft = found(documents, cards, 2, *hub, NOW)
+    check(draft, None, NOW)
+    root: Metadata[Any] = Metadata.from_bytes(draft.roles["root"])
+    own = metadata.public_key(bytes(first.verify_key))
+    other = SSlibKey("f" * 64, own.keytype, own.scheme, own.keyval)
+    root.signed.keys = {**root.signed.keys, other.keyid: other}
+    for role in ("root", "targets"):
+        root.signed.roles[role].keyids = sorted([*root.signed.roles[role].keyids, other.keyid])
+    forged = replace(draft, roles={**draft.roles, "root": root.to_bytes()}, root=root.to_bytes())
+    with pytest.raises(KengeleError) as caught:
+        check(forged, None, NOW)
+    assert caught.value.code in ("overreach", "not-as-shown")
