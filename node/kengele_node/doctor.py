@@ -41,7 +41,7 @@ from .vault import Lock, Vault
 
 _HUB: Final = ("hub.json", "keys.json")
 _VAULT: Final = "vault.json"
-_PRIVATE: Final = (_VAULT, CARD, "outbox.db", "inbox.db", "trust")
+_PRIVATE: Final = (_VAULT, CARD, "outbox.db", "inbox.db", "log.db", "trust")
 _PORTS: Final = {"nats": 4222, "tls": 4222, "ws": 80, "wss": 443}
 _SECURE: Final = ("tls", "wss")
 _SOON: Final = timedelta(days=3)

@@ -16,6 +16,7 @@ from kengele_schemas.errors import KengeleError, Unreachable
 from .entries import held, row
 from .heartbeats import beating
 from .home import action, open_outbox, opened
+from .log_memory import MEND, SENTENCE, TWO_LOGS, LogMemory
 from .outbox import Entry, Outbox
 from .rotating import kept_current
 from .sender import Sender
@@ -81,6 +82,7 @@ def _sender(session: Session, outbox: Outbox) -> Sender:
         member.nkey.public,
         earlier=member.signing_keys,
         network=member.card.root_digest,
+        memory=LogMemory(member.home, member.vault.rows("log")),
         moment=member.now,
     )
     sender.saw = member.clock.told
@@ -99,5 +101,7 @@ def _told(args: argparse.Namespace, entry: Entry) -> None:
     else:
         code = f" ({entry.code})" if entry.code not in ("", entry.state) else ""
         terminal.say(f"Report {entry.number}: {entry.state}{code}")
+        if entry.code == TWO_LOGS:
+            terminal.say(f"ATTENTION: {SENTENCE} {MEND}")
         if entry.state == "held":
             terminal.say(held(entry, args.home))

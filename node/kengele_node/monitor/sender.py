@@ -34,6 +34,7 @@ from kengele_schemas.trusted import Trusted
 
 from . import consent
 from .compose import plan_report, seal_report
+from .log_memory import LogMemory
 from .outbox import Entry, Outbox
 from .recalling import is_recall, leaf_of, read_intent
 
@@ -75,6 +76,7 @@ class Sender:
         nkey: the monitor's, under which it submits.
         earlier: the keys that it had before, by ``kid``: what was reported under one is recalled under it.
         network: the digest of the network's first root: an office's word on its keys is bound to it.
+        memory: what receipts said of the log; nothing is remembered if None.
         trusted: the rules as last verified; fetched when first needed if None.
         clock: Unix seconds; by it is waited.
         moment: the time by which is judged who is sealed for; by ``clock`` if None.
@@ -99,6 +101,7 @@ class Sender:
         *,
         earlier: Mapping[str, SigningKey] | None = None,
         network: str = "",
+        memory: LogMemory | None = None,
         trusted: Trusted | None = None,
         clock: Callable[[], float] = time.time,
         moment: Callable[[], datetime] | None = None,
@@ -112,6 +115,7 @@ class Sender:
         self._session = session
         self._outbox = outbox
         self._network = network
+        self._memory = memory
         self._keys: dict[str, SigningKey] = dict(earlier or {})
         self.change_key(key)
         self._subject = subjects.reports_submit(nkey)
@@ -215,6 +219,10 @@ class Sender:
         receipt = await self._read(answer, hashlib.sha256(entry.envelope).digest())
         if receipt.accepted:
             if self.trusted is not None:
+                if self._memory is not None:
+                    # Before anything is given up for it.
+                    hub_key = unb64u(self.trusted.network.hub_key)
+                    self._memory.take(answer, self.trusted.network.log, hub_key)
                 self.saw(self.trusted, datetime.fromisoformat(leaf_of(answer).at))
             self._outbox.accepted(entry.name, answer, parse(entry.envelope).claims)
         elif not _temporary(receipt.code) and not self._outlived(entry, receipt.code):
