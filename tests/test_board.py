@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from kengele_node.coordinator import board
+from kengele_node.coordinator.publishing import publish
 from kengele_node.demo.network import Network
 from kengele_node.member import encode_files, now
 from kengele_schemas import drafts, metadata, signatures, subjects
@@ -54,6 +55,27 @@ def test_a_proposal_is_found_signed_by_two_at_once_and_published(tmp_path: Path)
                 await board.drop(one, name)
                 (left,) = await board.proposals(two, await network.files("moussa"))
                 assert (left["name"], left["state"]) == (signatures.draft_id(other), "overtaken")
+
+    asyncio.run(run())
+
+
+def test_who_drops_what_enough_have_signed_is_told_that_it_still_counts_and_a_renewal_ends_it(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with small_network(tmp_path, ("osh",)) as network:
+            aigul, moussa, _ = network.coordinators.values()
+            one_signed = await drafted(network, "aigul", 3)
+            kept = signatures.sign(one_signed, moussa.key)
+            async with aigul.session() as session:
+                assert await board.withdraw(session, await board.put(session, one_signed)) is False
+                assert await board.withdraw(session, await board.put(session, kept)) is True
+                assert await board.proposals(session, await network.files("aigul")) == []
+                unchanged = drafts.edit(await network.files("aigul"), {}, now())
+                for key in (aigul.key, moussa.key):
+                    unchanged = signatures.sign(unchanged, key)
+                await publish(session, unchanged)
+                with pytest.raises(Refused) as caught:
+                    await publish(session, kept)
+                assert caught.value.code == "old-version"
 
     asyncio.run(run())
 

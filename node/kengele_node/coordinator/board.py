@@ -5,13 +5,19 @@ Nothing on it is believed: a draft from the board is checked as one that came on
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from kengele_node.member import Session
 from kengele_schemas import metadata, signatures, subjects
 from kengele_schemas.drafts import Draft
-from kengele_schemas.errors import KengeleError, Malformed, Refused
+from kengele_schemas.errors import KengeleError, Malformed, Refused, Untrusted
 from kengele_schemas.metadata import Files
+
+STILL_VALID: Final = (
+    "It is off the board, but enough have signed it: whoever kept it can still publish it, until another version is in"
+    " force. To end it, make a version that changes nothing: kengele coordinator renew, then sign and publish it."
+)
+"""For a person who took such a proposal off the board."""
 
 
 async def put(session: Session, draft: Draft) -> str:
@@ -32,6 +38,16 @@ async def get(session: Session, name: str) -> Draft:
 async def drop(session: Session, name: str) -> None:
     """Takes the proposal off the board. Raises Refused if there is none."""
     await _ask(session, {"do": "drop", "name": name})
+
+
+async def withdraw(session: Session, name: str) -> bool:
+    """Takes the proposal off the board; gives whether it can be published all the same, as enough have signed it."""
+    try:
+        still = not signatures.missing(await get(session, name))
+    except (Malformed, Untrusted):
+        still = False
+    await drop(session, name)
+    return still
 
 
 async def proposals(session: Session, current: Files) -> list[dict[str, Any]]:

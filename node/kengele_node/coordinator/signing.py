@@ -186,17 +186,19 @@ def _in_a_network() -> Refused:
 def _board(args: argparse.Namespace) -> int:
     member = opened(args)
 
-    async def look() -> tuple[list[dict[str, Any]], list[Ending]]:
+    async def look() -> tuple[list[dict[str, Any]], list[Ending], bool]:
         async with member.session() as session:
-            if args.drop:
-                await board.drop(session, args.drop)
+            still = await board.withdraw(session, args.drop) if args.drop else False
             trusted = await session.refresh()
-            return await board.proposals(session, member.trust.files()), endings(trusted, now())
+            return await board.proposals(session, member.trust.files()), endings(trusted, now()), still
 
-    found, ending = asyncio.run(look())
+    found, ending, still = asyncio.run(look())
     if args.json:
-        terminal.emit({"proposals": found, "ending": [one.document() for one in ending]})
+        about = {"dropped": {"name": args.drop, "can_be_published": still}} if args.drop else {}
+        terminal.emit({"proposals": found, "ending": [one.document() for one in ending], **about})
         return 0
+    if still:
+        terminal.note(board.STILL_VALID)
     for one in ending:
         terminal.note(str(one))
     if not found:

@@ -12,6 +12,12 @@ def N_(word: str) -> str:
 
 WORDS: Final = frozenset(
     {
+        # A proposal that was taken off the board
+        N_(
+            "It is off the board, but enough have signed it: whoever kept it can still publish it, until another"
+            " version is in force. To end it, make a version that changes nothing: kengele coordinator renew, then sign"
+            " and publish it."
+        ),
         # The menu
         N_("Rules"),
         N_("Draft"),

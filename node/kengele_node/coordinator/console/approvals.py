@@ -38,6 +38,7 @@ async def _approvals(request: web.Request) -> web.Response:
         held=held,
         made=request.query.get("made", ""),
         published="published" in request.query,
+        dropped=board.STILL_VALID if "dropped" in request.query else "",
     )
 
 
@@ -71,8 +72,8 @@ async def _decide(request: web.Request) -> web.Response:
     view, form = request.app[VIEW], await request.post()
     name, what = str(form.get("name", "")), str(form.get("what", ""))
     if what == "drop":
-        await board.drop(view.session, name)
-        raise web.HTTPSeeOther("approvals")
+        still = await board.withdraw(view.session, name)
+        raise web.HTTPSeeOther("approvals?dropped=1" if still else "approvals")
     draft = await board.get(view.session, name)
     held = await view.in_force(anew=True)
     signatures.check(draft, held.files, now())
