@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tuf.api.metadata import Targets
+from tuf.api._payload import DelegatedRole, Delegations, Targets
 
 from kengele_node.coordinator import documents as papers
 from kengele_schemas import drafts, metadata, publication, signatures
@@ -163,6 +163,35 @@ def test_floors_that_are_no_numbers_are_refused(tmp_path: Path, floors: Any) -> 
     forged = resigned(files[path], *paper.coordinators[:2], unrecognized_fields={"floors": floors})
     with pytest.raises(Untrusted) as caught:
         read(tmp_path, {**files, path: forged}, files[ROOT])
+    assert caught.value.code == "overreach"
+
+
+@pytest.mark.parametrize(
+    ("name", "paths", "terminating"),
+    [
+        ("monitors-KG", ["monitors/KG.json", "monitors/SD.json"], True),
+        ("monitors-KG", ["monitors/*.json"], True),
+        ("monitors-KG", ["monitors/KG.json"], False),
+        ("monitors-SD", ["monitors/KG.json"], True),
+        ("monitors-KG", [], True),
+    ],
+)
+def test_no_list_is_handed_on_but_one_document_to_the_role_of_its_name(
+    tmp_path: Path, name: str, paths: list[str], terminating: bool
+) -> None:
+    paper = Paper()
+    files = paper.founded()
+    path = metadata.newest(files, "targets")
+    listed = metadata.signed_part(files[path], Targets)
+    assert listed.delegations is not None
+    role = (listed.delegations.roles or {})["monitors-KG"]
+    handed = DelegatedRole(name, role.keyids, role.threshold, terminating=terminating, paths=paths)
+    roles = {**(listed.delegations.roles or {}), name: handed}
+    forged = resigned(files[path], *paper.coordinators[:2], delegations=Delegations(listed.delegations.keys, roles))
+    own = next(one for one in files if one.endswith(".monitors-KG.json"))
+    beside = {own.replace("monitors-KG", name): files[own]}
+    with pytest.raises(Untrusted) as caught:
+        read(tmp_path, vouched(paper, {**files, **beside, path: forged}), files[ROOT])
     assert caught.value.code == "overreach"
 
 
