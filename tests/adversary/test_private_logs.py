@@ -66,6 +66,22 @@ def test_a_hub_cannot_show_one_size_with_two_roots(tmp_path: Path, outbox: Outbo
     assert len(kept.evidence()) == 1
 
 
+def test_a_hub_that_was_restored_is_taken_again_once_a_person_says_so_and_the_evidence_stays(
+    outbox: Outbox, tmp_path: Path
+) -> None:
+    first, second, hub = add(outbox), add(outbox), Hub(receipt)
+    run(sender(hub, outbox, Clock(), memory=memory(tmp_path)).send(first))
+    with pytest.raises(Untrusted, match="contradicts") as caught:
+        run(sender(hub, outbox, Clock(), memory=memory(tmp_path)).send(second))
+    assert "kengele node outbox --log-restored" in caught.value.mend
+    memory(tmp_path).begin_anew()
+    run(sender(hub, outbox, Clock(), memory=memory(tmp_path)).send(second))
+    left = outbox.get(second.name)
+    assert left is not None
+    assert left.state == "accepted"
+    assert len(memory(tmp_path).evidence()) == 1
+
+
 def test_one_receipt_twice_and_a_larger_log_contradict_nothing(tmp_path: Path, outbox: Outbox) -> None:
     entry, hub = add(outbox), Hub()
     kept = memory(tmp_path)

@@ -14,6 +14,7 @@ from kengele_schemas.errors import Refused
 
 from .consent import HELD
 from .home import action, open_outbox, opened
+from .log_memory import LogMemory
 from .outbox import Entry, Outbox
 
 
@@ -28,11 +29,25 @@ def add(actions: Any) -> None:
     outbox.add_argument(
         "--draft", type=report(), metavar="N", help="number or id: write its draft as JSON, to correct it"
     )
+    outbox.add_argument(
+        "--evidence",
+        action="store_true",
+        help="write what shows that the hub keeps two logs, as JSON: for coordinators and auditors",
+    )
+    outbox.add_argument(
+        "--log-restored",
+        action="store_true",
+        help="coordinators told you, by another way than the hub, that it was restored from an older copy:"
+        " compare its receipts from now on only",
+    )
     outbox.add_argument("--limit", type=terminal.number, default=100, help="entries, newest first (default: 100)")
 
 
 def _outbox(args: argparse.Namespace) -> int:
-    outbox = open_outbox(opened(args))
+    member = opened(args)
+    if args.evidence or args.log_restored:
+        return _log(LogMemory(member.home, member.vault.rows("log")), args)
+    outbox = open_outbox(member)
     try:
         if args.receipt:
             return _receipt(outbox, args.receipt)
@@ -55,6 +70,15 @@ def _outbox(args: argparse.Namespace) -> int:
         terminal.say(f"{one['number']:>6}  {name:22}  {one['written'] or '-':25}  {one['state']}{code}{again}{about}")
         if entry.state == "held":
             terminal.say(held(entry, args.home))
+    return 0
+
+
+def _log(memory: LogMemory, args: argparse.Namespace) -> int:
+    if args.evidence:
+        terminal.emit({"evidence": [one._asdict() for one in memory.evidence()]}, indent=2)
+    if args.log_restored:
+        memory.begin_anew()
+        terminal.note("Receipts are compared from now on only. What waits is sent again: kengele node run")
     return 0
 
 

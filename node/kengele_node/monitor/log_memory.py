@@ -24,8 +24,9 @@ STORE: Final = "log.db"
 TWO_LOGS: Final = "two-logs"
 SENTENCE: Final = "The hub's receipt contradicts an earlier one: it may show this node a log that no office sees."
 MEND: Final = (
-    "The report stays here. Tell the coordinators, by another way than this hub; they know whether it was restored from"
-    " an older copy."
+    "The report stays here. Tell the coordinators, by another way than this hub, and give them what this writes:"
+    " kengele node outbox --evidence. If they say that the hub was restored from an older copy: kengele node outbox"
+    " --log-restored"
 )
 _SCHEMA: Final = """
 CREATE TABLE said (name BLOB PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID;
@@ -93,6 +94,11 @@ class LogMemory:
         name = self._rows.blind(f"{before['leaf']}\0{after['leaf']}")
         body = self._rows.seal("evidence", dumps({"before": before, "after": after}))
         connection.execute("INSERT OR IGNORE INTO evidence VALUES (?, ?, ?)", (name, time.time(), body))
+
+    def begin_anew(self) -> None:
+        """Compares receipts from now on only, as a restored hub gives places a second time. Evidence stays."""
+        with self._store() as store, store.transaction() as connection:
+            connection.execute("DELETE FROM said")
 
     def evidence(self) -> list[Evidence]:
         """All of it, the oldest first."""
