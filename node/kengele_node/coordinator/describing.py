@@ -62,7 +62,9 @@ def _rules(path: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[st
     told = [f"{path}: version {old.get('version', 0)} becomes {new['version']}."]
     below = new.get("refuse_below", 0)
     if below != old.get("refuse_below", 0):
-        told.append(f"{path}: reports sealed under a version below {below} are refused.")
+        told.append(
+            f"{path}: reports sealed under a version below {below} are refused. It was {old.get('refuse_below', 0)}."
+        )
     before, after = ([_assertion(one) for one in side.get("assertions", [])] for side in (old, new))
     told += [f"It need no longer be that {sentence}." for sentence in before if sentence not in after]
     told += [f"It must stay so from now on that {sentence}." for sentence in after if sentence not in before]
@@ -109,7 +111,13 @@ def _shown(value: object) -> str:
 def _groups(old: Mapping[str, Sequence[str]], new: Mapping[str, Sequence[str]]) -> list[str]:
     changed = [name for name in sorted({*old, *new}) if set(old.get(name, ())) != set(new.get(name, ()))]
     gone = [f"Group {name}: goes." for name in old if name not in new]
-    return gone + [f"Group {name}: is now {', '.join(new[name]) or 'empty'}." for name in changed if name in new]
+    return gone + [
+        f"Group {name}: is now {', '.join(new[name]) or 'empty'}.{_was(old, name)}" for name in changed if name in new
+    ]
+
+
+def _was(old: Mapping[str, Sequence[str]], group: str) -> str:
+    return f" It was {', '.join(old[group]) or 'empty'}." if group in old else ""
 
 
 def _moves(told: Sequence[str]) -> list[str]:
@@ -127,7 +135,7 @@ def _connections(old: Sequence[Any], new: Sequence[Any]) -> list[str]:
     told = [f"Key {nkey} of {who}: is new." for nkey, who in after.items() if nkey not in before]
     told += [f"Key {nkey} of {who}: goes." for nkey, who in before.items() if nkey not in after]
     moved = sorted(nkey for nkey in before.keys() & after.keys() if before[nkey] != after[nkey])
-    return told + [f"Key {nkey}: is now that of {after[nkey]}." for nkey in moved]
+    return told + [f"Key {nkey}: is now that of {after[nkey]}, no longer of {before[nkey]}." for nkey in moved]
 
 
 def _recalls(old: Sequence[Any], new: Sequence[Any]) -> list[str]:
@@ -164,5 +172,16 @@ def _entries(
         fields = sorted(field for field in {*row, *was} if row.get(field) != was.get(field))
         if fields:
             rest = "" if fields == ["status"] else says(row)
-            told.append(f"{what} {name}: changes in {', '.join(fields)}.{rest}")
+            both = "".join(f" {field}: {_value(field, was)} becomes {_value(field, row)}." for field in fields)
+            told.append(f"{what} {name}: changes in {', '.join(fields)}.{rest}{both}")
     return told
+
+
+def _value(field: str, row: Mapping[str, Any]) -> str:
+    """One field of an entry for a person: keys by their fingerprints, as nobody can make those look alike."""
+    value = row.get(field)
+    if value is None or value == []:
+        return "none"
+    if field == "keys":
+        return ", ".join(f"{fingerprint(unb64u(key['key']))}{_days(key)}" for key in value)
+    return fingerprint(unb64u(value)) if field == "sign" else _shown(value)

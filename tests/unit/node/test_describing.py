@@ -54,9 +54,11 @@ class TestWhatIsTold:
         assert self.change(before, gone(before, other.member)) == [
             f"Key {other.nkey} of monitor {other.member}: goes.",
             f"Key {other.nkey}: is kept out for good.",
-            f"Monitor in KG {other.member}: changes in status.",
+            f"Monitor in KG {other.member}: changes in status. status: active becomes revoked.",
         ]
-        assert self.change(before, gone(before, "unrcca"))[2:] == ["Office unrcca: changes in status."]
+        assert self.change(before, gone(before, "unrcca"))[2:] == [
+            "Office unrcca: changes in status. status: active becomes revoked."
+        ]
 
     def test_of_a_key_in_another_list_is_that_it_stays_and_of_one_that_changes_hands_all(self) -> None:
         row = {"nkey": "UA", "role": "monitor", "member": "m-a"}
@@ -88,9 +90,11 @@ class TestWhatIsTold:
             " max_severity 5; tlp_up_to RED; expires 2027-01-01.",
             "Rule goes: goes.",
             f"Rule changes: changes in tlp_up_to, to. Grants summary, account to office:cso; areas *; {always};"
-            " tlp_up_to GREEN; expires 2027-01-01.",
+            " tlp_up_to GREEN; expires 2027-01-01."
+            " tlp_up_to: RED becomes GREEN. to: office:unrcca becomes office:cso.",
             "Rule turns: changes in expires, forbid, grant, tlp_up_to. Forbids people to office:unrcca; areas *;"
-            f" {always}.",
+            f" {always}. expires: 2027-01-01 becomes none. forbid: none becomes people."
+            " grant: summary account becomes none. tlp_up_to: RED becomes none.",
         ]
 
     def test_of_regional_rules_names_the_region(self) -> None:
@@ -118,18 +122,18 @@ class TestWhatIsTold:
             (
                 "policy.json",
                 lambda document: document.update(refuse_below=1),
-                "policy.json: reports sealed under a version below 1 are refused.",
+                "policy.json: reports sealed under a version below 1 are refused. It was 0.",
             ),
             (
                 "offices.json",
                 lambda document: document["groups"].update(un=[]),
-                "Group un: is now empty.",
+                "Group un: is now empty. It was office:unrcca.",
             ),
             ("offices.json", lambda document: document["groups"].clear(), "Group un: goes."),
             (
                 "offices.json",
                 lambda document: document["groups"]["un"].append("office:cso"),
-                "Group un: is now office:unrcca, office:cso.",
+                "Group un: is now office:unrcca, office:cso. It was office:unrcca.",
             ),
             (
                 "offices.json",
@@ -137,11 +141,17 @@ class TestWhatIsTold:
                 "Office unrcca: changes in keys.",
             ),
             ("areas.json", lambda document: document["areas"].pop(), "Area"),
-            ("areas.json", lambda document: document["areas"][-1].update(parents=[]), "changes in parents."),
+            ("areas.json", lambda document: document["areas"][-1].update(parents=[]), "becomes none."),
+            ("areas.json", lambda document: document["areas"][-1].update(replaced_by=["KG-B"]), ": none becomes KG-B."),
+            (
+                "offices.json",
+                lambda document: document["offices"][0].update(status="revoked"),
+                "status: active becomes revoked.",
+            ),
             (
                 "connections.json",
                 lambda document: document["connections"][-1].update(role="coordinator"),
-                "is now that of coordinator unrcca.",
+                "is now that of coordinator unrcca, no longer of office unrcca.",
             ),
             (
                 "connections.json",

@@ -89,8 +89,14 @@ class TestSuspension:
             assert trusted(back).monitors[one.member].status == "active"
 
     def test_is_told_before_it_is_signed(self) -> None:
-        before = let_in(founded("KG"), office())
-        assert describe(before, suspend(before, "unrcca")) == ["Office unrcca: changes in status."]
+        one = monitor()
+        before = let_in(founded("KG"), office(), one)
+        for member in ("unrcca", one.member):
+            out = suspend(before, member)
+            (told,) = describe(before, out)
+            assert "status: active becomes suspended." in told
+            (back,) = describe({**before, **out}, restore({**before, **out}, member))
+            assert "status: suspended becomes active." in back
 
     @pytest.mark.parametrize("work", [suspend, restore])
     def test_does_not_bring_back_who_was_removed_nor_find_who_is_not_there(
