@@ -64,6 +64,19 @@ def test_a_hub_cannot_show_one_size_with_two_roots(tmp_path: Path, outbox: Outbo
         kept.take(_placed(two, 1), LOG, bytes(HUB.verify_key))
     assert caught.value.code == TWO_LOGS
     assert len(kept.evidence()) == 1
+    with kept._store() as store, store.reading() as connection:
+        # The place of the refused one stands against nobody.
+        assert connection.execute("SELECT count(*) FROM said").fetchone() == (2,)
+
+
+def test_a_hub_cannot_give_one_place_twice_in_logs_of_two_sizes(tmp_path: Path, outbox: Outbox) -> None:
+    one = parse(add(outbox).envelope or b"")
+    kept = memory(tmp_path)
+    kept.take(_placed(one, 0), LOG, bytes(HUB.verify_key))
+    alone = receipt(add(outbox).envelope or b"")
+    with pytest.raises(Untrusted) as caught:
+        kept.take(alone, LOG, bytes(HUB.verify_key))
+    assert caught.value.code == TWO_LOGS
 
 
 def test_a_hub_that_was_restored_is_taken_again_once_a_person_says_so_and_the_evidence_stays(

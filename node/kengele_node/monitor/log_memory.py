@@ -74,18 +74,18 @@ class LogMemory:
             f"{log}\0{b64u(hub_key)}\0size\0{checkpoint.size}": b64u(checkpoint.root),
         }
         with self._store() as store, store.transaction() as connection:
-            for place, value in places.items():
-                name = self._rows.blind(place)
+            names = {place: self._rows.blind(place) for place in places}
+            for place, name in names.items():
                 row = connection.execute("SELECT body FROM said WHERE name = ?", (name,)).fetchone()
-                if row is None:
-                    body = self._rows.seal(f"said/{place}", dumps({"value": value, **shown}))
-                    connection.execute("INSERT INTO said VALUES (?, ?)", (name, body))
-                    continue
-                known = loads(self._rows.open(f"said/{place}", row[0]), max_bytes=_MAX_BODY)
-                if known.pop("value") != value:
+                known = loads(self._rows.open(f"said/{place}", row[0]), max_bytes=_MAX_BODY) if row else {}
+                if known.pop("value", places[place]) != places[place]:
                     self._accuse(connection, known, shown)
                     break
             else:
+                # Only now: of a receipt that is not taken nothing may stand against an honest one.
+                for place, name in names.items():
+                    body = self._rows.seal(f"said/{place}", dumps({"value": places[place], **shown}))
+                    connection.execute("INSERT OR IGNORE INTO said VALUES (?, ?)", (name, body))
                 return
         raise Untrusted(TWO_LOGS, SENTENCE, MEND)
 
