@@ -51,7 +51,7 @@ async def line(url: str, member: Member) -> Client:
             allow_reconnect=False,
             error_cb=ignore,
         )
-    except nats.errors.Error:
+    except (nats.errors.Error, OSError):
         await client.close()
         raise
     return client
@@ -78,9 +78,10 @@ def test_one_member_cannot_hold_thousands_of_lines_and_is_paused_when_it_goes_on
             assert hub.worker.senders.pauses.count == 0
             neighbour = await line(url, other)
             stack.push_async_callback(neighbour.close)
-            with pytest.raises(nats.errors.Error, match="Authorization"):
+            # Refused as it is let in, or cut off while it is: a slow broker does either.
+            with pytest.raises((nats.errors.Error, OSError)):
                 await more(1000)
-            assert hub.worker.senders.pauses.count == 1
+            await until(lambda: hub.worker.senders.pauses.count == 1)
             await until(lambda: all(one.is_closed for one in mine))
             assert loud.nkey in await hub.broker.access.paused()
             await until(lambda: watch.held.count(loud.nkey) == 0)
