@@ -124,7 +124,8 @@ def require(policies: Sequence[PolicyFile], offices: Offices, areas: Areas, cust
     """Returns if all assertions in ``policies`` hold for all rules in them together, today and ever after.
 
     Args:
-        custodian: the office that reads whatever no rule forbids it, once the rules have run out.
+        custodian: an office that becomes the custodian, and reads whatever no rule forbids it once the rules have run
+            out; empty where that is as it was.
 
     Raises:
         Refused: ``assertion-broken``, with a counter-example.
