@@ -32,7 +32,10 @@ class TestWhatIsTold:
         assert describe({}, made) == [
             f"areas.json is new, with {len(made['areas.json']['areas'])} areas.",
             *(f"Key {card.nkey} of coordinator {card.id}: is new." for card in COORDINATORS),
-            *(f"network.json: {field} is {network[field]}." for field in network if field != "v"),
+            'network.json: name is "Bell".',
+            f"network.json: hub's signing key is {fingerprint(unb64u(network['hub_key']))}.",
+            f'network.json: hub\'s log is "{network["log"]}".',
+            f"network.json: custodian is {network['custodian']}.",
             "policy.json: version 0 becomes 1.",
         ]
 
@@ -40,11 +43,13 @@ class TestWhatIsTold:
         before, one, other = founded("KG"), office(), monitor()
         assert one.office is not None
         opening, signing = (fingerprint(unb64u(key)) for key in (one.office.keys[0].key, one.office.sign))
+        assert other.monitor is not None
+        own = fingerprint(unb64u(other.monitor.key))
         assert self.change(before, let_in(before, one, other, groups={"unrcca": ["un"]})) == [
             f"Key {one.nkey} of office unrcca: is new.",
             f"Key {other.nkey} of monitor {other.member}: is new.",
-            f"Monitor in KG {other.member}: is new. Reports from KG-O, {TODAY} to {TODAY + YEAR}.",
-            f"Office unrcca: is new. Called UNRCCA; for KG; opens with {opening}; signs with {signing}.",
+            f"Monitor in KG {other.member}: is new. Reports from KG-O, {TODAY} to {TODAY + YEAR}; signing key {own}.",
+            f'Office unrcca: is new. Called "UNRCCA"; for KG; opens with {opening} (X25519); signs with {signing}.',
             "Group un: is now office:unrcca.",
         ]
 
@@ -53,11 +58,11 @@ class TestWhatIsTold:
         before = let_in(founded("KG"), one, other)
         assert self.change(before, gone(before, other.member)) == [
             f"Key {other.nkey} of monitor {other.member}: goes.",
-            f"Key {other.nkey}: is kept out for good.",
-            f"Monitor in KG {other.member}: changes in status. status: active becomes revoked.",
+            f"Key {other.nkey}: is kept out for good. Since 2026-05-28T20:26:40Z.",
+            f"Monitor in KG {other.member}: is revoked for good; before, it was active.",
         ]
         assert self.change(before, gone(before, "unrcca"))[2:] == [
-            "Office unrcca: changes in status. status: active becomes revoked."
+            "Office unrcca: is revoked for good; before, it was active."
         ]
 
     def test_of_a_key_in_another_list_is_that_it_stays_and_of_one_that_changes_hands_all(self) -> None:
@@ -87,14 +92,18 @@ class TestWhatIsTold:
         assert describe(before, after) == [
             "policy.json: version 2 becomes 3.",
             "Rule comes: is new. Grants summary, account to office:unrcca; areas KG TJ; categories *; min_severity 3;"
-            " max_severity 5; tlp_up_to RED; expires 2027-01-01.",
-            "Rule goes: goes.",
-            f"Rule changes: changes in tlp_up_to, to. Grants summary, account to office:cso; areas *; {always};"
-            " tlp_up_to GREEN; expires 2027-01-01."
-            " tlp_up_to: RED becomes GREEN. to: office:unrcca becomes office:cso.",
-            "Rule turns: changes in expires, forbid, grant, tlp_up_to. Forbids people to office:unrcca; areas *;"
-            f" {always}. expires: 2027-01-01 becomes none. forbid: none becomes people."
-            " grant: summary account becomes none. tlp_up_to: RED becomes none.",
+            ' max_severity 5; tlp_up_to RED; expires 2027-01-01; reason "test".',
+            f"Rule goes: goes. Before: Grants summary, account to office:unrcca; areas *; {always}; tlp_up_to RED;"
+            ' expires 2027-01-01; reason "test".',
+            "Rule changes: list of those it is for changes from office:unrcca to office:cso.",
+            "Rule changes: tlp_up_to changes from RED to GREEN.",
+            f"Rule changes: now it says: Grants summary, account to office:cso; areas *; {always};"
+            ' tlp_up_to GREEN; expires 2027-01-01; reason "test".',
+            "Rule turns: grant changes from summary account to none.",
+            "Rule turns: forbid changes from none to people.",
+            "Rule turns: tlp_up_to changes from RED to none.",
+            "Rule turns: expires changes from 2027-01-01 to none.",
+            f'Rule turns: now it says: Forbids people to office:unrcca; areas *; {always}; reason "test".',
         ]
 
     def test_of_regional_rules_names_the_region(self) -> None:
@@ -117,7 +126,7 @@ class TestWhatIsTold:
             (
                 "network.json",
                 lambda document: document.update(header_level=2),
-                "network.json: header_level changes from None to 2.",
+                "network.json: level of areas that the hub sees changes from 1 to 2.",
             ),
             (
                 "policy.json",
@@ -133,20 +142,24 @@ class TestWhatIsTold:
             (
                 "offices.json",
                 lambda document: document["groups"]["un"].append("office:cso"),
-                "Group un: is now office:unrcca, office:cso. It was office:unrcca.",
+                "Group un: is now office:unrcca, office:cso.",
             ),
             (
                 "offices.json",
                 lambda document: document["offices"][0].update(keys=[KEYS["cso"].public.document()]),
-                "Office unrcca: changes in keys.",
+                "Office unrcca: opening keys change from ",
             ),
             ("areas.json", lambda document: document["areas"].pop(), "Area"),
-            ("areas.json", lambda document: document["areas"][-1].update(parents=[]), "becomes none."),
-            ("areas.json", lambda document: document["areas"][-1].update(replaced_by=["KG-B"]), ": none becomes KG-B."),
+            ("areas.json", lambda document: document["areas"][-1].update(parents=[]), ": parents change from "),
+            (
+                "areas.json",
+                lambda document: document["areas"][-1].update(replaced_by=["KG-B"]),
+                "list of what replaces it changes from none to KG-B.",
+            ),
             (
                 "offices.json",
                 lambda document: document["offices"][0].update(status="revoked"),
-                "status: active becomes revoked.",
+                "is revoked for good; before, it was active.",
             ),
             (
                 "connections.json",

@@ -262,8 +262,8 @@ class TestRecall:
         assert sorted(describe(one, two)) == sorted(
             [
                 f"Report with mark {mark}: is recalled further, at every office that has it; nothing of it stays."
-                " Reason: consent.",
+                " Reason: consent. Before, only summary may stay. Reason: consent.",
                 f"Report with mark {other}: is recalled, at every office that has it; nothing of it stays.",
             ]
         )
-        assert f"Report with mark {other}: its recall is taken back." in describe(two, one)
+        assert f"Report with mark {other}: its recall is taken back. Before, nothing of it stays." in describe(two, one)

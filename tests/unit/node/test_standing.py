@@ -91,12 +91,15 @@ class TestSuspension:
     def test_is_told_before_it_is_signed(self) -> None:
         one = monitor()
         before = let_in(founded("KG"), office(), one)
-        for member in ("unrcca", one.member):
-            out = suspend(before, member)
-            (told,) = describe(before, out)
-            assert "status: active becomes suspended." in told
-            (back,) = describe({**before, **out}, restore({**before, **out}, member))
-            assert "status: suspended becomes active." in back
+        held = {**before, **suspend(before, "unrcca"), **suspend(before, one.member)}
+        # Three acts that differ in what becomes of people: none may pass for another, nor one member for another.
+        for who, name in (("Office unrcca", "unrcca"), (f"Monitor in KG {one.member}", one.member)):
+            suspended, restored = (describe(was, work(was, name)) for was, work in ((before, suspend), (held, restore)))
+            removed, removed_later = (describe(was, gone(was, name)) for was in (before, held))
+            assert suspended == [f"{who}: is suspended; before, it was active."]
+            assert restored == [f"{who}: is restored to active; before, it was suspended."]
+            assert f"{who}: is revoked for good; before, it was active." in removed
+            assert f"{who}: is revoked for good; before, it was suspended." in removed_later
 
     @pytest.mark.parametrize("work", [suspend, restore])
     def test_does_not_bring_back_who_was_removed_nor_find_who_is_not_there(
