@@ -20,9 +20,10 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Coroutine, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -31,8 +32,12 @@ from urllib.parse import urlencode
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from kengele_node.coordinator import board
 from kengele_node.demo.network import Network
+from kengele_node.member import now
 from kengele_node.vault import LIGHT, Lock, Vault
+from kengele_schemas import drafts, metadata, signatures
+from kengele_schemas.encoding import canonical
 from kengele_testing.browser import CHROMIUM, MISSING, browser, hold, opened
 from kengele_testing.console import COMMAND, Console, entered, inside, running, unlock
 
@@ -393,6 +398,49 @@ def test_a_stolen_session_cannot_sign(network: Network, console: Console, driven
     # Within ten minutes she is not asked again.
     page.get_by_role("button", name="Take it off the board").click()
     expect(page.get_by_text("No proposal waits.")).to_be_visible()
+
+
+def test_a_draft_that_lists_other_rules_than_it_shows_is_signed_by_no_button(
+    network: Network, console: Console, driven: Browser
+) -> None:
+    aigul, moussa, _ = network.coordinators.values()
+
+    async def propose() -> list[str]:
+        files = await network.files("moussa")
+        policy = metadata.document_of(files, "policy.json")
+        listed = {**policy, "version": policy["version"] + 1}
+        shown = {**listed, "rules": policy["rules"][:1]}
+        honest = signatures.sign(drafts.edit(files, {"policy.json": shown}, now()), moussa.key)
+        hiding = signatures.sign(drafts.edit(files, {"policy.json": listed}, now()), moussa.key)
+        forged = replace(hiding, documents={"policy.json": canonical(shown)})
+        async with moussa.session() as session:
+            return [await board.put(session, draft) for draft in (honest, forged)]
+
+    async def signed_and_dropped(names: list[str]) -> list[int]:
+        async with aigul.session() as session:
+            found = [len(signatures.signed_by(await board.get(session, name))) for name in names]
+            for name in names:
+                await board.drop(session, name)
+            return found
+
+    def beside(work: Coroutine[Any, Any, list[Any]]) -> list[Any]:
+        with ThreadPoolExecutor(1) as pool:  # the browser's driver has a loop in this thread
+            return pool.submit(asyncio.run, work).result(60)
+
+    names = beside(propose())
+    page = entered(driven, console)
+    held = stolen(page)
+    page.goto(inside(page, "approvals"))
+    # Once it is unlocked, nothing asks again: only the draft itself stands in the way.
+    sign = page.get_by_role("button", name="Sign it")
+    expect(sign).to_have_count(1)
+    sign.click()
+    unlock(page, console.key)
+    expect(page.get_by_text("(you)")).to_have_count(1)
+    form = {"form": held.form, "name": names[1], "what": "sign"}
+    status, _, text = ask(console, f"/s/{held.place}/approvals", data=form, Cookie=held.cookie)
+    assert beside(signed_and_dropped(names)) == [2, 1]
+    assert (status, "not-as-shown" in text) == (400, True), (status, text)
 
 
 def test_a_draft_that_was_changed_after_she_looked_at_it_is_not_signed(console: Console, driven: Browser) -> None:
