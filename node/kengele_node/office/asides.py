@@ -104,19 +104,21 @@ class SecondLook:
             self._codes, self._after = self._codes | wanted, 0
 
     def some(self) -> Iterator[Aside]:
-        """The next few that are to be judged."""
+        """The next few that are to be judged; none of a page that holds nothing of the kind, and then there is more."""
+        if not self._codes:
+            return
         found = 0
-        while self._codes and found < _AT_ONCE:
-            page = self._page(_PAGE, self._after)
-            if not page:
-                self._codes = frozenset()
-            for aside in page:
-                self._after = aside.number
-                if isinstance(aside, Aside) and aside.code in self._codes:
-                    found += 1
-                    yield aside
-                if found >= _AT_ONCE:
-                    break
+        # One page only: to unseal what is of no matter takes its time, too.
+        page = self._page(_PAGE, self._after)
+        if not page:
+            self._codes = frozenset()
+        for aside in page:
+            self._after = aside.number
+            if isinstance(aside, Aside) and aside.code in self._codes:
+                found += 1
+                yield aside
+            if found >= _AT_ONCE:
+                break
 
 
 def _alike(one: tuple[Trusted, date], other: tuple[Trusted, date]) -> bool:

@@ -20,7 +20,7 @@ from kengele_node.bus import Delivery
 from kengele_node.errors import NotAdmitted
 from kengele_node.office import asides
 from kengele_node.office import desk as desk_module
-from kengele_node.office.arrivals import MAX_COUNTER, Arrival, Aside, Gaps, Item, Marker, Notice
+from kengele_node.office.arrivals import MAX_COUNTER, Arrival, Aside, Gaps, Item, Lost, Marker, Notice
 from kengele_node.office.desk import Desk, Received, receive
 from kengele_node.office.inbox import Inbox
 from kengele_node.rows import RowCipher
@@ -942,6 +942,33 @@ class TestWhatNeverOpens:
 
         run(refreshes())
         assert len(tried) == 600
+
+    def test_is_not_unsealed_all_at_once_when_the_rules_change(
+        self, inbox: Inbox, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        inbox.keep([Aside(b"%d" % number, "cannot-open") for number in range(300)], now=0)
+        made, _ = desk(Feed(), inbox)
+        pages = inbox.asides
+        unsealed: list[int] = []
+
+        def counted(limit: int, *, after: int = 0) -> list[Aside | Lost]:
+            found = pages(limit, after=after)
+            unsealed.append(len(found))
+            return found
+
+        monkeypatch.setattr(inbox, "asides", counted)
+        monkeypatch.setattr(made, "_judge", lambda data, known: Aside(data, "cannot-open"))
+
+        async def refreshes() -> None:
+            await made.follow(until_empty=True)
+            unsealed.clear()
+            made.take_over(replace(RULES, version=RULES.version + 1))
+            assert sum(unsealed) < 100
+            # What waits behind them has its turn all the same.
+            await made.follow(until_empty=True)
+            assert sum(unsealed) == 300
+
+        run(refreshes())
 
     def test_is_kept_to_a_bound_for_each_author_and_takes_nobody_elses_place(
         self, inbox: Inbox, monkeypatch: pytest.MonkeyPatch
