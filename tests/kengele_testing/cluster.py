@@ -47,14 +47,19 @@ class Relay:
             line.transport.abort()
 
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(OSError):
-            there, back = await asyncio.open_connection("127.0.0.1", self._target)
-            self._lines |= {writer, back}
-            try:
-                await asyncio.gather(_pump(reader, back), _pump(there, writer))
-            finally:
-                self._lines -= {writer, back}
-        writer.close()
+        # Known from the start: one that is cut while the way on is still being made must go as well.
+        self._lines.add(writer)
+        try:
+            with suppress(OSError):
+                there, back = await asyncio.open_connection("127.0.0.1", self._target)
+                self._lines.add(back)
+                try:
+                    await asyncio.gather(_pump(reader, back), _pump(there, writer))
+                finally:
+                    self._lines.discard(back)
+        finally:
+            self._lines.discard(writer)
+            writer.close()
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
