@@ -240,6 +240,16 @@ class TestKeyFile:
             Vault.open(tmp_path / "home", lock)
         assert caught.value.code == code
 
+    @pytest.mark.parametrize("length", [0, 1, 31, 33, 4096])
+    def test_of_another_length_locks_no_vault(self, tmp_path: Path, length: int) -> None:
+        """A file that others may guess, an empty one or a text, would lock nothing."""
+        (tmp_path / "key").write_bytes(b"\x07" * length)
+        (tmp_path / "key").chmod(0o600)
+        with pytest.raises(Locked) as caught:
+            Vault.create(tmp_path / "home", Lock(key_file=tmp_path / "key"), SECRETS)
+        assert caught.value.code == "wrong-key-file"
+        assert not (tmp_path / "home/vault.json").exists()
+
     def test_that_is_missing_is_said_so(self, tmp_path: Path) -> None:
         with pytest.raises(Locked) as caught:
             Vault.create(tmp_path / "home", Lock(key_file=tmp_path / "key"), SECRETS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import binascii
 
 import pytest
 from hypothesis import given, settings
@@ -83,6 +84,23 @@ def test_what_is_no_public_key_is_refused(text: str) -> None:
 def test_what_is_no_seed_is_refused(text: str) -> None:
     with pytest.raises(Malformed):
         KeyPair.from_seed(text)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_seed_of_no_kind_or_with_bits_beside_its_kind_is_refused(kind: Kind) -> None:
+    """The text looks like one and its checksum is right: the two bytes before the key are looked at whole."""
+    key = KeyPair.generate(kind)
+    (first, second, *_), taken = base64.b32decode(key.seed + "=" * 6), []
+    for other in range(256):
+        data = bytes((first, other)) + key.key
+        text = base64.b32encode(data + binascii.crc_hqx(data, 0).to_bytes(2, "little")).decode().rstrip("=")
+        if text[1] != key.seed[1]:
+            continue
+        try:
+            taken.append((other, KeyPair.from_seed(text)))
+        except Malformed:
+            assert other != second
+    assert taken == [(second, key)]
 
 
 def test_a_public_key_that_is_a_point_of_small_order_is_refused() -> None:

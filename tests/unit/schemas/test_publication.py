@@ -57,6 +57,18 @@ def test_only_the_very_next_version_is_accepted(paper: Paper, first: Files, seco
     assert versions(paper.accept(edited, second))["targets"] == 3
 
 
+@pytest.mark.parametrize("role", ["targets", "monitors-KG"])
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_first_version_is_number_1_in_each_list_outside_and_inside(paper: Paper, role: str, inside: bool) -> None:
+    """One that began higher would leave states untold that members could be shown later."""
+    files = paper.signed(paper.drafted()).files()
+    listed = resigned(files.pop(f"metadata/1.{role}.json"), *paper.coordinators[:2], version=2)
+    files[f"metadata/{1 if inside else 2}.{role}.json"] = listed
+    with pytest.raises(Refused) as caught:
+        publication.accept(None, files, paper.snapshot, paper.timestamp, NOW)
+    assert caught.value.code == "old-version"
+
+
 @pytest.mark.parametrize("version", [1, 2])
 def test_a_changed_policy_has_a_higher_version(paper: Paper, second: Files, version: int) -> None:
     policy = metadata.document_of(second, "policy.json")
