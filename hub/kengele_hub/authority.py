@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -51,6 +51,7 @@ _LOOK: Final = 3600.0
 _GLANCE: Final = 2.0
 """Seconds between two looks at whether another worker has published something."""
 _log = structlog.get_logger(__name__)
+Check = Callable[[Files], Awaitable[None]]
 
 
 @dataclass
@@ -161,8 +162,10 @@ class Authority:
             return await self._hold()
         return await self._publish(None, incoming)
 
-    async def publish(self, incoming: Files) -> int:
+    async def publish(self, incoming: Files, check: Check | None = None) -> int:
         """Stores a new version. Gives its number. Raises as :meth:`found`; nothing in force changes then.
+
+        ``check`` is called with what has all its signatures, as it may take long, and refuses it by raising.
 
         Unavailable, StorageFull: it may be in force; sent again, it is brought to its end.
         """
@@ -173,15 +176,19 @@ class Authority:
                 return await self._reinstate(incoming, self.held)
             if incoming and incoming.items() <= self.files.items():
                 return await self._hold()
-            return await self._publish(self.files, incoming)
+            return await self._publish(self.files, incoming, check)
 
-    async def _publish(self, current: Files | None, incoming: Files, *, again: bool = False) -> int:
+    async def _publish(
+        self, current: Files | None, incoming: Files, check: Check | None = None, *, again: bool = False
+    ) -> int:
         now = datetime.now(UTC)
         # In a thread, as one coordinator alone may send what takes long to be refused, again and again.
         accepted = await asyncio.to_thread(
             publication.accept, current, incoming, self.keys.snapshot_key, self.keys.timestamp_key, now
         )
         self._check_lines(accepted)
+        if check is not None:
+            await check({path: data for path, data in incoming.items() if accepted.get(path) == data})
         if current is None:
             network = metadata.document_of(accepted, "network.json")
             if network["hub_key"] != b64u(bytes(self.keys.hub_key.verify_key)):
@@ -194,7 +201,7 @@ class Authority:
             if not incoming.items() <= self.files.items():
                 if again:
                     raise
-                return await self._publish(self.files, incoming, again=True)
+                return await self._publish(self.files, incoming, check, again=True)
         return await self._hold()
 
     async def _reinstate(self, incoming: Files, since: datetime) -> int:

@@ -22,6 +22,7 @@ from kengele_schemas.errors import KengeleError, Malformed, Refused
 from kengele_schemas.packing import pack, unpack
 
 from . import consumers, jetstream
+from .threads import OneByOne
 
 MAX_UNPACKED: Final = 8 * 1024 * 1024
 MAX_PROPOSALS: Final = 200
@@ -45,6 +46,8 @@ class Board:
     """Proposals by their id, kept in the broker for thirty days."""
 
     nc: Client
+    reading: OneByOne = field(default_factory=OneByOne)
+    """Reads what takes long; shared with others who read such."""
     _changing: asyncio.Lock = field(default_factory=asyncio.Lock)
     _listing: asyncio.Lock = field(default_factory=asyncio.Lock)
     _read: dict[int, _Item | None] = field(default_factory=dict)
@@ -56,7 +59,7 @@ class Board:
         Raises:
             Malformed, Refused, Untrusted: what is wrong with the request or the draft.
         """
-        document, draft = await asyncio.to_thread(_asked, request)
+        document, draft = await self.reading(_asked, request)
         what, name = document.get("do"), document.get("name")
         if what == "list":
             return {"code": "listed", "proposals": [_told(item) for item in await self._all()]}
@@ -91,7 +94,7 @@ class Board:
     async def _find(self, name: str) -> Draft:
         with suppress(Malformed):
             stored = await jetstream.last(self.nc, subjects.BOARD, subjects.board_item(_PROPOSAL, name))
-            held = await asyncio.to_thread(_held, stored.data) if stored is not None else None
+            held = await self.reading(_held, stored.data) if stored is not None else None
             if held is not None:
                 return held[1]
         raise Refused("no-such-proposal", "There is no such proposal on the board.", "See: kengele coordinator board")
@@ -104,7 +107,7 @@ class Board:
                 if stored.sequence in self._read:
                     found[stored.sequence] = self._read[stored.sequence]
                 else:
-                    found[stored.sequence] = await asyncio.to_thread(_item, stored)
+                    found[stored.sequence] = await self.reading(_item, stored)
             self._read = found
             return [item for item in found.values() if item is not None]
 

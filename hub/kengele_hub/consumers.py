@@ -73,7 +73,14 @@ async def consumer(nc: Client, stream_name: str, name: str) -> dict[str, Any] | 
 
 
 async def read_all(
-    nc: Client, stream: str, start: int = 1, *, only: str = "", limit: int = 0, timeout: float = 10
+    nc: Client,
+    stream: str,
+    start: int = 1,
+    *,
+    only: str | Sequence[str] = "",
+    limit: int = 0,
+    timeout: float = 10,
+    bare: bool = False,
 ) -> AsyncGenerator[Stored, None]:
     """Every message that stands in ``stream`` now, from sequence ``start`` on, in order.
 
@@ -81,9 +88,10 @@ async def read_all(
         nc: a connection in the account ``HUB``.
         stream: which must exist.
         start: the first sequence to read.
-        only: the subjects to read; all if empty.
+        only: the subjects to read, or several patterns of which none covers another; all if empty.
         limit: how many at most; all if 0.
         timeout: seconds without a message after which it is given up.
+        bare: the broker sends no payloads; to see what there is costs little then.
 
     Raises:
         Unavailable: the broker does not answer, or the line broke meanwhile: read again.
@@ -97,10 +105,15 @@ async def read_all(
         "mem_storage": True,
         "inactive_threshold": 60 * NANOSECONDS,
     }
-    if only:
+    if bare:
+        config["headers_only"] = True
+    if isinstance(only, str) and only:
         config["filter_subject"] = only
+    elif only:
+        config["filter_subjects"] = list(only)
     document = {"stream_name": stream, "config": config, "action": "create"}
-    made = await call(nc, f"CONSUMER.CREATE.{subjects.token(stream)}.{name}" + (f".{only}" if only else ""), document)
+    part = f".{only}" if isinstance(only, str) and only else ""
+    made = await call(nc, f"CONSUMER.CREATE.{subjects.token(stream)}.{name}{part}", document)
     pending = int((made or {}).get("num_pending", 0))
     pending = min(pending, limit or pending)
     inbox = nc.new_inbox()
@@ -114,7 +127,8 @@ async def read_all(
                 if _ends(message):
                     raise unavailable()
                 pending -= 1
-                yield Stored(message.metadata.sequence.stream, message.data, message.subject)
+                told = message.metadata
+                yield Stored(told.sequence.stream, message.data, message.subject, told.timestamp)
     except (TimeoutError, OSError, nats.errors.Error):
         raise unavailable() from None
     finally:

@@ -51,11 +51,12 @@ _FULL: Final = (10002, 10023, 10047, 10077, 10122)
 
 
 class Stored(NamedTuple):
-    """A message as it stands in a stream."""
+    """A message as it stands in a stream; ``at`` is when it was stored, where that was told."""
 
     sequence: int
     data: bytes
     subject: str = ""
+    at: datetime | None = None
 
 
 async def publish_batch(nc: Client, messages: Sequence[Message], timeout: float = 10) -> int:

@@ -15,7 +15,7 @@ from nats.aio.client import Client
 
 from kengele_schemas import subjects
 from kengele_schemas.encoding import dumps, loads
-from kengele_schemas.errors import KengeleError, Malformed, Refused
+from kengele_schemas.errors import Malformed, Refused
 from kengele_schemas.invitations import read_signed
 from kengele_schemas.rotation import Epoch, OfficeKeys
 
@@ -23,8 +23,11 @@ from . import consumers, jetstream
 from .intake import Standing
 
 MAX_REQUEST: Final = 64 * 1024
+MAX_VALUES: Final = 1000
+"""In one request. Anybody who is let in sends them, and reading one holds up all others."""
 MAX_LISTED: Final = 1000
 """Letters that one list names, the oldest first; more wait until those are dealt with."""
+_LETTERS: Final = tuple(map(subjects.letter_items, ("office", "monitor")))
 
 
 @dataclass(frozen=True)
@@ -88,22 +91,18 @@ class Letterbox:
     async def _all(self, standing: Standing) -> list[dict[str, str]]:
         """Who has left a letter and when; nobody who is not a member any more."""
         members = set(standing.roles.values())
-        found = []
-        async for stored in consumers.read_all(self.nc, subjects.LETTERS):
+        found: list[dict[str, str]] = []
+        # Without what stands in them, and without the heartbeats beside them, of which there are many more.
+        async for stored in consumers.read_all(self.nc, subjects.LETTERS, only=_LETTERS, bare=True):
             _, role, member = stored.subject.split(".")
-            if (role, member) not in members:
-                continue
-            try:
-                at = str(loads(stored.data, max_bytes=2 * MAX_REQUEST)["at"])
-            except (KengeleError, KeyError, TypeError):
-                continue
-            found.append({"role": role, "member": member, "at": at})
-        return found[:MAX_LISTED]
+            if (role, member) in members and stored.at is not None and len(found) < MAX_LISTED:
+                found.append({"role": role, "member": member, "at": stored.at.isoformat(timespec="seconds")})
+        return found
 
 
 def letter_in(request: bytes) -> Mapping[str, Any]:
     """The document of a request to the letterbox. Raises Malformed."""
-    document = loads(request, max_bytes=MAX_REQUEST)
+    document = loads(request, max_bytes=MAX_REQUEST, max_values=MAX_VALUES)
     if not isinstance(document, dict):
         raise Malformed("malformed", "This is no request to the letterbox.")
     return document

@@ -23,6 +23,8 @@ from . import consumers, jetstream
 from .errors import Conflict
 
 MAX_REQUEST: Final = 64 * 1024
+MAX_VALUES: Final = 1000
+"""In one request. Anybody with the network's card sends them, and reading one holds up all others."""
 MAX_OPEN: Final = 100
 """Invitations of one inviter that stand open at one time, so that none fills the lobby for the others."""
 _LINE: Final = 3600
@@ -217,7 +219,7 @@ class Lobby:
 
 
 def _read(request: bytes) -> dict[str, Any]:
-    document = loads(request, max_bytes=MAX_REQUEST)
+    document = loads(request, max_bytes=MAX_REQUEST, max_values=MAX_VALUES)
     if not isinstance(document, dict):
         raise Malformed("malformed", "This is no request to the lobby.")
     return document

@@ -7,6 +7,7 @@ were not there.
 from __future__ import annotations
 
 import hashlib
+import time
 from typing import Any, Final
 
 from kengele_schemas import metadata, subjects
@@ -21,12 +22,18 @@ from .errors import not_admitted
 from .heartbeats import Heartbeats
 from .letterbox import Letterbox, letter_in
 from .lobby import Lobby
+from .pauses import Tally
+from .threads import OneByOne
 from .versions import MAX_UNPACKED
 
 MAX_REQUEST: Final = 1024 * 1024
 MAX_FILES: Final = 4 * MAX_UNPACKED
 """Bytes of all files of a version together: each may be packed, and in what was packed before."""
+MAX_SENT: Final = 10_000
+"""Files in one publication."""
 MAX_JOIN: Final = 1024
+MAX_LEFT: Final = 250
+"""Letters and heartbeats of one member, and an office's looks at those for it, within a window of :mod:`.pauses`."""
 
 
 class Reception:
@@ -36,7 +43,9 @@ class Reception:
         self._authority = authority
         self._packed: dict[str, tuple[bytes, bytes]] = {}
         """By path, a file and how it travels; of those files that are served."""
-        self.board = Board(authority.nc)
+        self._reading = OneByOne()
+        self._left = Tally()
+        self.board = Board(authority.nc, self._reading)
         self.lobby = Lobby(authority.nc)
         self.letterbox = Letterbox(authority.nc)
         self.heartbeats = Heartbeats(authority.nc)
@@ -74,10 +83,8 @@ class Reception:
         # Only a coordinator's credentials reach here; while the hub is held, who is one is for the signatures to say.
         if role != "coordinator" and self._authority.held is None:
             raise not_admitted()
-        document = loads(unpack(request, max_bytes=MAX_UNPACKED), max_bytes=MAX_UNPACKED)
-        files = _files(document)
-        await self._check_newcomers(files)
-        return {"code": "published", "version": await self._authority.publish(files)}
+        files = await self._reading(_sent, request)
+        return {"code": "published", "version": await self._authority.publish(files, self._check_newcomers)}
 
     async def answer_board(self, nkey: str, request: bytes) -> dict[str, Any]:
         """The answer to a coordinator who looks at the board or puts something there."""
@@ -92,7 +99,7 @@ class Reception:
         Raises:
             Refused: ``another-invitation``.
         """
-        named = newcomers.named(files)
+        named = await self._reading(newcomers.named, files)
         standing = self._authority.standing
         if not named or standing is None:
             return
@@ -121,10 +128,19 @@ class Reception:
         role, member = standing.roles[nkey]
         if role == "coordinator":
             return await self.letterbox.read(request, standing)
-        heard = await self.heartbeats.answer(role, member, letter_in(request), standing)
+        self._charge(nkey, 1)
+        document = letter_in(request)
+        beats = document.get("beats")
+        self._charge(nkey, len(beats) if isinstance(beats, list) else 0)
+        heard = await self.heartbeats.answer(role, member, document, standing)
         if heard is not None:
             return heard
         return await self.letterbox.put(role, member, request, standing, b64u(hashlib.sha256(root).digest()))
+
+    def _charge(self, nkey: str, weight: int) -> None:
+        # To hold one against its signature takes a third of a millisecond, in which nobody else is served.
+        if self._left.add(nkey, weight, time.monotonic()) > MAX_LEFT:
+            raise Refused("too-often", "This member leaves too much at once.", "Wait for some seconds.")
 
     async def answer_enter(self, nkey: str, request: bytes) -> dict[str, Any]:
         """The answer to who is invited; ``nkey`` is the line's and nobody's yet."""
@@ -145,17 +161,21 @@ class Reception:
         if self._authority.files and len(request) > MAX_JOIN:
             # Anybody with the network's card may ask: what is large can only be a founding, and is not even read.
             raise not_admitted()
-        document = loads(request, max_bytes=MAX_REQUEST)
+        document = loads(request, max_bytes=MAX_REQUEST, max_values=MAX_SENT)
         if isinstance(document, dict) and "found" in document:
             token = document["found"]
-            version = await self._authority.found(
-                token if isinstance(token, str) else "", _files(document.get("files"))
-            )
+            files = await self._reading(_files, document.get("files"))
+            version = await self._authority.found(token if isinstance(token, str) else "", files)
             return {"code": "published", "version": version}
         role = self._authority.standing.roles.get(nkey, ("", ""))[0] if self._authority.standing else ""
         if role not in ("monitor", "office", "coordinator"):
             raise not_admitted()
         return {"code": "admitted", "jwt": self._authority.access.member_jwt(nkey, role)}  # type: ignore[arg-type]
+
+
+def _sent(request: bytes) -> dict[str, bytes]:
+    """The files in a publication. Raises Malformed."""
+    return _files(loads(unpack(request, max_bytes=MAX_UNPACKED), max_bytes=MAX_UNPACKED, max_values=MAX_SENT))
 
 
 def _files(document: Any) -> dict[str, bytes]:

@@ -84,6 +84,18 @@ async def stream(nc: Client, name: str, timeout: float = 10) -> dict[str, Any] |
     return await call(nc, f"STREAM.INFO.{subjects.token(name)}", {}, or_none=NOT_FOUND, timeout=timeout)
 
 
+async def subjects_in(nc: Client, name: str, pattern: str) -> list[str]:
+    """The subjects under ``pattern`` of which the stream ``name`` has messages, sorted. Raises Unavailable."""
+    found: list[str] = []
+    while True:
+        wanted = {"subjects_filter": pattern, "offset": len(found)}
+        page = await call(nc, f"STREAM.INFO.{subjects.token(name)}", wanted) or {}
+        told = page.get("state", {}).get("subjects") or ()
+        found += told
+        if not told or len(found) >= page.get("total", 0):
+            return sorted(found)
+
+
 async def names(nc: Client) -> list[str]:
     """The names of all streams. Raises Unavailable."""
     found: list[str] = []

@@ -18,7 +18,7 @@ from kengele_schemas.cards import coordinator_id
 from kengele_schemas.encoding import b64u, dumps
 from kengele_schemas.errors import Refused
 from kengele_schemas.invitations import Answer, Commitment, Terms
-from kengele_schemas.keys import new_signing_key
+from kengele_schemas.keys import monitor_id, new_signing_key
 from kengele_schemas.nkeys import KeyPair
 from kengele_testing.hub import Hub, running_hub
 
@@ -128,20 +128,25 @@ def test_a_region_cannot_list_or_keep_out_who_was_invited_for_another(tmp_path: 
         desk, roster = Desk(hub), hub.roster
         _, commitment = await desk.invite(desk.keys[0], "KG")
 
-        async def publish(area: str, **lists: Any) -> None:
+        async def publish(area: str, *monitors: Any, **lists: Any) -> None:
             documents = {
-                f"monitors/{area}.json": {"v": 1, "area": area, "monitors": []},
+                f"monitors/{area}.json": {"v": 1, "area": area, "monitors": [*monitors]},
                 f"connections/{area}.json": {"v": 1, "area": area, "connections": [], **lists},
             }
             changed = {path: value for path, value in documents.items() if not path.endswith("monitors/KG.json")}
             files = {path: b64u(data) for path, data in roster.next(hub.authority.files, changed).items()}
             await hub.worker.reception.answer_publish(roster.nkeys["aigul"], dumps(files))
 
-        row = {"nkey": commitment.nkey, "role": "monitor", "member": roster.kid("osh")}
-        for lists in ({"revoked": [{"nkey": commitment.nkey, "at": 1}]}, {"connections": [row]}):
-            with pytest.raises(Refused) as caught:
-                await publish("SD", **lists)
-            assert caught.value.code == "another-invitation"
+        key = bytes(new_signing_key().verify_key)
+        monitor = roster.documents()["monitors/KG.json"]["monitors"][0]
+        monitor |= {"kid": monitor_id(key), "key": b64u(key), "areas": ["SD"]}
+        row = {"nkey": commitment.nkey, "role": "monitor", "member": monitor["kid"]}
+        with pytest.raises(Refused) as caught:
+            await publish("SD", monitor, connections=[row])
+        assert caught.value.code == "another-invitation"
+        with pytest.raises(Refused) as caught:
+            await publish("SD", revoked=[{"nkey": commitment.nkey, "at": 1}])
+        assert caught.value.code == "not-theirs"
         for nkey in (commitment.nkey, KeyPair.generate("user").public):
             with pytest.raises(Refused) as caught:
                 await publish("KG", revoked=[{"nkey": nkey, "at": 1}])

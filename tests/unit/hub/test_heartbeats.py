@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from kengele_hub import heartbeats
+from kengele_hub import consumers, heartbeats, pauses, reception
+from kengele_hub.jetstream import Stored
 from kengele_schemas import subjects
 from kengele_schemas.encoding import b64u, dumps
 from kengele_schemas.errors import KengeleError
@@ -75,6 +77,58 @@ def test_pages_follow_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         second = await ask(hub, "unrcca", {"do": "heard", "skip": first["next"]})
         assert (len(first["beats"]), len(second["beats"]), second["next"]) == (1, 1, None)
         assert first["beats"] != second["beats"]
+
+    played(tmp_path, play)
+
+
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[Stored]:
+    """All that is read of any stream from now on."""
+    read: list[Stored] = []
+    whole = consumers.read_all
+
+    async def reading(*args: Any, **options: Any) -> AsyncIterator[Stored]:
+        async for one in whole(*args, **options):
+            read.append(one)
+            yield one
+
+    monkeypatch.setattr(consumers, "read_all", reading)
+    return read
+
+
+def test_a_page_of_heartbeats_costs_no_more_reading_than_what_is_on_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def play(hub: Hub) -> None:
+        monkeypatch.setattr(heartbeats, "MAX_HEARD", 1)
+        await put(hub, beat(hub), beat(hub, office="council"))
+        await put(hub, beat(hub, author="batken"), by="batken")
+        read = counted(monkeypatch)
+        for skip in (0, 1):
+            await ask(hub, "unrcca", {"do": "heard", "skip": skip})
+            assert len(read) == skip + 1
+        assert (await ask(hub, "unrcca", {"do": "heard", "skip": 2}))["beats"] == []
+        assert len(read) == 2
+        # Nor do those who look for letters have heartbeats read.
+        assert (await ask(hub, "aigul", {"do": "list"}))["letters"] == []
+        assert len(read) == 2
+
+    played(tmp_path, play)
+
+
+def test_one_member_cannot_have_the_hub_check_heartbeats_without_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def play(hub: Hub) -> None:
+        monkeypatch.setattr(reception, "MAX_LEFT", 6)
+        monkeypatch.setattr(pauses, "WINDOW", 600)
+        for _ in range(2):
+            await put(hub, beat(hub), beat(hub, office="council"))
+        for _ in range(3):
+            with pytest.raises(KengeleError) as caught:
+                await put(hub, beat(hub))
+            assert caught.value.code == "too-often"
+        assert await put(hub, beat(hub, author="batken"), by="batken") == {"code": "kept"}
+        assert len(await heard(hub, "unrcca")) == 2
 
     played(tmp_path, play)
 

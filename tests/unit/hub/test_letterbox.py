@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from datetime import UTC, datetime
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from nacl.signing import SigningKey
 
 from kengele_hub import consumers
+from kengele_hub.jetstream import Stored
 from kengele_node.coordinator import rotating
 from kengele_schemas import subjects
 from kengele_schemas.encoding import b64u, dumps
@@ -73,6 +75,27 @@ def test_an_offices_latest_letter_waits_for_the_coordinators(tmp_path: Path) -> 
         gone = [row for row in hub.roster.documents()["connections.json"]["connections"] if row["member"] != "council"]
         await hub.publish(hub.roster.changed("connections.json", connections=gone))
         assert [row["member"] for row in (await ask(hub, "aigul", {"do": "list"}))["letters"]] == ["unrcca"]
+
+    played(tmp_path, play)
+
+
+def test_a_list_of_letters_costs_no_reading_of_what_stands_in_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def play(hub: Hub) -> None:
+        await ask(hub, "unrcca", letter(hub))
+        whole, read = consumers.read_all, []
+
+        async def reading(*args: Any, **options: Any) -> AsyncIterator[Stored]:
+            async for one in whole(*args, **options):
+                read.append(len(one.data))
+                yield one
+
+        monkeypatch.setattr(consumers, "read_all", reading)
+        before = datetime.now(UTC) - timedelta(minutes=5)
+        (row,) = (await ask(hub, "aigul", {"do": "list"}))["letters"]
+        assert read == [0]
+        assert before < datetime.fromisoformat(row["at"]) <= datetime.now(UTC)
 
     played(tmp_path, play)
 

@@ -1,0 +1,28 @@
+"""Threads: what takes long to read is read beside the loop, one after the other, so that the loop goes on.
+
+Threads of Python share one interpreter: two that read keep the loop waiting twice as long.
+
+>>> one_by_one = OneByOne()
+>>> files = await one_by_one(read_files, request)
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+class OneByOne:
+    """Who comes first has its turn first."""
+
+    def __init__(self) -> None:
+        self._turn = asyncio.Lock()
+
+    async def __call__(self, work: Callable[_P, _T], *args: _P.args, **named: _P.kwargs) -> _T:
+        """What ``work`` gives, done in a thread. Raises as it does."""
+        async with self._turn:
+            return await asyncio.to_thread(work, *args, **named)
