@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from nats.aio.client import Client
@@ -36,10 +36,17 @@ MAX_BYTES: Final = 256 * 1024
 """Of entries in one answer; the first is given however long it is."""
 _MAX_REQUEST: Final = 4096
 _MAX_SIZE: Final = 2**53
+_ASKERS: Final = frozenset({"monitor", "office", "coordinator"})
 _AHEAD: Final = 3600
 """Seconds by which an office's clock may be ahead."""
+_REMEMBERED: Final = 60
+_SIZES: Final = 16
+"""Checkpoints whose cosignatures are remembered."""
 _AT_ONCE: Final = 8
 """Requests that are answered at the same time; more of them wait, so that nobody keeps the broker busy."""
+
+Lines = Callable[[str, Standing], Awaitable[list[str]]]
+"""Gives the cosignatures under a note."""
 
 
 class Audit:
@@ -63,9 +70,10 @@ class Audit:
         self._room = asyncio.Semaphore(_AT_ONCE)
         self._making = asyncio.Lock()
         self._quiet = -1
+        self._remembered: dict[int, tuple[float, list[str]]] = {}
 
     async def answer_get(self, nkey: str, request: bytes) -> dict[str, Any]:
-        """The answer to an office or a coordinator who looks at the log.
+        """The answer to a member who looks at the log; entries and tiles are for coordinators.
 
         Raises:
             Refused: ``not-admitted``, ``not-in-log``.
@@ -79,7 +87,9 @@ class Audit:
         whole = role == "coordinator"
         async with self._room:
             if what == "checkpoint":
-                return {"code": "checkpoint", "note": await self._checkpoint(wanted, standing, whole)}
+                # Monitors are many, and a minute matters to none of them.
+                lines = self._recent_cosignatures if role == "monitor" else self._cosignatures
+                return {"code": "checkpoint", "note": await self._checkpoint(wanted, standing, whole, lines)}
             if what == "consistency":
                 old, new = _range(wanted)
                 # The size that a proof can be had for would tell how far the log is.
@@ -130,16 +140,18 @@ class Audit:
     def _asker(self, nkey: str) -> tuple[Standing, str, str]:
         standing = self._standing()
         role, member = standing.roles.get(nkey, ("", "")) if standing else ("", "")
-        if standing is None or (role != "coordinator" and member not in standing.trusted.offices.active):
+        if standing is None or role not in _ASKERS:
+            raise not_admitted()
+        if role == "office" and member not in standing.trusted.offices.active:
             raise not_admitted()
         return standing, role, member
 
-    async def _checkpoint(self, wanted: Any, standing: Standing, whole: bool) -> str:
+    async def _checkpoint(self, wanted: Any, standing: Standing, whole: bool, lines: Lines) -> str:
         if wanted == "newest" and whole:
             await self._ledger.refresh()
             return self._ledger.checkpoint()
         note = await (self._current() if wanted == "witnessed" else self._earlier(_number(wanted)))
-        return attach(note, await self._cosignatures(note, standing))
+        return attach(note, await lines(note, standing))
 
     async def _current(self) -> str:
         """The checkpoint that witnesses are shown in this moment, made now if nobody has asked before."""
@@ -181,6 +193,17 @@ class Audit:
             if read_cosignatures(attach(note, [line]), _keys(standing)):
                 lines[stored.subject] = line
         return [lines[name] for name in sorted(lines)]
+
+    async def _recent_cosignatures(self, note: str, standing: Standing) -> list[str]:
+        """Likewise, as they were at most :data:`_REMEMBERED` seconds ago."""
+        size, now = _size(note), self._clock()
+        at, lines = self._remembered.get(size, (float("-inf"), []))
+        if not 0 <= now - at < _REMEMBERED:
+            lines = await self._cosignatures(note, standing)
+            while len(self._remembered) >= _SIZES:
+                self._remembered.pop(next(iter(self._remembered)))
+            self._remembered[size] = (now, lines)
+        return lines
 
 
 def _keys(standing: Standing) -> dict[str, bytes]:

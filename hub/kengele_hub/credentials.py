@@ -195,7 +195,7 @@ def publish_permissions(role: Role, hub_account: str) -> list[str]:
     share, letters = f"shares.{_MEMBER}.ask", f"letters.{_MEMBER}.ask"
     both = [report, trust, share, letters]
     allowed: dict[Role, list[str]] = {
-        "monitor": [*both, f"recalls.{_MEMBER}.status"],
+        "monitor": [*both, audit, f"recalls.{_MEMBER}.status"],
         "office": [*both, *feed, audit, f"audit.{_MEMBER}.cosign", f"recalls.{_MEMBER}.confirm"],
         "coordinator": [
             *(trust, letters, audit, f"recalls.{_MEMBER}.status"),

@@ -253,7 +253,6 @@ NOT_EVEN_ITS_OWN: dict[Role, list[Name]] = {
         lambda me, other, _: subjects.join_credentials(me),
         lambda me, other, _: subjects.feed_next(me),
         lambda me, other, _: f"$JS.ACK.FEED_{me}.{me}.1.1.1.1.0",
-        lambda me, other, _: subjects.audit_get(me),
         lambda me, other, _: subjects.audit_cosign(me),
         lambda me, other, _: subjects.headers_get(me),
     ],
@@ -327,7 +326,13 @@ def test_a_monitor_or_an_office_cannot_ask_for_the_headers(tmp_path: Path, role:
 
 def test_each_role_is_heard_with_what_it_is_for(tmp_path: Path) -> None:
     duties: dict[Role, list[Callable[[str], str]]] = {
-        "monitor": [subjects.reports_submit, subjects.trust_get, subjects.recalls_status, subjects.shares_ask],
+        "monitor": [
+            subjects.reports_submit,
+            subjects.trust_get,
+            subjects.audit_get,
+            subjects.recalls_status,
+            subjects.shares_ask,
+        ],
         "office": [
             subjects.reports_submit,
             subjects.trust_get,

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import sys
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from kengele_node import terminal
+from kengele_node.member import Member
 from kengele_node.private import report
+from kengele_schemas.encoding import unb64u
 from kengele_schemas.errors import Refused
 
 from .consent import HELD
 from .home import action, open_outbox, opened
-from .log_memory import LogMemory
+from .log_memory import KEPT, MEND, SENTENCE, LogMemory, Place
+from .log_watch import LogWatch
 from .outbox import Entry, Outbox
 
 
@@ -30,33 +35,52 @@ def add(actions: Any) -> None:
         "--draft", type=report(), metavar="N", help="number or id: write its draft as JSON, to correct it"
     )
     outbox.add_argument(
+        "--again", type=report(), metavar="N", help="number or id: send an accepted report again, as it was sealed"
+    )
+    outbox.add_argument(
+        "--check-log",
+        action="store_true",
+        help="ask the hub now whether an office has confirmed that it sees your reports in the log; ends with 6 if the"
+        " hub's log does not hold",
+    )
+    outbox.add_argument(
         "--evidence",
         action="store_true",
-        help="write what shows that the hub keeps two logs, as JSON: for coordinators and auditors",
+        help="write what shows that the hub keeps two logs, as JSON, for coordinators and auditors. It names places in"
+        " the log: whoever can read the log learns that these reports are from one node",
     )
     outbox.add_argument(
         "--log-restored",
         action="store_true",
         help="coordinators told you, by another way than the hub, that it was restored from an older copy:"
-        " compare its receipts from now on only",
+        " compare its receipts from now on only, and send again what no office has confirmed",
     )
     outbox.add_argument("--limit", type=terminal.number, default=100, help="entries, newest first (default: 100)")
 
 
 def _outbox(args: argparse.Namespace) -> int:
     member = opened(args)
-    if args.evidence or args.log_restored:
-        return _log(LogMemory(member.home, member.vault.rows("log")), args)
+    memory = LogMemory(member.home, member.vault.rows("log"))
+    if args.evidence:
+        terminal.emit({"evidence": [one._asdict() for one in memory.evidence()]}, indent=2)
+        return 0
+    if args.check_log:
+        return asyncio.run(_check_log(args, member, memory))
     outbox = open_outbox(member)
     try:
         if args.receipt:
             return _receipt(outbox, args.receipt)
         if args.draft:
             return _kept_draft(outbox, args.draft)
+        if args.again:
+            return _again(outbox, memory, args.again)
+        if args.log_restored:
+            return _log_restored(outbox, memory)
         entries = outbox.entries(args.limit)
     finally:
         outbox.close()
-    rows = [row(entry) | {"id": entry.report_id or None} for entry in entries]
+    places = {entry.name: memory.place(entry.name) for entry in entries if entry.state in ("accepted", "kept")}
+    rows = [row(entry) | {"id": entry.report_id or None} | placed(places.get(entry.name)) for entry in entries]
     if args.json:
         terminal.emit({"entries": rows})
         return 0
@@ -70,16 +94,71 @@ def _outbox(args: argparse.Namespace) -> int:
         terminal.say(f"{one['number']:>6}  {name:22}  {one['written'] or '-':25}  {one['state']}{code}{again}{about}")
         if entry.state == "held":
             terminal.say(held(entry, args.home))
+        if place := places.get(entry.name):
+            _tell_place(place)
     return 0
 
 
-def _log(memory: LogMemory, args: argparse.Namespace) -> int:
-    if args.evidence:
-        terminal.emit({"evidence": [one._asdict() for one in memory.evidence()]}, indent=2)
-    if args.log_restored:
-        memory.begin_anew()
-        terminal.note("Receipts are compared from now on only. What waits is sent again: kengele node run")
+def _tell_place(place: Place) -> None:
+    if place.doubted:
+        terminal.say(f"        ATTENTION: {SENTENCE} {MEND}")
+    elif place.until is not None:
+        until = datetime.fromtimestamp(place.until, UTC).date().isoformat()
+        terminal.say(f"        No office has confirmed yet that the log it sees holds this. Kept sealed until {until}.")
+    elif not place.by:
+        terminal.say(
+            f"        No office confirmed within {int(KEPT / 86400)} days that the log it sees holds this. Ask"
+            " an office, by another way, whether it has this id."
+        )
+
+
+def placed(place: Place | None) -> dict[str, Any]:
+    """What is known of an accepted entry's place in the log, as JSON."""
+    if place is None:
+        return {"confirmed_by": None, "kept_until": None, "log_doubted": None}
+    until = place.until
+    return {
+        "confirmed_by": list(place.by),
+        "kept_until": None if until is None else datetime.fromtimestamp(until, UTC).isoformat(timespec="seconds"),
+        "log_doubted": place.doubted,
+    }
+
+
+async def _check_log(args: argparse.Namespace, member: Member, memory: LogMemory) -> int:
+    async with member.session(15) as session:
+        looked = await LogWatch(session, memory, member.nkey.public).look(await session.refresh())
+    if args.json:
+        terminal.emit(looked._asdict())
+        return 0
+    terminal.say(f"The log, as the hub shows it, has {looked.size} entries and continues what this node saw before.")
+    terminal.say(f"An office confirmed {looked.confirmed} of your reports now; {looked.waiting} wait for it.")
     return 0
+
+
+def _again(outbox: Outbox, memory: LogMemory, which: str) -> int:
+    entry = entry_of(outbox, which)
+    place = memory.place(entry.name) if entry is not None else None
+    if entry is None or place is None or place.envelope is None or not _waits_again(outbox, place):
+        raise Refused(
+            "nothing-to-send-again",
+            "The sealed envelope of such a report is not here.",
+            "It is kept until an office has confirmed the log, at most 14 days. Report it anew, if it is still true.",
+        )
+    terminal.note("It waits again. It is sent by:  kengele node run")
+    return 0
+
+
+def _log_restored(outbox: Outbox, memory: LogMemory) -> int:
+    count = sum(_waits_again(outbox, place) for place in memory.begin_anew())
+    terminal.note(
+        f"Receipts are compared from now on only. {count} reports that no office had confirmed wait again, and what"
+        " waited goes on waiting. It is sent by:  kengele node run"
+    )
+    return 0
+
+
+def _waits_again(outbox: Outbox, place: Place) -> bool:
+    return place.envelope is not None and outbox.again(place.name, unb64u(place.envelope), now=time.time())
 
 
 def _receipt(outbox: Outbox, which: str) -> int:

@@ -1,24 +1,28 @@
-"""The monitor's memory of the hub's log: a receipt that contradicts an earlier one is not taken.
+"""The monitor's memory of the hub's log: what receipts said, the newest checkpoint, and what no office confirmed yet.
 
-A receipt proves a place in *a* log. A hub that keeps a private log for one report can prove any place; but two receipts
-for one place, or two roots for one size, cannot both be of one log. The hub signed both, so they are kept as evidence.
+A receipt proves a place in *a* log. A hub that keeps a private log for one report can prove any place. So a receipt
+that contradicts an earlier one is not taken; and the sealed envelope stays here, after its receipt came, until an
+office has cosigned a checkpoint that continues the receipt's (:mod:`.log_watch`), or :data:`KEPT` has passed. Two
+statements of the hub that cannot both be of one log are kept as evidence.
 
-    >>> memory.take(answer, trusted.network.log, hub_key)
+    >>> memory.take(answer, trusted.network.log, hub_key, name=entry.name, envelope=entry.envelope)
+    >>> [place.name for place in memory.unconfirmed()]
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from kengele_node.rows import RowCipher, Store
-from kengele_schemas.checkpoint import verify_proof
-from kengele_schemas.encoding import b64u, dumps, loads
-from kengele_schemas.errors import Untrusted
+from kengele_schemas.checkpoint import read_proof, verify_proof
+from kengele_schemas.encoding import b64u, dumps, loads, unb64u
+from kengele_schemas.errors import Damaged, Untrusted
 from kengele_schemas.merkle import leaf_hash
+from kengele_schemas.trusted import Trusted
 
 STORE: Final = "log.db"
 TWO_LOGS: Final = "two-logs"
@@ -28,23 +32,62 @@ MEND: Final = (
     " kengele node outbox --evidence. If they say that the hub was restored from an older copy: kengele node outbox"
     " --log-restored"
 )
-_SCHEMA: Final = """
-CREATE TABLE said (name BLOB PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID;
-CREATE TABLE evidence (name BLOB PRIMARY KEY, at REAL NOT NULL, body BLOB NOT NULL) WITHOUT ROWID
+KEPT: Final = 14 * 86400.0
+"""Seconds for which an accepted envelope stays here if no office confirms that it sees it in the log."""
+_PLACES: Final = """
+CREATE TABLE newest (number INTEGER PRIMARY KEY CHECK (number = 1), body BLOB NOT NULL);
+CREATE TABLE places (name BLOB PRIMARY KEY, until REAL, body BLOB NOT NULL) WITHOUT ROWID;
+CREATE INDEX open ON places (until)
 """
+_SCHEMA: Final = f"""
+CREATE TABLE said (name BLOB PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE evidence (name BLOB PRIMARY KEY, at REAL NOT NULL, body BLOB NOT NULL) WITHOUT ROWID;
+{_PLACES}"""
 _MAX_BODY: Final = 1 << 20
 
 
 class Evidence(NamedTuple):
-    """Two receipts' leaves and proofs, as the hub signed them, that cannot be of one log; ``at`` in Unix seconds."""
+    """Two statements that the hub signed and that cannot be of one log; ``at`` in Unix seconds.
+
+    Each is a receipt's ``leaf`` and ``proof``, or a ``checkpoint``, a note.
+    """
 
     before: dict[str, Any]
     after: dict[str, Any]
     at: float
 
 
+class Place(NamedTuple):
+    """The place that a receipt gave one entry of the outbox, and what became of it."""
+
+    name: str
+    """The entry's, in the outbox."""
+    size: int
+    root: str
+    """Of the receipt's checkpoint; the root in base64url."""
+    shown: dict[str, Any]
+    """The receipt's leaf and proof."""
+    key: str
+    """The hub's, in base64url, under which the receipt was read."""
+    until: float | None
+    """Unix seconds until which the envelope stays; None once it is gone."""
+    envelope: str | None
+    """In base64url; None once it is gone."""
+    by: tuple[str, ...] = ()
+    """The offices that cosigned a checkpoint which continues the receipt's."""
+    doubted: bool = False
+    """Whether the hub showed a log that does not continue the receipt's."""
+
+
+class Newest(NamedTuple):
+    """The largest checkpoint that was taken, a note, and the hub's key under which it holds, in base64url."""
+
+    note: str
+    key: str
+
+
 class LogMemory:
-    """What receipts said of the log, in the monitor's home and encrypted.
+    """What is known of the log, in the monitor's home and encrypted.
 
     Raises:
         Damaged, Refused: as :class:`~kengele_node.rows.Store`, here and from every method.
@@ -55,11 +98,25 @@ class LogMemory:
 
     @contextmanager
     def _store(self) -> Iterator[Store]:
-        with closing(Store(self._path, _SCHEMA)) as store:
+        with closing(Store(self._path, _SCHEMA, _PLACES)) as store:
             yield store
 
-    def take(self, receipt: bytes, log: str, hub_key: bytes) -> None:
+    def take(
+        self,
+        receipt: bytes,
+        log: str,
+        hub_key: bytes,
+        *,
+        name: str = "",
+        envelope: bytes | None = None,
+        now: float | None = None,
+    ) -> None:
         """Remembers what a verified, accepting ``receipt`` says of the ``log``.
+
+        Args:
+            name: the outbox entry that it is for; none is watched if empty.
+            envelope: what was accepted; it is kept until an office has confirmed the log, or :data:`KEPT` has passed.
+            now: Unix seconds.
 
         Raises:
             Untrusted: ``two-logs``: it contradicts an earlier one. Both are kept, and this one is not to be taken.
@@ -75,30 +132,135 @@ class LogMemory:
         }
         with self._store() as store, store.transaction() as connection:
             names = {place: self._rows.blind(place) for place in places}
-            for place, name in names.items():
-                row = connection.execute("SELECT body FROM said WHERE name = ?", (name,)).fetchone()
+            for place, blind in names.items():
+                row = connection.execute("SELECT body FROM said WHERE name = ?", (blind,)).fetchone()
                 known = loads(self._rows.open(f"said/{place}", row[0]), max_bytes=_MAX_BODY) if row else {}
                 if known.pop("value", places[place]) != places[place]:
                     self._accuse(connection, known, shown)
                     break
             else:
                 # Only now: of a receipt that is not taken nothing may stand against an honest one.
-                for place, name in names.items():
+                for place, blind in names.items():
                     body = self._rows.seal(f"said/{place}", dumps({"value": places[place], **shown}))
-                    connection.execute("INSERT OR IGNORE INTO said VALUES (?, ?)", (name, body))
+                    connection.execute("INSERT OR IGNORE INTO said VALUES (?, ?)", (blind, body))
+                if name and envelope is not None:
+                    until = (time.time() if now is None else now) + KEPT
+                    root = b64u(checkpoint.root)
+                    self._put(
+                        connection,
+                        Place(name, checkpoint.size, root, shown, b64u(hub_key), until, b64u(envelope)),
+                    )
                 return
         raise Untrusted(TWO_LOGS, SENTENCE, MEND)
 
-    def _accuse(self, connection: Any, before: dict[str, Any], after: dict[str, Any]) -> None:
-        # By the leaf alone: a receipt that is asked for again comes with another proof.
-        name = self._rows.blind(f"{before['leaf']}\0{after['leaf']}")
+    def _accuse(self, connection: Any, before: dict[str, Any], after: dict[str, Any], now: float | None = None) -> None:
+        # By leaf and checkpoint's text alone: proofs and cosignatures change from answer to answer.
+        said = [one["leaf"] if "leaf" in one else one["checkpoint"].partition("\n\n")[0] for one in (before, after)]
+        name = self._rows.blind("\0".join(said))
         body = self._rows.seal("evidence", dumps({"before": before, "after": after}))
-        connection.execute("INSERT OR IGNORE INTO evidence VALUES (?, ?, ?)", (name, time.time(), body))
+        at = time.time() if now is None else now
+        connection.execute("INSERT OR IGNORE INTO evidence VALUES (?, ?, ?)", (name, at, body))
 
-    def begin_anew(self) -> None:
-        """Compares receipts from now on only, as a restored hub gives places a second time. Evidence stays."""
+    def _put(self, connection: Any, place: Place) -> None:
+        blind = self._rows.blind(f"entry/{place.name}")
+        body = self._rows.seal(f"place/{b64u(blind)}", dumps(place._asdict()))
+        connection.execute("INSERT OR REPLACE INTO places VALUES (?, ?, ?)", (blind, place.until, body))
+
+    def _place(self, name: bytes, body: bytes) -> Place:
+        found = loads(self._rows.open(f"place/{b64u(name)}", body), max_bytes=_MAX_BODY)
+        return Place(**{**found, "by": tuple(found["by"])})
+
+    @staticmethod
+    def _said(place: Place) -> list[str]:
+        """The names under which the receipt's place and size are remembered."""
+        proof = read_proof(place.shown["proof"])
+        log = proof.checkpoint.partition("\n")[0]
+        return [f"{log}\0{place.key}\0index\0{proof.at}", f"{log}\0{place.key}\0size\0{place.size}"]
+
+    def compare(self, answer: Mapping[str, Any], trusted: Trusted) -> None:
+        """Remembers what another answer with a leaf and its proof says: a share's. Raises as :meth:`take`."""
+        shown = {"leaf": answer["leaf"], "proof": answer["proof"]}
+        self.take(dumps(shown), trusted.network.log, unb64u(trusted.network.hub_key))
+
+    def unconfirmed(self, limit: int = 1000) -> list[Place]:
+        """The accepted entries whose envelopes are still here, the oldest first."""
+        with self._store() as store, store.reading() as connection:
+            rows = connection.execute(
+                "SELECT name, body FROM places WHERE until IS NOT NULL ORDER BY until LIMIT ?", (limit,)
+            ).fetchall()
+        found = []
+        for name, body in rows:
+            # A row that cannot be read back stops no other.
+            with suppress(Damaged):
+                found.append(self._place(name, body))
+        return found
+
+    def unconfirmed_since(self, at: float) -> bool:
+        """Whether an envelope that was accepted before ``at``, in Unix seconds, is still here."""
+        with self._store() as store, store.reading() as connection:
+            row = connection.execute("SELECT 1 FROM places WHERE until < ? LIMIT 1", (at + KEPT,)).fetchone()
+        return row is not None
+
+    def place(self, name: str) -> Place | None:
+        """The place of the outbox's entry ``name``; None if it was accepted before places were kept, or never."""
+        blind = self._rows.blind(f"entry/{name}")
+        with self._store() as store, store.reading() as connection:
+            row = connection.execute("SELECT body FROM places WHERE name = ?", (blind,)).fetchone()
+        return self._place(blind, row[0]) if row else None
+
+    def confirm(self, place: Place, by: Iterable[str]) -> None:
+        """Notes that the offices ``by`` cosigned what continues the receipt's checkpoint. The envelope goes."""
+        with self._store() as store, store.transaction() as connection:
+            self._put(connection, place._replace(until=None, envelope=None, by=tuple(sorted(by)), doubted=False))
+            # A receipt that contradicts this one contradicts the newest checkpoint too: that is what is compared then.
+            for said in self._said(place):
+                connection.execute("DELETE FROM said WHERE name = ?", (self._rows.blind(said),))
+
+    def doubt(self, place: Place, note: str, now: float) -> None:
+        """Keeps as evidence that the checkpoint ``note`` does not continue the receipt's. The envelope stays."""
+        with self._store() as store, store.transaction() as connection:
+            self._put(connection, place._replace(doubted=True))
+            self._accuse(connection, place.shown, {"checkpoint": note}, now)
+
+    def forked(self, before: str, after: str, now: float) -> None:
+        """Keeps as evidence that the checkpoint ``after`` does not continue ``before``; both are notes."""
+        with self._store() as store, store.transaction() as connection:
+            self._accuse(connection, {"checkpoint": before}, {"checkpoint": after}, now)
+
+    def expire(self, now: float) -> None:
+        """Lets go of envelopes that no office confirmed in time; not of those whose place is doubted."""
+        for place in self.unconfirmed():
+            if place.until is None or place.doubted or now < place.until <= now + KEPT:
+                continue
+            # One that lies too far ahead was written by a clock that was wrong: its time begins now.
+            gone = place._replace(until=None, envelope=None)
+            left = place._replace(until=now + KEPT) if place.until > now + KEPT else gone
+            with self._store() as store, store.transaction() as connection:
+                self._put(connection, left)
+
+    def newest(self) -> Newest | None:
+        """The largest checkpoint that was taken; None if none ever was."""
+        with self._store() as store, store.reading() as connection:
+            row = connection.execute("SELECT body FROM newest").fetchone()
+        return Newest(**loads(self._rows.open("newest", row[0]), max_bytes=_MAX_BODY)) if row else None
+
+    def keep(self, newest: Newest) -> None:
+        """Puts ``newest`` in the place of the one before."""
+        with self._store() as store, store.transaction() as connection:
+            sealed = self._rows.seal("newest", dumps(newest._asdict()))
+            connection.execute("INSERT OR REPLACE INTO newest VALUES (1, ?)", (sealed,))
+
+    def begin_anew(self) -> list[Place]:
+        """Compares from now on only, as a restored hub gives places a second time. Evidence stays.
+
+        Returns:
+            What no office has confirmed: the restored hub may have lost it.
+        """
+        left = self.unconfirmed()
         with self._store() as store, store.transaction() as connection:
             connection.execute("DELETE FROM said")
+            connection.execute("DELETE FROM newest")
+        return left
 
     def evidence(self) -> list[Evidence]:
         """All of it, the oldest first."""

@@ -1,6 +1,7 @@
 """The outbox: a report is on the disk before anyone is told so, and stays until the hub's receipt for it is.
 
-    waiting ──receipt──▶ accepted   (the text is dropped; ``kept`` where the author wanted to keep it)
+    waiting ──receipt──▶ accepted   (the text is dropped; ``kept`` where the author wanted to keep it. The sealed
+                                     envelope goes later, to :mod:`.log_memory`, from which it can wait again)
        ├─────refusal──▶ refused    (kept for the author to correct)
        └──other rules─▶ held       (nothing is sent until its author has looked: :mod:`.consent`)
 
@@ -305,6 +306,24 @@ class Outbox:
             body = _kept(entry) | self._sealed(counters, seal) | _spare(spare) | _agreed(agreed or entry.agreed)
             self._write(connection, name, "waiting", body)
         return self._entry((entry.number, name, "waiting", entry.attempts, entry.next_try), body)
+
+    def again(self, name: str, envelope: bytes, *, now: float) -> bool:
+        """Has an accepted report wait again, as it was sealed; whether there was one. Its receipt stays until the next.
+
+        The hub takes one envelope twice as one report, so it does no harm where nothing was lost.
+        """
+        with self._store.transaction() as connection:
+            accepted: tuple[State, ...] = ("accepted", "kept")
+            for state in accepted:
+                entry = self._waiting(connection, name, state)
+                if entry is None or hashlib.sha256(envelope).digest() != entry.sent_digest:
+                    continue
+                receipt = {} if entry.receipt is None else {"receipt": b64u(entry.receipt)}
+                body = _kept(entry) | receipt | {"header": dict(entry.header), "envelope": b64u(envelope)}
+                self._write(connection, name, "waiting", body | _spare(entry.spare))
+                connection.execute("UPDATE entries SET attempts = 0, next_try = ? WHERE name = ?", (now, name))
+                return True
+        return False
 
     def _give_back(self, connection: sqlite3.Connection, entry: Entry) -> None:
         for office, counter in entry.counters.items():

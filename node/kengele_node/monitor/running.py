@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import time
 from functools import partial
 from typing import Any, Final
 
@@ -17,12 +18,16 @@ from .entries import held, row
 from .heartbeats import beating
 from .home import action, open_outbox, opened
 from .log_memory import MEND, SENTENCE, TWO_LOGS, LogMemory
+from .log_watch import LogWatch, watching
 from .outbox import Entry, Outbox
 from .rotating import kept_current
 from .sender import Sender
 
 _QUICK: Final = 5.0
 """Seconds that a single command waits for a line; what it could not send stays in the outbox."""
+
+_MOMENT: Final = 900.0
+"""Seconds for which the hub shows all witnesses one checkpoint: an office can confirm nothing sooner."""
 
 
 def add(actions: Any) -> None:
@@ -42,13 +47,18 @@ async def _serve(args: argparse.Namespace, member: Member) -> int:
         while True:
             try:
                 async with member.session(0 if "jwt" in member.vault.secrets else 15) as session:
-                    sender = _sender(session, outbox)
+                    memory = LogMemory(member.home, member.vault.rows("log"))
+                    sender = _sender(session, outbox, memory)
                     sender.told = lambda entry: _told(args, entry)
                     terminal.note("The node runs; Ctrl-C ends it.")
                     if count := outbox.counts().get("held"):
                         terminal.note(f"{count} held until you look: kengele node outbox --home {args.home}")
                     session.link.told = partial(_line, sender)
-                    async with kept_current(session, sender), beating(session, outbox, sender):
+                    async with (
+                        kept_current(session, sender),
+                        beating(session, outbox, sender),
+                        watching(session, memory, partial(getattr, sender, "trusted"), _tell_log),
+                    ):
                         await sender.run()
             except KengeleError as error:
                 terminal.note(f"{error.sentence} Trying again in 15 s.")
@@ -61,11 +71,29 @@ async def send_now(member: Member, outbox: Outbox, entry: Entry) -> None:
     """Sends one entry if there is a line; if there is none, it stays in the outbox."""
     try:
         async with member.session(_QUICK) as session:
-            sender = _sender(session, outbox)
+            memory = LogMemory(member.home, member.vault.rows("log"))
+            sender = _sender(session, outbox, memory)
             async with asyncio.timeout(4 * _QUICK):
                 await sender.send(entry)
+                await _look(session, memory, sender)
     except (Unreachable, TimeoutError):
         return
+
+
+async def _look(session: Session, memory: LogMemory, sender: Sender) -> None:
+    """Asks whether an office has confirmed what was sent long enough ago: who uses single commands learns it so."""
+    if sender.trusted is None or not memory.unconfirmed_since(time.time() - _MOMENT):
+        return
+    try:
+        await LogWatch(session, memory, session.member.nkey.public).look(sender.trusted)
+    except Unreachable:
+        raise
+    except KengeleError as error:
+        _tell_log(error)
+
+
+def _tell_log(error: KengeleError) -> None:
+    terminal.note(f"ATTENTION: the hub's log could not be checked ({error.code}). {error.sentence} {error.mend}")
 
 
 def sent_by(args: argparse.Namespace) -> str:
@@ -73,7 +101,7 @@ def sent_by(args: argparse.Namespace) -> str:
     return f"It goes out when there is a line, by:  kengele node run --home {args.home}"
 
 
-def _sender(session: Session, outbox: Outbox) -> Sender:
+def _sender(session: Session, outbox: Outbox, memory: LogMemory) -> Sender:
     member = session.member
     sender = Sender(
         session,
@@ -82,7 +110,7 @@ def _sender(session: Session, outbox: Outbox) -> Sender:
         member.nkey.public,
         earlier=member.signing_keys,
         network=member.card.root_digest,
-        memory=LogMemory(member.home, member.vault.rows("log")),
+        memory=memory,
         moment=member.now,
     )
     sender.saw = member.clock.told

@@ -49,6 +49,8 @@ _POLL: Final = 5.0
 """Seconds until the outbox is looked into again: another process may have put something in."""
 _ALL_WAIT: Final = frozenset({"over-quota", "storage-full", "hub-unavailable"})
 """Refusals that speak of the sender or of the hub and not of a report: none is sent before the hub's moment."""
+NO_TEXT: Final = "text-dropped"
+"""Why a report that was sent again is refused if it would have to be sealed by newer rules."""
 _POLICY_CODES: Final = frozenset({"stale-policy", "policy-unknown"})
 
 
@@ -222,7 +224,14 @@ class Sender:
                 if self._memory is not None:
                     # Before anything is given up for it.
                     hub_key = unb64u(self.trusted.network.hub_key)
-                    self._memory.take(answer, self.trusted.network.log, hub_key)
+                    self._memory.take(
+                        answer,
+                        self.trusted.network.log,
+                        hub_key,
+                        name=entry.name,
+                        envelope=entry.envelope,
+                        now=self._clock(),
+                    )
                 self.saw(self.trusted, datetime.fromisoformat(leaf_of(answer).at))
             self._outbox.accepted(entry.name, answer, parse(entry.envelope).claims)
         elif not _temporary(receipt.code) and not self._outlived(entry, receipt.code):
@@ -287,6 +296,10 @@ class Sender:
     async def _seal_anew(self, entry: Entry) -> Entry | None:
         """``entry`` sealed by newer rules; itself where there are none; None where by them it cannot be sent, or its
         author is to be asked."""
+        if entry.draft is None:
+            # Sent again after its text was dropped: there is nothing to seal anew.
+            self._refuse(entry, Refused(NO_TEXT, "The hub asks for newer rules, and the text is not here any more."))
+            return None
         sealed_under = parse(entry.envelope or b"").claims.get("pol")
         known = self.trusted
         if known is None or known.rules_version == sealed_under:

@@ -23,6 +23,7 @@ from kengele_schemas.report import Caveat, parse_header
 from kengele_schemas.trusted import Trusted
 
 from .home import action, open_outbox, opened
+from .log_memory import LogMemory
 from .outbox import Entry, Outbox
 from .recalling import leaf_of
 
@@ -58,7 +59,7 @@ def _share(args: argparse.Namespace) -> int:
             entries = list(_entries(outbox))
         return _chosen(args.report, list(_sources(entries, journal)))
 
-    return share(args, member, sources)
+    return share(args, member, sources, LogMemory(member.home, member.vault.rows("log")).compare)
 
 
 def _chosen(wanted: list[str], found: list[Source]) -> list[Source]:

@@ -9,6 +9,7 @@ from kengele_node import rules, terminal
 from kengele_schemas.errors import KengeleError
 
 from .home import action, open_outbox, opened
+from .log_memory import LogMemory
 
 
 def add(actions: Any) -> None:
@@ -37,7 +38,13 @@ def _status(args: argparse.Namespace) -> int:
         counts = outbox.counts()
     finally:
         outbox.close()
-    state: dict[str, Any] = {"monitor": member.kid, "outbox": counts, "admitted": "jwt" in member.vault.secrets}
+    unconfirmed = LogMemory(member.home, member.vault.rows("log")).unconfirmed()
+    state: dict[str, Any] = {
+        "monitor": member.kid,
+        "outbox": counts,
+        "unconfirmed": len(unconfirmed),
+        "admitted": "jwt" in member.vault.secrets,
+    }
     try:
         trusted = member.offline()
         state |= {
@@ -54,6 +61,8 @@ def _status(args: argparse.Namespace) -> int:
     terminal.say(f"Network:           {state['network'] or 'no rules verified yet'}")
     terminal.say(f"Rules hold until:  {state['rules_hold_until'] or '-'}")
     terminal.say(f"Outbox:            {', '.join(f'{n} {s}' for s, n in counts.items()) or 'empty'}")
+    if unconfirmed:
+        terminal.say(f"Not confirmed yet: {len(unconfirmed)} accepted, in a log that no office has confirmed yet")
     return 0
 
 

@@ -13,16 +13,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Final, NamedTuple
 
 from nacl.signing import SigningKey
 
+from kengele_node.log_reader import LogReader, Session, cosigned_by
 from kengele_node.rows import RowCipher, Store
 from kengele_schemas import subjects
-from kengele_schemas.checkpoint import Checkpoint, verify_checkpoint
-from kengele_schemas.cosignature import cosign, cosigner, read_cosignatures
+from kengele_schemas.checkpoint import verify_checkpoint
+from kengele_schemas.cosignature import cosign, cosigner
 from kengele_schemas.encoding import dumps, loads, unb64u
-from kengele_schemas.errors import KengeleError, Malformed, Refused, Unreachable, Untrusted
+from kengele_schemas.errors import KengeleError, Refused, Unreachable, Untrusted
 from kengele_schemas.trusted import Trusted
 from kengele_schemas.witness import witness
 
@@ -33,14 +34,6 @@ CREATE TABLE seen (number INTEGER PRIMARY KEY CHECK (number = 1), body BLOB NOT 
 CREATE TABLE evidence (name BLOB PRIMARY KEY, at REAL NOT NULL, body BLOB NOT NULL) WITHOUT ROWID
 """
 _MAX_BODY: Final = 1 << 20
-_NO_PROOF: Final = frozenset({"not-in-log", "malformed"})
-"""How a hub says that it has no proof, and not that it cannot answer just now."""
-
-
-class Session(Protocol):
-    """What a witness needs of a :class:`~kengele_node.member.Session`."""
-
-    async def ask(self, subject: str, document: Any) -> dict[str, Any]: ...
 
 
 class Seen(NamedTuple):
@@ -173,15 +166,17 @@ class Witness:
         log, hub_key = trusted.network.log, unb64u(trusted.network.hub_key)
         before = self._memory.last()
         last = verify_checkpoint(before.note, log, hub_key) if before.note.startswith(f"{log}\n") else None
-        note = await self._note("witnessed")
+        reader = LogReader(self._session, self._nkey)
+        note = await reader.note("witnessed")
         new = verify_checkpoint(note, log, hub_key)
         try:
-            witness(last, new, await self._proof(last, new))
+            witness(last, new, await reader.consistency(last, new))
         except Untrusted as error:
             self._memory.accuse(Evidence(error.code, before.note, note, self._clock()))
             raise
-        # Most offices come after this one: who cosigned the checkpoint before is seen only now.
-        notes = [note] if last is None or last.size == new.size else [note, await self._earlier(last)]
+        # Most offices come after this one: who cosigned the checkpoint before is seen only now. Of that one nothing is
+        # taken but cosignatures: a forged one would count for nothing.
+        notes = [note] if last is None or last.size == new.size else [note, await reader.earlier(last.size)]
         shared = dict(before.shared)
         for one in notes:
             shared |= {office: max(at, shared.get(office, 0)) for office, at in self._others(one, trusted).items()}
@@ -193,44 +188,6 @@ class Witness:
         await self._session.ask(subjects.audit_cosign(self._nkey), {"size": new.size, "line": line})
         return seen
 
-    async def _note(self, which: str | int) -> str:
-        answer = await self._session.ask(subjects.audit_get(self._nkey), {"checkpoint": which})
-        note = answer.get("note")
-        if not isinstance(note, str):
-            raise _no_answer()
-        return note
-
-    async def _earlier(self, last: Checkpoint) -> str:
-        """``last`` with the cosignatures that it has by now; only that: a forged one would count for nothing."""
-        try:
-            return await self._note(last.size)
-        except Refused:
-            # What was cosigned long ago may be kept no longer.
-            return ""
-
-    async def _proof(self, last: Checkpoint | None, new: Checkpoint) -> list[bytes]:
-        if last is None or not 0 < last.size < new.size:
-            return []
-        try:
-            answer = await self._session.ask(subjects.audit_get(self._nkey), {"consistency": [last.size, new.size]})
-        except Refused as error:
-            if error.code in _NO_PROOF:
-                return []
-            raise
-        hashes = answer.get("hashes")
-        if not isinstance(hashes, list) or not all(isinstance(one, str) for one in hashes):
-            raise _no_answer()
-        return [unb64u(one) for one in hashes]
-
     def _others(self, note: str, trusted: Trusted) -> dict[str, int]:
         """Who else of the active offices cosigned ``note``, and when."""
-        log, hub_key = trusted.network.log, unb64u(trusted.network.hub_key)
-        if not note or verify_checkpoint(note, log, hub_key).origin != log:
-            return {}
-        rows = (row for row in trusted.offices.document.offices if row.status == "active" and row.id != self._office)
-        keys = {cosigner(log, row.id): unb64u(row.sign) for row in rows}
-        return {name.removeprefix(f"{log}/"): at for name, at in read_cosignatures(note, keys).items()}
-
-
-def _no_answer() -> Malformed:
-    return Malformed("malformed", "The hub's answer about its log is not one.", "Update this program, or the hub.")
+        return {office: at for office, at in cosigned_by(note, trusted).items() if office != self._office}

@@ -21,7 +21,7 @@ from kengele_schemas.trusted import Trusted
 
 from .journal import FILE, Journal
 from .plan import Source, gains, made
-from .sending import SHARED, Outcome, send
+from .sending import SHARED, Compare, Outcome, send
 
 Sources = Callable[[Trusted, Journal], Iterable[Source]]
 _WAIT: Final = 15.0
@@ -32,7 +32,7 @@ def open_journal(member: Member) -> Journal:
     return Journal(member.home / FILE, member.vault.rows("shares"))
 
 
-def share(args: argparse.Namespace, member: Member, sources: Sources) -> int:
+def share(args: argparse.Namespace, member: Member, sources: Sources, compare: Compare | None = None) -> int:
     """Shares what of ``sources`` the rules of today give to whom it was not given; gives the exit code.
 
     Raises:
@@ -40,7 +40,7 @@ def share(args: argparse.Namespace, member: Member, sources: Sources) -> int:
     """
     with closing(open_journal(member)) as journal:
         # The questions stand outside of any event loop: within one, Ctrl-C would wait for the next answer.
-        trusted, before = asyncio.run(_sent(member, journal))
+        trusted, before = asyncio.run(_sent(member, journal, compare))
         plan, unsure = _planned(args, member, trusted, sources(trusted, journal))
         if not args.json:
             _show(before, plan, unsure)
@@ -56,7 +56,7 @@ def share(args: argparse.Namespace, member: Member, sources: Sources) -> int:
                 )
                 data = made(source, reading, trusted, today, by=by, key=key)
                 journal.add(source.header.id, reading.office, reading.bits, source.digest, data)
-            _, after = asyncio.run(_sent(member, journal))
+            _, after = asyncio.run(_sent(member, journal, compare))
     if args.json:
         rows = [_row(source, reading) for source, reading in plan]
         new_keys = {name: since.isoformat() for name, since in _renewed(plan).items()}
@@ -68,11 +68,11 @@ def share(args: argparse.Namespace, member: Member, sources: Sources) -> int:
     return Refused.exit_code if refused else 0 if agreed or not plan else 1
 
 
-async def _sent(member: Member, journal: Journal) -> tuple[Trusted, list[Outcome]]:
+async def _sent(member: Member, journal: Journal, compare: Compare | None) -> tuple[Trusted, list[Outcome]]:
     """The rules as they stand at the hub, and what became of all that waited."""
     async with member.session(_WAIT) as session:
         trusted = await session.refresh()
-        return trusted, await send(session, journal, trusted, member.nkey.public)
+        return trusted, await send(session, journal, trusted, member.nkey.public, compare)
 
 
 def _planned(

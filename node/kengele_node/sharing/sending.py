@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -23,6 +23,8 @@ from kengele_schemas.trusted import Trusted
 from .journal import Journal, Kept
 
 SHARED: Final = "shared"
+Compare = Callable[[Mapping[str, Any], Trusted], None]
+"""Compares a proven answer with what is known of the log; raises Untrusted."""
 
 
 class Session(Protocol):
@@ -42,8 +44,13 @@ class Outcome:
     bits: int = 0
 
 
-async def send(session: Session, journal: Journal, trusted: Trusted, nkey: str) -> list[Outcome]:
+async def send(
+    session: Session, journal: Journal, trusted: Trusted, nkey: str, compare: Compare | None = None
+) -> list[Outcome]:
     """Sends all that waits, once.
+
+    Args:
+        compare: told of each leaf and proof before it is taken; what it does not take waits on.
 
     Raises:
         Unreachable: no line; what was not answered waits on.
@@ -54,6 +61,8 @@ async def send(session: Session, journal: Journal, trusted: Trusted, nkey: str) 
         try:
             answer = await session.ask(subjects.shares_ask(nkey), loads(share.data, max_bytes=MAX_SHARE))
             leaf = read_answer(answer, share, trusted)
+            if compare is not None:
+                compare(answer, trusted)
         except (Refused, Malformed) as error:
             journal.drop(share.name)
             found.append(Outcome(share, error.code, error.sentence, error.mend))

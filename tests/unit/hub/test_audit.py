@@ -305,16 +305,48 @@ def test_an_office_gets_no_leaf_and_no_tile(tmp_path: Path) -> None:
     run(tmp_path, claim)
 
 
-def test_monitors_strangers_and_those_without_a_network_get_nothing(tmp_path: Path) -> None:
+def test_strangers_and_those_without_a_network_get_nothing(tmp_path: Path) -> None:
     async def claim(scene: Scene) -> None:
         stranger = KeyPair.generate("user").public
-        for nkey in (scene.hub.roster.nkeys["osh"], stranger):
-            for request in ({"checkpoint": "witnessed"}, {"consistency": [0, 0]}, {"entries": [0, 1]}):
-                with refused("not-admitted"):
-                    await scene.audit.answer_get(nkey, dumps(request))
+        for request in ({"checkpoint": "witnessed"}, {"consistency": [0, 0]}, {"entries": [0, 1]}):
+            with refused("not-admitted"):
+                await scene.audit.answer_get(stranger, dumps(request))
         unfounded = Audit(scene.hub.nc, scene.hub.ledger, lambda: None)
         with refused("not-admitted"):
             await unfounded.answer_get(scene.hub.roster.nkeys["aigul"], dumps({"checkpoint": "witnessed"}))
+
+    run(tmp_path, claim)
+
+
+def test_a_monitor_is_shown_what_offices_cosigned_and_no_entry_and_nothing_newer(tmp_path: Path) -> None:
+    async def claim(scene: Scene) -> None:
+        note = await scene.note()
+        size = await scene.size()
+        await scene.cosign("unrcca", note)
+        await scene.grow()
+        assert await scene.note("osh") == await scene.note()
+        assert (await scene.get("osh", {"consistency": [1, size]}))["code"] == "consistency"
+        with refused("not-in-log"):
+            await scene.get("osh", {"consistency": [1, size + 1]})
+        for request in ({"entries": [0, 1]}, {"tile": "tile/0/000.p/1"}):
+            with refused("not-admitted"):
+                await scene.get("osh", request)
+        with pytest.raises(Malformed):
+            await scene.note("osh", "newest")
+        with refused("not-admitted"):
+            await scene.cosign("osh", note)
+
+    run(tmp_path, claim)
+
+
+def test_what_monitors_ask_is_answered_from_memory_for_a_minute_and_no_longer(tmp_path: Path) -> None:
+    async def claim(scene: Scene) -> None:
+        note = await scene.note("osh")
+        await scene.cosign("unrcca", note)
+        assert await scene.note("osh") == note
+        assert await scene.note() != note
+        scene.clock.now += 61
+        assert await scene.note("osh") == await scene.note()
 
     run(tmp_path, claim)
 
@@ -396,7 +428,8 @@ def test_requests_come_over_the_bus_and_each_gets_an_answer(tmp_path: Path) -> N
                 (subjects.audit_get(hub.roster.nkeys["unrcca"]), {"checkpoint": "witnessed"}, "checkpoint"),
                 (subjects.audit_get(hub.roster.nkeys["unrcca"]), {"entries": [0, 1]}, "not-admitted"),
                 (subjects.audit_get(hub.roster.nkeys["aigul"]), {"entries": [0, 1]}, "entries"),
-                (subjects.audit_get(hub.roster.nkeys["osh"]), {"checkpoint": "witnessed"}, "not-admitted"),
+                (subjects.audit_get(hub.roster.nkeys["osh"]), {"checkpoint": "witnessed"}, "checkpoint"),
+                (subjects.audit_get(hub.roster.nkeys["osh"]), {"entries": [0, 1]}, "not-admitted"),
                 (subjects.audit_cosign(hub.roster.nkeys["council"]), {"size": 5, "line": "x\n"}, "not-in-log"),
             ):
                 answer = await hub.nc.request(name, dumps(request), timeout=20)

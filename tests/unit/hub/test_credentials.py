@@ -105,7 +105,7 @@ def test_the_templates_allow_the_names_that_the_subjects_module_spells() -> None
     both = {
         name(NKEY) for name in (subjects.reports_submit, subjects.trust_get, subjects.shares_ask, subjects.letters_ask)
     }
-    assert own("monitor") == both | {subjects.recalls_status(NKEY)}
+    assert own("monitor") == both | {subjects.audit_get(NKEY), subjects.recalls_status(NKEY)}
     witness = {subjects.audit_get(NKEY), subjects.audit_cosign(NKEY)}
     assert own("office") == both | feed | witness | {subjects.recalls_confirm(NKEY)}
     desk = (
