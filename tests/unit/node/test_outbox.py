@@ -339,3 +339,32 @@ def test_who_has_the_disk_cannot_let_go_what_is_held_nor_hold_what_waits(tmp_pat
     assert box.reseal(other.name, ["unrcca"], sealed, state="held") is None
     assert box.held() == []
     assert {one.state for one in box.entries()} == {"damaged"}
+
+
+@pytest.mark.parametrize("keep_text", [False, True])
+def test_what_was_accepted_waits_again_as_it_was_sealed_and_keeps_its_receipt(
+    tmp_path: Path, outbox: Outbox, keep_text: bool
+) -> None:
+    added = add(outbox, "r1", keep_text=keep_text)
+    assert added.envelope is not None
+    outbox.accepted(added.name, b"receipt", {"area": "KG"})
+    assert not outbox.again(added.name, b"another envelope", now=NOW)
+    assert outbox.again(added.name, added.envelope, now=NOW + 5)
+    box = again(outbox, tmp_path)
+    (entry,) = box.due(NOW + 5)
+    assert (entry.state, entry.envelope, entry.receipt) == ("waiting", added.envelope, b"receipt")
+    assert (entry.header, entry.draft) == ({"area": "KG"}, DRAFT if keep_text else None)
+    box.accepted(added.name, b"newer receipt", {"area": "KG"})
+    found = box.get(added.name)
+    assert found is not None
+    assert (found.state, found.receipt) == ("kept" if keep_text else "accepted", b"newer receipt")
+    box.close()
+
+
+def test_only_what_was_accepted_waits_again(outbox: Outbox) -> None:
+    added = add(outbox, "r1")
+    assert added.envelope is not None
+    assert not outbox.again(added.name, added.envelope, now=NOW)
+    outbox.refused(added.name, "not-admitted")
+    assert not outbox.again(added.name, added.envelope, now=NOW)
+    assert not outbox.again("nothing", added.envelope, now=NOW)

@@ -542,6 +542,16 @@ class TestRulesThatHoldNoLonger:
         assert hub.refreshed == 0
         assert now(outbox, entry).state == "accepted"
 
+    def test_refuse_what_is_sent_again_if_its_text_is_gone(self, outbox: Outbox, clock: Clock) -> None:
+        entry = add(outbox, kept=False)
+        run(sender(Hub(), outbox, clock).send(entry))
+        assert entry.envelope is not None
+        assert outbox.again(entry.name, entry.envelope, now=START)
+        hub = Hub(lambda data: refusal(data, "stale-policy"), NEWER)
+        run(sender(hub, outbox, clock).send(now(outbox, entry)))
+        found = now(outbox, entry)
+        assert (found.state, found.code, len(hub.sent)) == ("refused", "text-dropped", 1)
+
     def test_that_are_the_newest_here_make_the_report_wait(self, outbox: Outbox, clock: Clock) -> None:
         entry = add(outbox)
         hub = Hub(lambda data: refusal(data, "policy-unknown", 5))
