@@ -310,24 +310,28 @@ def test_the_hub_cannot(tmp_path: Path, sentence: str) -> None:
     run(tmp_path, claim)
 
 
-def test_an_office_cannot_fetch_leaves_and_a_monitor_cannot_use_the_audit_service(tmp_path: Path) -> None:
+def test_an_office_and_a_monitor_cannot_fetch_leaves_and_a_monitor_cannot_cosign(tmp_path: Path) -> None:
     async def claim() -> None:
         async with small_network(tmp_path, ("osh",)) as network:
             osh, unrcca, aigul = network.monitors["osh"], network.offices["unrcca"], network.coordinators["aigul"]
             async with osh.session() as session:
                 data = sealed(osh, draft(), await session.refresh())
                 await session.link.request(subjects.reports_submit(osh.nkey.public), data)
-                for subject in (subjects.audit_get, subjects.audit_cosign):
-                    for name in (osh.nkey.public, unrcca.nkey.public, aigul.nkey.public):
-                        with pytest.raises(KengeleError):
-                            await session.link.request(subject(name), dumps({"checkpoint": "witnessed"}), timeout=0.5)
-            async with unrcca.session() as session:
-                own = subjects.audit_get(unrcca.nkey.public)
-                assert (await session.ask(own, {"checkpoint": "witnessed"}))["code"] == "checkpoint"
-                for request in ({"entries": [0, 1]}, {"entries": [0, 3]}, {"tile": "tile/0/000.p/1"}):
-                    with pytest.raises(Refused) as caught:
-                        await session.ask(own, request)
-                    assert caught.value.code == "not-admitted"
+                asked = dumps({"checkpoint": "witnessed"})
+                for name in (unrcca.nkey.public, aigul.nkey.public):
+                    with pytest.raises(KengeleError):
+                        await session.link.request(subjects.audit_get(name), asked, timeout=0.5)
+                for name in (osh.nkey.public, unrcca.nkey.public, aigul.nkey.public):
+                    with pytest.raises(KengeleError):
+                        await session.link.request(subjects.audit_cosign(name), dumps({"size": 3}), timeout=0.5)
+            for member in (osh, unrcca):
+                async with member.session() as session:
+                    own = subjects.audit_get(member.nkey.public)
+                    assert (await session.ask(own, {"checkpoint": "witnessed"}))["code"] == "checkpoint"
+                    for request in ({"entries": [0, 1]}, {"entries": [0, 3]}, {"tile": "tile/0/000.p/1"}):
+                        with pytest.raises(Refused) as caught:
+                            await session.ask(own, request)
+                        assert caught.value.code == "not-admitted"
             async with aigul.session() as session:
                 answer = await session.ask(subjects.audit_get(aigul.nkey.public), {"entries": [0, 3]})
                 assert len(answer["entries"]) == 3
