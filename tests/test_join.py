@@ -101,7 +101,7 @@ def whole_way(network: Network) -> None:
         assert "digits-differ" in run(network, *approve, wrong, home="aigul", fails=3)
         assert not draft.exists()
         assert json.loads(run(network, "coordinator", "board", "--json", home="aigul"))["proposals"] == []
-        assert "answered-by-another" in run(network, *approve, first["digits"], home="moussa", fails=3)
+        assert "not-yours" in run(network, *approve, first["digits"], home="moussa", fails=3)
         run(network, *approve, first["digits"].replace(" ", ""), home="aigul")
         assert said(process)["state"] == "approved"
         published(network, draft)
@@ -219,8 +219,10 @@ def test_a_stolen_invitation_is_used_up_by_the_thief_and_the_digits_differ(tmp_p
         assert guest.answer is not None
         thief.take(guest.answer)
         await scene.ask({"do": "reveal", "card": thief.reveal.model_dump(mode="json", exclude_none=True)})
-        mine = Answer.to(rightful.commitment, unb64u(guest.answer.nonce), new_signing_key())
-        rightful.take(mine)
+        nonce = unb64u(guest.answer.nonce)
+        with pytest.raises(Untrusted):
+            rightful.take(Answer.to(rightful.commitment, nonce, new_signing_key()))
+        rightful.take(Answer.to(rightful.commitment, nonce, scene.session.member.key))
         seen = await scene.guest()
         with pytest.raises(Refused) as caught:
             lobby.compare(scene.session.member, seen, rightful.digits)
@@ -293,9 +295,10 @@ def test_who_has_no_token_cannot_use_up_an_invitation(tmp_path: Path) -> None:
         for card in (forged, Commitment.sign(aimed, moussa.key)):
             word = {"do": "commit", "card": card.model_dump(mode="json")}
             await refused(scene.ask(word), "bad-card")
-            # Nor through a coordinator, who carries the words of who has no line.
-            async with moussa.session() as session:
-                await refused(session.ask(subjects.lobby_ask(moussa.nkey.public), word), "bad-card")
+            # Nor through the inviter, who carries the words of who has no line; another coordinator carries none.
+            for member, code in ((scene.session.member, "bad-card"), (moussa, "not-yours")):
+                async with member.session() as session:
+                    await refused(session.ask(subjects.lobby_ask(member.nkey.public), word), code)
         assert (await scene.commit(rightful))["code"] == "kept"
 
     staged(tmp_path, play)

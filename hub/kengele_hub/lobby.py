@@ -2,7 +2,8 @@
 
 The hub holds of an invitation what its inviter signed, and no token. Each word between newcomer and coordinator is
 written once and never again, so that an invitation is used up by the first who comes with it. The hub carries these
-words and can change none unnoticed: both ends compute digits from what they have sent and got.
+words and can change none unnoticed: both ends compute digits from what they have sent and got. An invitation is its
+inviter's: nobody else answers or decides, and with her seat it ends.
 """
 
 from __future__ import annotations
@@ -61,12 +62,15 @@ class Lobby:
         if what == "invite":
             return await self._invite(coordinator, read_signed(document.get("card"), Terms), coordinators)
         if what == "list":
-            return {"code": "listed", "invitations": [_told(words, inside) for words in (await self._all()).values()]}
+            return {
+                "code": "listed",
+                "invitations": [_told(words, inside) for words in (await self._all(coordinators)).values()],
+            }
         if what == "commit":
-            await self._commit(read_signed(document.get("card"), Commitment))
+            await self._commit(read_signed(document.get("card"), Commitment), coordinators, coordinator)
             return {"code": "kept"}
         if what == "reveal":
-            await self._reveal(read_signed(document.get("card"), Reveal))
+            await self._reveal(read_signed(document.get("card"), Reveal), coordinators, coordinator)
             return {"code": "kept"}
         if what == "answer":
             return await self._answer(coordinator, read_signed(document.get("card"), Answer), coordinators)
@@ -79,6 +83,7 @@ class Lobby:
         nkey: str,
         request: bytes,
         network: Mapping[str, str],
+        coordinators: Mapping[str, bytes],
         line: Callable[[str, int], str],
         inside: Callable[[str], bool],
     ) -> dict[str, Any]:
@@ -93,22 +98,22 @@ class Lobby:
         document = _read(request)
         what = document.get("do")
         if what == "line":
-            await self._words(document.get("invitation"))
+            await self._words(document.get("invitation"), coordinators)
             return {"code": "line", "jwt": line(nkey, int(time.time()) + _LINE)}
         if what == "open":
-            words = await self._words(document.get("invitation"))
+            words = await self._words(document.get("invitation"), coordinators)
             return {"code": "open", "terms": words[_TERMS], **network}
         if what == "commit":
             commitment = read_signed(document.get("card"), Commitment)
-            await self._commit(commitment)
+            await self._commit(commitment, coordinators)
             return {"code": "kept"}
         if what == "look":
-            words = await self._words(document.get("invitation"))
+            words = await self._words(document.get("invitation"), coordinators)
             if document.get("digest") != words.get(_COMMITMENT, {}).get("digest"):
                 raise _used()
             return _seen(words, inside)
         if what == "reveal":
-            await self._reveal(read_signed(document.get("card"), Reveal))
+            await self._reveal(read_signed(document.get("card"), Reveal), coordinators)
             return {"code": "kept"}
         raise Malformed("malformed", "This is no request of who is invited.")
 
@@ -116,7 +121,7 @@ class Lobby:
         terms.check(coordinators)
         if terms.inviter != coordinator:
             raise Refused("not-yours", "Only its inviter can open an invitation.", "Make one of your own.")
-        own = [one for one in (await self._all()).values() if one[_TERMS]["inviter"] == coordinator]
+        own = [one for one in (await self._all(coordinators)).values() if one[_TERMS]["inviter"] == coordinator]
         waiting = [words for words in own if _DECISION not in words]
         if sum(words[_TERMS]["expires"] > time.time() for words in waiting) >= MAX_OPEN:
             raise Refused(
@@ -125,8 +130,10 @@ class Lobby:
         await self._write(_TERMS, terms.id, _document(terms))
         return {"code": "kept", "invitation": terms.id}
 
-    async def _commit(self, commitment: Commitment) -> None:
-        words = await self._words(commitment.invitation)
+    async def _commit(self, commitment: Commitment, coordinators: Mapping[str, bytes], by: str = "") -> None:
+        words = await self._words(commitment.invitation, coordinators)
+        if by:
+            _check_inviter(words, by)
         terms = read_signed(words[_TERMS], Terms)
         commitment.check(terms)
         if words.get(_COMMITMENT) == _document(commitment):
@@ -138,16 +145,18 @@ class Lobby:
         await self._write(_COMMITMENT, terms.id, _document(commitment))
 
     async def _answer(self, coordinator: str, answer: Answer, coordinators: Mapping[str, bytes]) -> dict[str, Any]:
-        words = await self._words(answer.invitation)
-        _check_inviter(words, coordinator, coordinators)
+        words = await self._words(answer.invitation, coordinators)
+        _check_inviter(words, coordinator)
         if words.get(_ANSWER) != _document(answer):
             if answer.coordinator != coordinator or answer.digest != words.get(_COMMITMENT, {}).get("digest"):
                 raise Refused("another-request", "This answers nothing that waits in the lobby.", "List what waits.")
             await self._write(_ANSWER, answer.invitation, _document(answer))
         return {"code": "kept"}
 
-    async def _reveal(self, reveal: Reveal) -> None:
-        words = await self._words(reveal.invitation)
+    async def _reveal(self, reveal: Reveal, coordinators: Mapping[str, bytes], by: str = "") -> None:
+        words = await self._words(reveal.invitation, coordinators)
+        if by:
+            _check_inviter(words, by)
         if words.get(_REVEAL) == _document(reveal):
             return
         if _ANSWER not in words:
@@ -158,8 +167,8 @@ class Lobby:
     async def _decide(
         self, coordinator: str, document: Mapping[str, Any], coordinators: Mapping[str, bytes]
     ) -> dict[str, Any]:
-        words = await self._words(document.get("invitation"))
-        _check_inviter(words, coordinator, coordinators)
+        words = await self._words(document.get("invitation"), coordinators)
+        _check_inviter(words, coordinator)
         decision = document.get("decision")
         if decision not in _DECISIONS:
             raise Malformed("malformed", "This is no request to the lobby.")
@@ -171,17 +180,20 @@ class Lobby:
             await self._write(_DECISION, terms.id, {"decision": decision, "by": coordinator})
         return {"code": "kept"}
 
-    async def invited(self, inside: Callable[[str], bool]) -> dict[str, tuple[str, ...]]:
-        """For which areas those are invited who have come and are neither in nor denied: by nkey and by ``kid``."""
+    async def invited(
+        self, coordinators: Mapping[str, bytes], inside: Callable[[str], bool]
+    ) -> dict[str, tuple[str, ...]]:
+        """For which areas those ask to be let in who are neither in nor denied: by nkey and by ``kid``.
+
+        By their own signed requests alone: a coordinator could make up terms, and a commitment to somebody's keys.
+        """
         found: dict[str, tuple[str, ...]] = {}
-        for words in (await self._all()).values():
-            nkey = words.get(_COMMITMENT, {}).get("nkey")
-            if nkey is None or inside(nkey) or words.get(_DECISION, {}).get("decision") == "denied":
+        for words in (await self._all(coordinators)).values():
+            if _REVEAL not in words or words.get(_DECISION, {}).get("decision") == "denied":
                 continue
-            areas = tuple(words[_TERMS]["areas"])
-            found[nkey] = areas
-            if _REVEAL in words:
-                found[read_signed(words[_REVEAL], Reveal).request.member] = areas
+            request = read_signed(words[_REVEAL], Reveal).request
+            if not inside(request.nkey):
+                found[request.nkey] = found[request.member] = request.areas
         return found
 
     async def _write(self, kind: str, invitation: str, document: Mapping[str, Any]) -> None:
@@ -192,7 +204,7 @@ class Lobby:
         except Conflict:
             raise _used() from None
 
-    async def _words(self, invitation: Any) -> _Words:
+    async def _words(self, invitation: Any, coordinators: Mapping[str, bytes]) -> _Words:
         """All that was said about one invitation. Raises Refused if there is none, or not any more."""
         if not isinstance(invitation, str):
             raise Malformed("malformed", "This names no invitation.")
@@ -205,9 +217,9 @@ class Lobby:
                 raise Refused(
                     "no-such-invitation", "The hub knows of no such invitation.", "Ask the coordinator for another."
                 )
-        return found
+        return _ended(found, coordinators)
 
-    async def _all(self) -> dict[str, _Words]:
+    async def _all(self, coordinators: Mapping[str, bytes]) -> dict[str, _Words]:
         found: dict[str, _Words] = {}
         async for stored in consumers.read_all(self.nc, subjects.LOBBY):
             _, kind, invitation = stored.subject.split(".")
@@ -215,7 +227,7 @@ class Lobby:
                 found.setdefault(invitation, {})[kind] = loads(stored.data, max_bytes=MAX_REQUEST)
             except KengeleError:
                 continue
-        return {name: words for name, words in found.items() if _TERMS in words}
+        return {name: _ended(words, coordinators) for name, words in found.items() if _TERMS in words}
 
 
 def _read(request: bytes) -> dict[str, Any]:
@@ -232,14 +244,13 @@ def _document(card: Any) -> dict[str, Any]:
 
 
 def _told(words: _Words, inside: Callable[[str], bool]) -> dict[str, Any]:
-    nkey = words.get(_COMMITMENT, {}).get("nkey", "")
-    return {**words, "admitted": bool(nkey) and inside(nkey)}
+    return {**words, "admitted": _in(words, inside)}
 
 
 def _seen(words: _Words, inside: Callable[[str], bool]) -> dict[str, Any]:
     """What the newcomer is told of how far it is."""
     decision = words.get(_DECISION, {}).get("decision")
-    if inside(words[_COMMITMENT]["nkey"]):
+    if _in(words, inside):
         code = "admitted"
     elif decision is not None:
         code = str(decision)
@@ -248,10 +259,21 @@ def _seen(words: _Words, inside: Callable[[str], bool]) -> dict[str, Any]:
     return {"code": code, **({"answer": words[_ANSWER]} if _ANSWER in words else {})}
 
 
-def _check_inviter(words: _Words, coordinator: str, coordinators: Mapping[str, bytes]) -> None:
-    """Checks that a coordinator speaks of her own invitation, or of one whose inviter is no coordinator any more."""
+def _in(words: _Words, inside: Callable[[str], bool]) -> bool:
+    return _REVEAL in words and inside(str(words[_REVEAL]["request"]["nkey"]))
+
+
+def _ended(words: _Words, coordinators: Mapping[str, bytes]) -> _Words:
+    """``words`` as denied where the inviter is no coordinator any more: nobody else can answer in her place."""
+    if words[_TERMS]["inviter"] in coordinators or _DECISION in words:
+        return words
+    return {**words, _DECISION: {"decision": "denied", "by": ""}}
+
+
+def _check_inviter(words: _Words, coordinator: str) -> None:
+    """Checks that a coordinator speaks of her own invitation."""
     inviter = words[_TERMS]["inviter"]
-    if coordinator != inviter and inviter in coordinators:
+    if coordinator != inviter:
         raise Refused("not-yours", f"This invitation is {inviter}'s.", "Ask that coordinator, or invite anew yourself.")
 
 

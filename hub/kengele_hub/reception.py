@@ -104,7 +104,7 @@ class Reception:
         if not named or standing is None:
             return
         areas = standing.trusted.areas
-        for name, invited in (await self.lobby.invited(self._inside)).items():
+        for name, invited in (await self.lobby.invited(self._coordinators(), self._inside)).items():
             for area in named.get(name, ()):
                 if not any(areas.known(one) and areas.covers(area, one) for one in invited):
                     raise Refused(
@@ -118,7 +118,7 @@ class Reception:
         role, member = self._authority.standing.roles.get(nkey, ("", "")) if self._authority.standing else ("", "")
         if role != "coordinator":
             raise not_admitted()
-        return await self.lobby.answer(member, request, metadata.coordinators(self._authority.files), self._inside)
+        return await self.lobby.answer(member, request, self._coordinators(), self._inside)
 
     async def answer_letters(self, nkey: str, request: bytes) -> dict[str, Any]:
         """The answer to a member who leaves word for the coordinators, or to a coordinator who reads it."""
@@ -148,7 +148,10 @@ class Reception:
         if self._authority.standing is None or root is None:
             raise not_admitted()
         network = {"name": self._authority.standing.trusted.network.name, "root": b64u(root)}
-        return await self.lobby.enter(nkey, request, network, self._line, self._inside)
+        return await self.lobby.enter(nkey, request, network, self._coordinators(), self._line, self._inside)
+
+    def _coordinators(self) -> dict[str, bytes]:
+        return metadata.coordinators(self._authority.files)
 
     def _line(self, nkey: str, until: int) -> str:
         return self._authority.access.member_jwt(nkey, "joiner", expires=until)

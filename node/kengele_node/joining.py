@@ -98,19 +98,16 @@ class Newcomer:
         return Commitment.of(self.invitation.token, self.request, self._nonce)
 
     def take(self, answer: Answer) -> None:
-        """Keeps the coordinator's answer; from now on there is no other.
+        """Keeps the inviter's answer; from now on there is no other.
 
         Raises:
             Untrusted: ``another-answer``.
         """
-        commitment = self.commitment
-        if (answer.invitation, answer.digest) != (commitment.invitation, commitment.digest) or self.answer not in (
-            None,
-            answer,
-        ):
+        answer.check(self.invitation.terms, self.commitment)
+        if self.answer not in (None, answer):
             raise Untrusted(
                 "another-answer",
-                "The coordinator's answer is not to this request, or not the one that came before.",
+                "The coordinator's answer is not the one that came before.",
                 "Do not read out any digits; tell the coordinator.",
             )
         if self.answer is None:
@@ -130,7 +127,7 @@ class Newcomer:
         if self.answer is None:
             raise Refused("too-early", "The coordinator has not answered yet.", "Wait.")
         terms, root = self.invitation.terms, self.invitation.network.root_digest
-        return invitations.digits(terms.key, self.request, self._nonce, unb64u(self.answer.nonce), root)
+        return invitations.digits(terms, self.request, self._nonce, unb64u(self.answer.nonce), root)
 
     def end(self) -> None:
         """Forgets what was said: the newcomer is in."""

@@ -4,12 +4,13 @@ The invitation holds a token of 128 bits that is the seed of a key; what the coo
 public half, in terms signed by the inviter. The newcomer commits to the join request, a coordinator answers with random
 bytes, and only then the request is shown. Both compute eight digits from all of it; the newcomer reads them out.
 Whoever stands between must choose before knowing what the digits depend on, and hits them once in 10^8 invitations.
+The digits depend on the terms, too, and so on the inviter: nobody else can answer, whatever the hub says.
 (S. Vaudenay, "Secure Communications over Insecure Channels Based on Short Authenticated Strings", CRYPTO 2005.)
 
     >>> commitment = Commitment.of(token, request, nonce)
     >>> reveal = Reveal.of(token, request, nonce)
     >>> reveal.check(terms, commitment)
-    >>> digits(terms, reveal, answer)
+    >>> digits(terms, request, nonce, answer_nonce, root_digest)
     '1234 5678'
 """
 
@@ -28,14 +29,14 @@ from .encoding import b64u, canonical, length_prefixed, unb64u
 from .errors import KengeleError, Malformed, Refused, Untrusted
 from .fields import Bytes32, Exactly1, Line, Model, OfficeId, read
 from .keys import fingerprint, verify_signature
-from .roster import Nkey, Signature, SigningPublic
+from .roster import Signature, SigningPublic
 
 LONGEST: Final = 14 * 24 * 3600
 """Seconds that an invitation may stand open."""
 LINK: Final = links.LINK
 _SEED: Final = b"kengele-invitation-v1\0"
 _COMMIT: Final = b"kengele-commit-v1\0"
-_DIGITS: Final = b"kengele-join-digits-v1\0"
+_DIGITS: Final = b"kengele-join-digits-v2\0"
 _Token = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{21}[AQgw]$")]
 InvitationId = Annotated[str, Field(pattern=r"^i-[a-z2-7]{26}$")]
 _S = TypeVar("_S", bound="Signed")
@@ -192,17 +193,18 @@ class Link(Model):
 
 
 class Commitment(Signed):
-    """The newcomer's first word: a digest of the request and of random bytes, both still hidden."""
+    """The newcomer's first word: a digest of the request and of random bytes, both still hidden.
+
+    It names no key: who learns a newcomer's keys before she has shown her signed request could speak of them first.
+    """
 
     invitation: InvitationId
     digest: Bytes32
-    nkey: Nkey
 
     @classmethod
     def of(cls, token: str, request: JoinRequest, nonce: bytes) -> Commitment:
         """The commitment to ``request``, hidden by ``nonce`` (32 random bytes)."""
-        said = {"invitation": _id(token), "digest": b64u(_committed(request, nonce)), "nkey": request.nkey}
-        return cls.sign(said, key_of(token))
+        return cls.sign({"invitation": _id(token), "digest": b64u(_committed(request, nonce))}, key_of(token))
 
     def check(self, terms: Terms) -> None:
         """Raises Untrusted, ``bad-card``, if it does not come from who has the token."""
@@ -212,18 +214,44 @@ class Commitment(Signed):
 
 
 class Answer(Signed):
-    """A coordinator's random bytes, chosen for one commitment only."""
+    """The inviter's random bytes, chosen for one commitment only; ``coordinator`` is the id of her ``key``."""
 
     invitation: InvitationId
     digest: Bytes32
     nonce: Bytes32
     coordinator: CoordinatorId
+    key: SigningPublic
 
     @classmethod
     def to(cls, commitment: Commitment, nonce: bytes, key: SigningKey) -> Answer:
         """The answer of the coordinator who signs with ``key``."""
         said = {"invitation": commitment.invitation, "digest": commitment.digest, "nonce": b64u(nonce)}
-        return cls.sign({**said, "coordinator": coordinator_id(bytes(key.verify_key))}, key)
+        public = bytes(key.verify_key)
+        return cls.sign({**said, "coordinator": coordinator_id(public), "key": b64u(public)}, key)
+
+    def check(self, terms: Terms, commitment: Commitment) -> None:
+        """Checks that the inviter herself answers ``commitment``, and that she signed ``terms``.
+
+        A newcomer knows no coordinator's key. Terms that the hub made up, with an inviter of its own, give other
+        digits.
+
+        Raises:
+            Untrusted: ``another-answer``.
+        """
+        key = unb64u(self.key)
+        try:
+            if (self.invitation, self.digest) != (commitment.invitation, commitment.digest):
+                raise _untrusted()
+            if not self.coordinator == terms.inviter == coordinator_id(key):
+                raise _untrusted()
+            self.verify(key)
+            terms.verify(key)
+        except Untrusted:
+            raise Untrusted(
+                "another-answer",
+                "This answer is not to this request, or not by the coordinator who invited.",
+                "Do not read out any digits; tell the coordinator.",
+            ) from None
 
 
 class Reveal(Signed):
@@ -248,8 +276,7 @@ class Reveal(Signed):
         if self.invitation != terms.id or commitment.invitation != terms.id:
             raise _untrusted()
         self.verify(unb64u(terms.key))
-        opened = b64u(_committed(self.request, unb64u(self.nonce)))
-        if (opened, self.request.nkey) != (commitment.digest, commitment.nkey):
+        if b64u(_committed(self.request, unb64u(self.nonce))) != commitment.digest:
             raise Untrusted(
                 "not-as-committed",
                 "What is shown now is not what the newcomer had committed to.",
@@ -258,17 +285,17 @@ class Reveal(Signed):
         self.request.check()
 
 
-def digits(terms_key: str, request: JoinRequest, nonce: bytes, answer: bytes, root_digest: str) -> str:
+def digits(terms: Terms, request: JoinRequest, nonce: bytes, answer: bytes, root_digest: str) -> str:
     """Eight digits that the newcomer reads out and the coordinator types.
 
     Args:
-        terms_key: public half of the invitation's key.
+        terms: the invitation's, as each of both has them.
         request: of the newcomer.
         nonce: with which it was committed to.
         answer: the coordinator's random bytes.
         root_digest: of the network that each of both means.
     """
-    parts = (unb64u(terms_key), _words(request), nonce, answer, unb64u(root_digest))
+    parts = (terms._message(), _words(request), nonce, answer, unb64u(root_digest))
     number = int.from_bytes(hashlib.sha256(_DIGITS + length_prefixed(*parts)).digest()[:8], "big") % 10**8
     return f"{number // 10**4:04d} {number % 10**4:04d}"
 

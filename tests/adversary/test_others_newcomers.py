@@ -14,10 +14,10 @@ from nacl.signing import SigningKey
 from kengele_hub import lobby as hub_lobby
 from kengele_hub.lobby import Lobby
 from kengele_schemas import invitations
-from kengele_schemas.cards import coordinator_id
+from kengele_schemas.cards import JoinRequest, coordinator_id
 from kengele_schemas.encoding import b64u, dumps
-from kengele_schemas.errors import Refused
-from kengele_schemas.invitations import Answer, Commitment, Terms
+from kengele_schemas.errors import Refused, Untrusted
+from kengele_schemas.invitations import Answer, Commitment, Reveal, Terms
 from kengele_schemas.keys import monitor_id, new_signing_key
 from kengele_schemas.nkeys import KeyPair
 from kengele_testing.hub import Hub, running_hub
@@ -48,9 +48,14 @@ class Desk:
     async def ask(self, who: SigningKey, document: Mapping[str, Any]) -> dict[str, Any]:
         return await self.lobby.answer(of(who), dumps(document), self.counting, lambda _: False)
 
-    async def invite(self, who: SigningKey, area: str = "KG") -> tuple[Terms, Commitment]:
-        """An invitation, and the commitment of somebody who came with it."""
-        token, now = invitations.new_token(), int(time.time())
+    async def enter(self, document: Mapping[str, Any]) -> dict[str, Any]:
+        """As somebody who has no place yet."""
+        nkey, network = KeyPair.generate("user").public, {"name": "Test", "root": ""}
+        return await self.lobby.enter(nkey, dumps(document), network, self.counting, lambda *_: "", lambda _: False)
+
+    async def open(self, who: SigningKey, area: str, token: str) -> Terms:
+        """An invitation that stands open at the hub."""
+        now = int(time.time())
         said = {
             "key": b64u(bytes(invitations.key_of(token).verify_key)),
             "role": "monitor",
@@ -62,11 +67,24 @@ class Desk:
         }
         terms = Terms.sign(said, who)
         await self.ask(who, {"do": "invite", "card": document(terms)})
-        nkey = KeyPair.generate("user").public
-        came = {"invitation": terms.id, "digest": b64u(bytes(32)), "nkey": nkey}
-        commitment = Commitment.sign(came, invitations.key_of(token))
-        await self.ask(who, {"do": "commit", "card": document(commitment)})
+        return terms
+
+    async def invite(
+        self, who: SigningKey, area: str = "KG", request: JoinRequest | None = None
+    ) -> tuple[Terms, Commitment]:
+        """An invitation, and the commitment of somebody who came with it, to ``request`` and 32 zeros."""
+        token = invitations.new_token()
+        terms = await self.open(who, area, token)
+        commitment = Commitment.of(token, request or a_request(area), bytes(32))
+        await self.enter({"do": "commit", "card": document(commitment)})
+        if request is not None:
+            await self.ask(who, {"do": "answer", "card": document(Answer.to(commitment, bytes(32), who))})
+            await self.enter({"do": "reveal", "card": document(Reveal.of(token, request, bytes(32)))})
         return terms, commitment
+
+
+def a_request(area: str = "KG") -> JoinRequest:
+    return JoinRequest.for_monitor(new_signing_key(), KeyPair.generate("user"), (area,))
 
 
 def document(card: Any) -> dict[str, Any]:
@@ -86,9 +104,79 @@ def test_one_coordinator_cannot_answer_nor_deny_whom_another_has_invited(tmp_pat
                 await desk.ask(other, request)
             assert caught.value.code == "not-yours"
         await desk.ask(inviter, {"do": "answer", "card": document(Answer.to(commitment, bytes(32), inviter))})
-        # Whose inviter counts no more is nobody's, and must not stand in the lobby for ever.
+
+    run(tmp_path, claim)
+
+
+def test_nobody_answers_in_the_place_of_an_inviter_who_is_no_coordinator_any_more(tmp_path: Path) -> None:
+    """Whom she invited is told so, and can be invited anew by somebody who knows her."""
+
+    async def claim(hub: Hub) -> None:
+        desk = Desk(hub)
+        inviter, other = desk.keys[:2]
+        terms, commitment = await desk.invite(inviter)
+        look = {"do": "look", "invitation": terms.id, "digest": commitment.digest}
+        assert (await desk.enter(look))["code"] == "waiting"
         del desk.counting[of(inviter)]
-        await desk.ask(other, denial)
+        for request in (
+            {"do": "answer", "card": document(Answer.to(commitment, bytes(32), other))},
+            {"do": "decide", "invitation": terms.id, "decision": "approved"},
+        ):
+            with pytest.raises(Refused) as caught:
+                await desk.ask(other, request)
+            assert caught.value.code == "not-yours"
+        assert (await desk.enter(look))["code"] == "denied"
+        (listed,) = (await desk.ask(other, {"do": "list"}))["invitations"]
+        assert listed["decision"]["decision"] == "denied"
+
+    run(tmp_path, claim)
+
+
+def test_a_coordinator_carries_no_newcomers_files_but_her_own_guests(tmp_path: Path) -> None:
+    async def claim(hub: Hub) -> None:
+        desk, token = Desk(hub), invitations.new_token()
+        terms, request = await desk.open(desk.keys[0], "KG", token), a_request()
+        commitment, reveal = Commitment.of(token, request, bytes(32)), Reveal.of(token, request, bytes(32))
+        commit, show = {"do": "commit", "card": document(commitment)}, {"do": "reveal", "card": document(reveal)}
+
+        async def refused(asked: Mapping[str, Any]) -> None:
+            with pytest.raises(Refused) as caught:
+                await desk.ask(desk.keys[1], asked)
+            assert caught.value.code == "not-yours"
+
+        await refused(commit)
+        await desk.ask(desk.keys[0], commit)
+        await desk.ask(desk.keys[0], {"do": "answer", "card": document(Answer.to(commitment, bytes(32), desk.keys[0]))})
+        await refused(show)
+        await desk.ask(desk.keys[0], show)
+        assert terms.id == commitment.invitation
+
+    run(tmp_path, claim)
+
+
+@pytest.mark.parametrize("what", ["nkey", "kid"])
+def test_an_invited_stranger_cannot_show_the_hub_anothers_keys(tmp_path: Path, what: str) -> None:
+    async def claim(hub: Hub) -> None:
+        desk, own, victim = Desk(hub), a_request(), a_request()
+        stolen = {"nkey": victim.nkey} if what == "nkey" else {"monitor": victim.monitor}
+        with pytest.raises(Untrusted) as caught:
+            await desk.invite(desk.keys[0], request=own.model_copy(update=stolen))
+        assert caught.value.code == "bad-card"
+
+    run(tmp_path, claim)
+
+
+def test_a_coordinator_cannot_turn_a_newcomer_to_another_area_by_an_invitation_that_she_makes_up(
+    tmp_path: Path,
+) -> None:
+    """Every coordinator sees a newcomer's request, and could show it again under terms of her own."""
+
+    async def claim(hub: Hub) -> None:
+        desk, request = Desk(hub), a_request("KG")
+        await desk.invite(desk.keys[0], "KG", request)
+        await desk.invite(desk.keys[1], "SD", request)
+        found = await desk.lobby.invited(desk.counting, lambda _: False)
+        assert found == {request.nkey: ("KG",), request.member: ("KG",)}
 
     run(tmp_path, claim)
 
@@ -113,11 +201,9 @@ def test_who_has_not_the_token_cannot_use_an_invitation_up(tmp_path: Path) -> No
         desk = Desk(hub)
         _, commitment = await desk.invite(desk.keys[0])
         forged = Commitment.sign({**document(commitment), "digest": b64u(bytes([1] * 32))}, new_signing_key())
-        network, nkey = {"name": "Test", "root": ""}, KeyPair.generate("user").public
         for card in (forged, commitment.model_copy(update={"signature": forged.signature})):
-            request = dumps({"do": "commit", "card": document(card)})
             with pytest.raises(Exception, match="signature does not hold") as caught:
-                await desk.lobby.enter(nkey, request, network, lambda *_: "", lambda _: False)
+                await desk.enter({"do": "commit", "card": document(card)})
             assert getattr(caught.value, "code", "") == "bad-card"
 
     run(tmp_path, claim)
@@ -126,7 +212,8 @@ def test_who_has_not_the_token_cannot_use_an_invitation_up(tmp_path: Path) -> No
 def test_a_region_cannot_list_or_keep_out_who_was_invited_for_another(tmp_path: Path) -> None:
     async def claim(hub: Hub) -> None:
         desk, roster = Desk(hub), hub.roster
-        _, commitment = await desk.invite(desk.keys[0], "KG")
+        request = a_request("KG")
+        await desk.invite(desk.keys[0], "KG", request)
 
         async def publish(area: str, *monitors: Any, **lists: Any) -> None:
             documents = {
@@ -140,14 +227,14 @@ def test_a_region_cannot_list_or_keep_out_who_was_invited_for_another(tmp_path: 
         key = bytes(new_signing_key().verify_key)
         monitor = roster.documents()["monitors/KG.json"]["monitors"][0]
         monitor |= {"kid": monitor_id(key), "key": b64u(key), "areas": ["SD"]}
-        row = {"nkey": commitment.nkey, "role": "monitor", "member": monitor["kid"]}
+        row = {"nkey": request.nkey, "role": "monitor", "member": monitor["kid"]}
         with pytest.raises(Refused) as caught:
             await publish("SD", monitor, connections=[row])
         assert caught.value.code == "another-invitation"
         with pytest.raises(Refused) as caught:
-            await publish("SD", revoked=[{"nkey": commitment.nkey, "at": 1}])
+            await publish("SD", revoked=[{"nkey": request.nkey, "at": 1}])
         assert caught.value.code == "not-theirs"
-        for nkey in (commitment.nkey, KeyPair.generate("user").public):
+        for nkey in (request.nkey, KeyPair.generate("user").public):
             with pytest.raises(Refused) as caught:
                 await publish("KG", revoked=[{"nkey": nkey, "at": 1}])
             assert caught.value.code == "not-theirs"

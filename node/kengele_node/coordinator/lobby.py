@@ -148,15 +148,20 @@ async def carry(session: Session, card: Commitment | Reveal) -> None:
 
 
 async def answer(session: Session, guest: Guest) -> Guest:
-    """Answers ``guest``'s commitment with random bytes of this coordinator's own, if nobody has answered yet.
+    """Answers ``guest``'s commitment with random bytes of this coordinator's own, where she has invited.
 
     Raises:
-        Refused: ``not-there-yet``; ``answered-by-another``: only that coordinator can compare digits.
+        Refused: ``not-there-yet``; ``not-yours``: only the inviter answers and compares digits;
+            ``answered-by-another``: the hub shows an answer that is not this one.
         Untrusted: ``another-request``: it is not the commitment that was answered first.
     """
     if guest.commitment is None:
         raise Refused("not-there-yet", "Nobody has come with this invitation yet.", "Wait for the newcomer.")
     member = session.member
+    if guest.terms.inviter != own_id(member):
+        raise Refused(
+            "not-yours", f"{guest.terms.inviter} has invited this newcomer.", "Ask that coordinator, or invite anew."
+        )
     mine = Answer.to(guest.commitment, _chosen(member, guest.commitment), member.key)
     if guest.answer is None:
         await _ask(session, {"do": "answer", "card": _document(mine)})
@@ -164,8 +169,8 @@ async def answer(session: Session, guest: Guest) -> Guest:
     if guest.answer != mine:
         raise Refused(
             "answered-by-another",
-            f"{guest.answer.coordinator} has answered this newcomer.",
-            "Only that coordinator can compare the digits.",
+            "In the lobby stands an answer that this home did not give.",
+            "Deny it, and invite anew, over another way.",
         )
     return guest
 
@@ -198,7 +203,7 @@ def compare(member: Member, guest: Guest, typed: str) -> JoinRequest:
         raise Refused("not-there-yet", "The newcomer has not shown its request yet.", "Wait for it.")
     guest.terms.fits(guest.reveal.request)
     nonces = unb64u(guest.reveal.nonce), _chosen(member, guest.commitment)
-    own = invitations.digits(guest.terms.key, guest.reveal.request, *nonces, member.card.root_digest)
+    own = invitations.digits(guest.terms, guest.reveal.request, *nonces, member.card.root_digest)
     if "".join(typed.split()) != "".join(own.split()):
         raise Refused(
             "digits-differ",

@@ -57,9 +57,14 @@ SWAPPED = JoinRequest.for_monitor(MALLORY, NKEY, ("KG-O",))
 COMMITMENT, REVEAL = Commitment.of(TOKEN, REQUEST, NONCE), Reveal.of(TOKEN, REQUEST, NONCE)
 
 
-def digits(request: JoinRequest = REQUEST, nonce: bytes = NONCE, mine: bytes = MINE, **changes: str) -> str:
-    root = changes.get("root", NETWORK.root_digest)
-    return invitations.digits(changes.get("key", terms().key), request, nonce, mine, root)
+def digits(
+    request: JoinRequest = REQUEST,
+    nonce: bytes = NONCE,
+    mine: bytes = MINE,
+    root: str = NETWORK.root_digest,
+    **changes: Any,
+) -> str:
+    return invitations.digits(terms(**changes), request, nonce, mine, root)
 
 
 def test_both_sides_get_eight_digits_from_all_that_was_said_and_other_digits_from_anything_else() -> None:
@@ -69,8 +74,11 @@ def test_both_sides_get_eight_digits_from_all_that_was_said_and_other_digits_fro
         digits(mine=NONCE),
         digits(root=b64u(bytes(32))),
         digits(key=b64u(bytes(STRANGER.verify_key))),
+        digits(inviter=coordinator_id(bytes(STRANGER.verify_key))),
+        digits(areas=["KG-B"]),
+        digits(expires=1999),
     ]
-    assert len({digits(), *others}) == 6
+    assert len({digits(), *others}) == 9
     assert len(digits()) == 9
     assert digits().replace(" ", "").isdecimal()
 
