@@ -12,17 +12,17 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Final, Literal
 
 from kengele_schemas.compartments import ALL_BITS, HANDLING_BIT
 from kengele_schemas.concern import concern
-from kengele_schemas.encoding import b64u, dumps, unb64u
+from kengele_schemas.encoding import b64u, unb64u
 from kengele_schemas.envelope import Envelope, check_whole, parse, verify
 from kengele_schemas.errors import KengeleError
-from kengele_schemas.receipt import MAX_RECEIPT, Leaf
+from kengele_schemas.receipt import MAX_DECISIONS, Decisions, Leaf
 from kengele_schemas.report import Header, parse_header
 from kengele_schemas.roster import Monitor, earlier
 from kengele_schemas.trusted import Trusted
@@ -31,8 +31,6 @@ ACCEPTED: Final = "accepted"
 ONE_REPORT: Final = 32 * 1024
 """Bytes that count as one report of a sender's quota; a report for eight offices has 20 kB."""
 _SALT: Final = 16
-_MAX_LEAF: Final = MAX_RECEIPT - 8 * 1024
-"""Bytes of a leaf as it stands in a receipt, a proof beside it; a larger one neither node nor delivery would read."""
 
 
 @dataclass(frozen=True)
@@ -145,10 +143,7 @@ def examine(data: bytes, nkey: str, standing: Standing, quota: Quota, now: datet
     if header.kind != "report":
         return Examined(ACCEPTED, whole, envelope, header)
     promised = leaf_of(envelope, header, whole, standing.trusted, now)
-    leaf = promised.canonical()
-    if len(dumps(leaf.decode("utf-8"))) > _MAX_LEAF:
-        return Examined("oversized", whole, envelope, header)
-    return Examined(ACCEPTED, whole, envelope, header, leaf, promised=promised)
+    return Examined(ACCEPTED, whole, envelope, header, promised.canonical(), promised=promised)
 
 
 def _admissible(header: Header, monitor: Monitor, trusted: Trusted, today: date) -> str:
@@ -211,8 +206,18 @@ def recall_leaf(
         decisions.append((wrap.office, bits, ALL_BITS & ~bits, ()))
     told = reached(envelope, recalled, shared)
     decisions += [(office, HANDLING_BIT, ALL_BITS & ~HANDLING_BIT, ()) for office in told]
-    leaf = _leaf("recall", envelope, found.bytes_digest, trusted, now, decisions, recalled.digest)
+    leaf = _leaf("recall", envelope, found.bytes_digest, trusted, now, fitting(decisions, trusted), recalled.digest)
     return leaf.canonical()
+
+
+def fitting(decisions: list[tuple[str, int, int, tuple[str, ...]]], trusted: Trusted) -> Decisions:
+    """A recall's decisions, no more than a leaf takes: those go first that give nothing, then offices that are gone.
+
+    A monitor may wrap a recall for 200 names that are nobody's, and have it reach others by shares.
+    """
+    there = {office.id for office in trusted.offices.document.offices}
+    kept = sorted(decisions, key=lambda one: (one[0] not in there, not one[1]))[:MAX_DECISIONS]
+    return tuple(one for one in decisions if one in kept)
 
 
 def _leaf(
@@ -221,7 +226,7 @@ def _leaf(
     whole: bytes,
     trusted: Trusted,
     now: datetime,
-    decisions: list[tuple[str, int, int, tuple[str, ...]]],
+    decisions: Iterable[tuple[str, int, int, tuple[str, ...]]],
     recalls: str | None = None,
 ) -> Leaf:
     return Leaf(

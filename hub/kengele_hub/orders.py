@@ -28,6 +28,7 @@ from kengele_schemas.trusted import Trusted
 
 from . import consumers
 from .errors import Conflict
+from .intake import fitting
 from .ledger import Entry, Ledger
 
 _PERSON: Final = b"kengele-order"
@@ -109,6 +110,6 @@ def _leaf(order: Order, report: Leaf, had: Iterable[str], notice: bytes, trusted
         bytes=b64u(hashlib.sha256(notice).digest()),
         policy=trusted.rules_version,
         at=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        decisions=tuple((office, HANDLING_BIT, ALL_BITS & ~HANDLING_BIT, ()) for office in sorted(had)),
+        decisions=fitting([(office, HANDLING_BIT, ALL_BITS & ~HANDLING_BIT, ()) for office in sorted(had)], trusted),
         recalls=report.digest,
     ).canonical()

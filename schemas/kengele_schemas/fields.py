@@ -160,6 +160,8 @@ Audience = Annotated[
 ]
 """One office or a named group of them."""
 
+RuleId = Annotated[str, spelled(r"^[a-z0-9][a-z0-9-]{0,31}$", "Use small letters, digits and hyphens, 32 at most.")]
+"""A rule's name. It is short, because the log names the rules that decided for each of 200 offices."""
 MonitorId = Annotated[str, Field(pattern=r"^m-[a-z2-7]{26}$")]
 ReportId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{21}[AQgw]$")]
 """16 random bytes in base64url."""

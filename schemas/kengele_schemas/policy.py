@@ -21,13 +21,12 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from .areas import EVERYWHERE
 from .compartments import GRANTABLE
-from .fields import AREA_MEND, CATEGORY_MEND, SMALL_MEND, Audience, Day, Exactly1, Items, Line, Model, bad, spelled
+from .fields import AREA_MEND, CATEGORY_MEND, Audience, Day, Exactly1, Items, Line, Model, RuleId, bad, spelled
 from .tlp import Level, at_most
 
 MAX_RULES: Final = 20_000
 
 Compartment = Literal["summary", "account", "place", "people", "source", "media"]
-RuleId = Annotated[str, spelled(r"^[a-z0-9][a-z0-9-]{0,63}$", SMALL_MEND)]
 Severity = Annotated[int, Field(ge=1, le=5)]
 
 

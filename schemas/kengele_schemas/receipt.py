@@ -18,15 +18,16 @@ from nacl.signing import SigningKey
 from pydantic import Field, model_validator
 
 from .checkpoint import verify_proof
-from .compartments import ALL_BITS
+from .compartments import ALL_BITS, GRANTABLE
 from .encoding import b64u, canonical, dumps, loads, unb64u
 from .errors import KengeleError, Malformed, Untrusted
-from .fields import Bytes32, Exactly1, Items, Model, OfficeId, ReportId, bad, read
+from .fields import Bytes32, Exactly1, Items, Model, OfficeId, ReportId, RuleId, bad, read
 from .keys import verify_signature
 from .merkle import leaf_hash
 
 ACCEPTED: Final = "accepted"
 MAX_RECEIPT: Final = 64 * 1024
+MAX_DECISIONS: Final = 200
 MAX_RETRY: Final = 24 * 3600
 _REFUSAL: Final = b"kengele-refusal-v1\0"
 
@@ -85,19 +86,23 @@ RETRY_AFTER: Final = {
 
 _Octets = bytes  # a leaf has a field of that name
 Bits = Annotated[int, Field(ge=0, le=ALL_BITS)]
-RuleId = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
 Salt = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{21}[AQgw]$")]
 Moment = Annotated[str, Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$")]
 """A second of UTC."""
 Decisions = Annotated[
     tuple[
-        Annotated[tuple[OfficeId, Bits, Bits, Annotated[tuple[RuleId, ...], Items, Field(max_length=10_000)]], Items],
+        Annotated[
+            tuple[OfficeId, Bits, Bits, Annotated[tuple[RuleId, ...], Items, Field(max_length=len(GRANTABLE))]], Items
+        ],
         ...,
     ],
     Items,
-    Field(max_length=200),
+    Field(max_length=MAX_DECISIONS),
 ]
-"""An office, the compartments released to it, those withheld, and the ids of the rules that decided; for each."""
+"""An office, the compartments released to it, those withheld, and the ids of the rules that decided; for each.
+
+One rule is named for each compartment, so that whatever the rules are, the largest leaf there can be fits a receipt.
+"""
 
 
 class Leaf(Model):

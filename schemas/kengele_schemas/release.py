@@ -47,7 +47,8 @@ class Facts(Protocol):
 class Decision(NamedTuple):
     """What is released to one office: compartments as bits, ``handling`` with them, and the rules that decided.
 
-    These are the grants that gave something that no forbid took, and the forbids that took something granted.
+    For each compartment that is released one grant is named, for each that was granted and taken away one forbid: of
+    several the first by id. So a decision names six rules at most, however many speak of a report.
     """
 
     bits: int
@@ -211,17 +212,17 @@ def _numbers(bits: int) -> Iterator[int]:
 
 def _decision(rules: Sequence[_Rule]) -> Decision | None:
     """What ``rules``, which all speak of one header and one office, come to."""
-    granted = forbidden = 0
-    for rule in rules:
-        if rule.grant:
-            granted |= rule.bits
-        else:
-            forbidden |= rule.bits
-    released = granted & ~forbidden
+    # By compartment; of several rules the first by id.
+    grants: dict[int, str] = {}
+    forbids: dict[int, str] = {}
+    for rule in sorted(rules, key=lambda rule: rule.id):
+        for place in _numbers(rule.bits):
+            (grants if rule.grant else forbids).setdefault(place, rule.id)
+    released = {place for place in grants if place not in forbids}
     if not released:
         return None
-    deciding = (rule.id for rule in rules if rule.bits & (released if rule.grant else granted))
-    return Decision(released | HANDLING_BIT, tuple(sorted(deciding)))
+    deciding = {forbids.get(place, name) for place, name in grants.items()}
+    return Decision(sum(1 << place for place in released) | HANDLING_BIT, tuple(sorted(deciding)))
 
 
 def _verdict(matching: Iterable[_Rule], office: str, compartment: str) -> Verdict:

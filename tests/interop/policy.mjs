@@ -60,11 +60,13 @@ function release({ taxonomy, areas, offices, policies, header, today, caveats })
     const sum = (kind) => own.reduce((bits, rule) => bits | bitsOf(rule[kind] ?? []), 0);
     const granted = sum("grant");
     const left = granted & ~sum("forbid");
-    const decided = own.filter((rule) => (rule.grant ? bitsOf(rule.grant) & left : bitsOf(rule.forbid) & granted));
+    // One rule for each compartment: the first forbid of what was granted, else the first grant.
+    const first = (kind, name) => own.filter((rule) => rule[kind]?.includes(name)).map((rule) => rule.id).sort()[0];
+    const decided = new Set(GRANTABLE.filter((name) => bitsOf([name]) & granted).map((name) => first("forbid", name) ?? first("grant", name)));
     const taken = caveats
       .filter(({ not_to }) => not_to.some((audience) => members(audience, offices).includes(id)))
       .reduce((bits, { compartments: some = ["*"] }) => bits | bitsOf(some.includes("*") ? GRANTABLE : some), 0);
-    if (left & ~taken) released[id] = { bits: (left & ~taken) | 1, rules: decided.map((rule) => rule.id).sort() };
+    if (left & ~taken) released[id] = { bits: (left & ~taken) | 1, rules: [...decided].sort() };
   }
   return released;
 }

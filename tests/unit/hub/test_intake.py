@@ -18,7 +18,7 @@ from kengele_schemas.encoding import b64u, dumps, unb64u
 from kengele_schemas.envelope import MAX_ENVELOPE, MAX_READERS, parse, strip
 from kengele_schemas.keys import monitor_id, new_signing_key
 from kengele_schemas.nkeys import KeyPair
-from kengele_schemas.receipt import CODES, MAX_RECEIPT, accepted, read_leaf, refused
+from kengele_schemas.receipt import CODES, MAX_RECEIPT, read_leaf, refused
 from kengele_schemas.report import parse_header
 from kengele_schemas.rotation import Epoch
 from kengele_testing.hub import Roster
@@ -294,26 +294,6 @@ def test_the_leaf_of_a_report_for_as_many_as_there_may_be_fits_a_receipt() -> No
     assert len(dumps(leaf.canonical().decode())) < MAX_RECEIPT // 2
 
 
-@pytest.mark.parametrize(("rules", "code"), [(5, ACCEPTED), (8, "oversized")])
-def test_a_report_whose_leaf_no_node_could_read_is_refused_and_not_lost(rules: int, code: str) -> None:
-    offices = ROSTER.documents()["offices.json"]["offices"]
-    many = [{**offices[0], "id": name, "name": name} for name in MANY[: MAX_READERS - 2]]
-    rule = ROSTER.documents()["policy.json"]["rules"][0] | {"to": ["group:all"]}
-    named = [rule | {"id": f"memorandum-of-understanding-number-{number}"} for number in range(rules)]
-    group = {"all": [f"office:{office['id']}" for office in many]}
-    changed = {"offices.json": {"v": 1, "offices": [*offices, *many], "groups": group}}
-    standing = ROSTER.standing(changed | ROSTER.with_rules(version=1, rules=named))
-
-    found = examined(report(readers=[office["id"] for office in many]), standing)
-
-    assert found.code == code
-    if found.header is not None and found.leaf:
-        proof = "x" * 4096  # the longest there is has 63 hashes
-        receipt = accepted(found.header.id, bytes(32), found.bytes_digest, found.leaf, proof, repeat=False)
-        assert len(receipt) < MAX_RECEIPT
-        assert len(read_leaf(found.leaf).decisions) == len(many)
-
-
 def test_the_rules_of_the_hubs_day_decide_and_not_those_of_the_reports() -> None:
     rules = ROSTER.documents()["policy.json"]["rules"]
     ended = ROSTER.with_rules(version=1, rules=[rule | {"expires": days(-1)} for rule in rules])
@@ -411,6 +391,16 @@ def test_a_recall_is_told_to_those_who_were_given_something_and_to_no_one_else()
     assert {office: bits for office, bits, _, _ in told.decisions} == {"council": 1, "unrcca": 0}
     assert recall_leaf(found, ROSTER.kid("batken"), recalled, ROSTER.trusted(), NOW) is None
     assert recall_leaf(found, ROSTER.kid("osh"), told, ROSTER.trusted(), NOW) is None
+
+
+def test_a_recall_for_as_many_as_there_may_be_reaches_also_with_whom_it_was_shared() -> None:
+    leaf = read_leaf(examined(GOOD).leaf)
+    full = ROSTER.sealed(kind="recall", recalls="A" * 22, readers=["council", "unrcca", *MANY[: MAX_READERS - 2]])
+    made = recall_leaf(examined(full), ROSTER.kid("osh"), leaf, ROSTER.trusted(), NOW, {"later", "new"})
+    assert made is not None
+    decisions = read_leaf(made).decisions
+    assert len(decisions) == MAX_READERS
+    assert {office for office, bits, _, _ in decisions if bits} == {"council", "unrcca", "later", "new"}
 
 
 # --- the quota --------------------------------------------------------------------------------------------------------

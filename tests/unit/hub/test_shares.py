@@ -284,6 +284,22 @@ def test_what_was_recalled_is_not_shared_and_what_was_narrowed_no_further(tmp_pa
     run(tmp_path, claim)
 
 
+def test_a_recall_wrapped_for_200_names_keeps_nobody_elses_report_out(tmp_path: Path) -> None:
+    async def claim(hub: Hub) -> None:
+        await hub.publish(hub.roster.granting(LATER))
+        sent = await Sent.at(hub)
+        await sent.shared(sent.share(by="unrcca"), "unrcca")
+        to = ("unrcca", "council", *(f"nobody-{number:03}" for number in range(198)))
+        handling = {"handling": {"caveats": [], "references": []}}
+        recall = hub.roster.sealed(contents=handling, kind="recall", recalls=sent.id, readers=to)
+        answers = await hub.take(("osh", recall), ("batken", hub.roster.sealed("batken")))
+        assert [answer["code"] for answer in answers] == ["accepted", "accepted"]
+        (leaf,) = [leaf for leaf in await _recalls(hub) if leaf.digest == b64u(parse(recall).digest)]
+        assert {office for office, bits, _, _ in leaf.decisions if bits} == {"unrcca", "council", "later"}
+
+    run(tmp_path, claim)
+
+
 @pytest.mark.parametrize("fetched", [False, True])
 @pytest.mark.parametrize("known", [False, True])
 def test_a_recall_reaches_whom_a_report_was_shared_with_whether_its_author_knows_or_not(

@@ -126,6 +126,7 @@ BAD: list[tuple[str, str, str, str]] = [
     ("no such field", OLD.replace("tlp_up_to", "tlp_upto"), "Line 7, column 3", "Perhaps: tlp_up_to"),
     ("a grant without end", OLD.replace("  expires: 2027-06-30\n", ""), "Line 2, column 3", "expires"),
     ("an assertion that cannot be checked", OLD + "- always: nobody reads\n", "Line 14, column 11", "may open source"),
+    ("a name of one letter more", OLD.replace("id: one", f"id: {'a' * 33}"), "Line 2, column 7", "32 at most"),
     ("no YAML", "- [", "Line 1", "quotes, brackets"),
 ]
 
@@ -141,6 +142,16 @@ def test_bad_rules_are_told_with_line_column_and_the_nearest(
     assert where in error
     assert mend in error
     assert "(code: bad-rule)" in error
+
+
+@pytest.mark.parametrize("words", [("lint", "bad.yaml", *ASK), ("propose", "bad.yaml", "--home", "nobody")])
+def test_no_rule_of_a_longer_name_than_a_leaf_takes_is_proposed(
+    kengele: Kengele, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    (tmp_path / "bad.yaml").write_text(OLD.replace("id: one", f"id: {'a' * 33}"))
+    error = kengele(*words, fails=2)
+    assert "Line 2, column 7" in error
+    assert "32 at most" in error
 
 
 def test_lint_tells_each_name_that_does_not_exist_where_it_stands(kengele: Kengele, tmp_path: Path) -> None:

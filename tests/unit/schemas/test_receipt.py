@@ -18,6 +18,7 @@ from kengele_schemas.merkle import Tree, leaf_hash
 from kengele_schemas.receipt import (
     ACCEPTED,
     CODES,
+    MAX_DECISIONS,
     MAX_RECEIPT,
     MAX_RETRY,
     RETRY_AFTER,
@@ -28,6 +29,7 @@ from kengele_schemas.receipt import (
     read_receipt,
     refused,
 )
+from kengele_schemas.tiles import bundle, read_bundle
 
 HUB = SigningKey(bytes(range(32)))
 PUBLIC = bytes(HUB.verify_key)
@@ -275,6 +277,28 @@ def test_garbage_is_no_receipt(data: bytes) -> None:
     assert taken(data) is None
 
 
+def test_the_largest_leaf_there_can_be_fits_a_receipt_and_the_log() -> None:
+    # The most of everything, spelt at the greatest length: see the two cases of one more in BAD_LEAVES.
+    decisions = tuple(
+        (f"{office:a>32}", ALL_BITS, ALL_BITS, tuple(f"{office}-{number:z>28}" for number in range(6)))
+        for office in range(100, 100 + MAX_DECISIONS)
+    )
+    largest = Leaf.model_validate(
+        {
+            **LEAF.model_dump(),
+            "kind": "recall",
+            "recalls": b64u(OTHER),
+            "policy": 2**53,
+            "decisions": decisions,
+        }
+    )
+    raw = largest.canonical()
+    assert read_leaf(raw) == largest
+    proof = "x" * 4096  # the longest there is has 63 hashes
+    assert len(accepted(ID, DIGEST, SENT, raw, proof, repeat=False)) < MAX_RECEIPT
+    assert read_bundle(bundle([raw])) == [raw]
+
+
 BAD_LEAVES: list[tuple[str, dict[str, Any]]] = [
     ("another version", {"v": 2}),
     ("another kind", {"kind": "trust"}),
@@ -288,6 +312,8 @@ BAD_LEAVES: list[tuple[str, dict[str, Any]]] = [
     ("a compartment that cannot be", {"decisions": [["unrcca", ALL_BITS + 1, 0, []]]}),
     ("a decision too short", {"decisions": [["unrcca", 1, 0]]}),
     ("a rule that cannot be", {"decisions": [["unrcca", 1, 0, ["One"]]]}),
+    ("a rule of a longer name than there is", {"decisions": [["unrcca", 1, 0, ["a" * 33]]]}),
+    ("more rules than compartments", {"decisions": [["unrcca", 1, 0, ["a", "b", "c", "d", "e", "f", "g"]]]}),
     ("more decisions than offices", {"decisions": [["unrcca", 1, 0, []]] * 201}),
     ("a text in it", {"text": "content"}),
 ]
