@@ -335,6 +335,28 @@ def test_a_restoration_that_fails_deletes_no_stream_that_a_hub_has_made_meanwhil
     asyncio.run(claim())
 
 
+@pytest.mark.parametrize("name", ["theirs", "keys.json"])
+def test_a_restoration_that_fails_deletes_nothing_that_others_put_there_meanwhile(
+    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    lock, new = make_key_file(tmp_path / "key"), tmp_path / "new"
+    asyncio.run(made_streams(home))
+    asyncio.run(backup.take(tmp_path / "copy", lock, home))
+    put_back = snapshot.put_back
+
+    async def late(*given: Any, **replicas: Any) -> None:
+        (new / name).write_text("theirs")
+        await put_back(*given, **replicas)
+        if name != "keys.json":
+            raise Unavailable("broker-unavailable", "It went away.")
+
+    monkeypatch.setattr(snapshot, "put_back", late)
+    with pytest.raises(Refused if name == "keys.json" else Unavailable):
+        backup.restore(tmp_path / "copy", lock, new)
+    assert [path.name for path in new.iterdir()] == [name]
+    assert (new / name).read_text() == "theirs"
+
+
 def test_three_copies_are_not_restored_onto_one_server_unless_that_is_said(
     tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -48,6 +48,8 @@ _KINDS: Final = {
 }
 _DRAFT: Final = "restoring"
 """In the home: where its files are until all else is there."""
+_BROKER: Final = "broker"
+"""In the home: where the embedded broker has all of its own."""
 _MAX_SAID: Final = 65536
 _SAID, _PIECE = b"S", b"P"
 
@@ -132,14 +134,18 @@ def restore(path: Path, lock: Lock, home: Path, *, external: str = "", replicas:
     for _ in _read(path, lock):
         pass
     disk.make_directory(home)
+    written: list[str] = []
     try:
-        return asyncio.run(_restored(path, lock, home, external, replicas))
+        return asyncio.run(_restored(path, lock, home, external, replicas, written))
     except BaseException:
-        disk.remove_home(home)
+        disk.remove_made(home / _DRAFT, _FILES)
+        disk.remove_made(home, written, (_BROKER,))
         raise
 
 
-async def _restored(path: Path, lock: Lock, home: Path, external: str, replicas: int | None) -> Copied:
+async def _restored(
+    path: Path, lock: Lock, home: Path, external: str, replicas: int | None, written: list[str]
+) -> Copied:
     found = _read(path, lock)
     first, _ = next(found)
     copied = Copied(datetime.fromisoformat(first["at"]), {})
@@ -182,7 +188,7 @@ async def _restored(path: Path, lock: Lock, home: Path, external: str, replicas:
             if copied.streams.get(subjects.TRUST, (0, 0))[0]:
                 since = datetime.now(UTC).isoformat(timespec="seconds").encode("ascii")
                 await patiently(jetstream.publish_batch, nc, [(subjects.TRUST_HELD, since, {})])
-            _settle(draft, home)
+            _settle(draft, home, written)
         except BaseException:
             for name in undo if nc is not None else ():
                 await snapshot.remove(nc, name)  # type: ignore[arg-type]
@@ -220,12 +226,13 @@ async def _completed(nc: Client, settings: Settings) -> None:
     await streams.ensure_streams(nc, replicas=settings.replicas, ledger_max_bytes=settings.ledger_max_bytes)
 
 
-def _settle(draft: Path, home: Path) -> None:
-    """Puts the files in their place, the keys last."""
+def _settle(draft: Path, home: Path, written: list[str]) -> None:
+    """Puts the files in their place, the keys last; ``written`` says how far it came. Raises Refused, ``exists``."""
     for name in sorted(_FILES, key=KEYS.__eq__):
         if disk.present(draft / name):
-            disk.write(home / name, disk.read(draft / name))
-    disk.remove_home(draft)
+            disk.write(home / name, disk.read(draft / name), new=True)
+            written.append(name)
+    disk.remove_made(draft, _FILES)
 
 
 @asynccontextmanager

@@ -122,9 +122,23 @@ def remove(path: Path) -> None:
     path.unlink(missing_ok=True)
 
 
-def remove_home(path: Path) -> None:
-    """Deletes a directory that this program made for itself; links in it go, where they lead to stays."""
-    shutil.rmtree(path, ignore_errors=True)
+def remove_made(directory: Path, files: Iterable[str], folders: Iterable[str] = ()) -> None:
+    """Deletes what this program wrote into ``directory``, and the directory, if nothing else is in it.
+
+    Args:
+        directory: in which others may have put something meanwhile; that stays.
+        files: names of files; what is no plain file, or not there, is passed over.
+        folders: names of directories that this program made for itself; links in one go, where they lead to stays.
+    """
+    for name in folders:
+        shutil.rmtree(directory / name, ignore_errors=True)
+    with suppress(OSError, Refused), _folder(directory, (), make=False) as folder:
+        for name in files:
+            with suppress(OSError):
+                if stat.S_ISREG(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+                    os.unlink(name, dir_fd=folder)
+    with suppress(OSError):
+        directory.rmdir()
 
 
 def read(path: Path, most: int = MAX) -> bytes:

@@ -86,16 +86,19 @@ def receive(
         order = trusted.orders.get(mark_of(said.report))
         if order is None:
             raise Untrusted("not-recalled", "The hub says that a report was recalled which was not.")
+        writer = trusted.monitors.get(said.kid)
+        if writer is None:
+            raise Untrusted("unknown-monitor", "The roster does not know the recalled report's author.")
         if said.numbered:
             # It explains a missing number, so it is the author who has to say whose the report is.
-            writer = trusted.monitors.get(said.kid)
-            if writer is None:
-                raise Untrusted("unknown-monitor", "The roster does not know the recalled report's author.")
             check_proof(said, unb64u(writer.key), trusted.identity)
         first = _other(lineage.first(said.kid), said.kid)
         return Notice(data, said.report, said.kid, order.keep, said.numbered, first)
     if not data.startswith(_ENVELOPE) and not is_shared(data):
         kid = read_marker(data, office, unb64u(trusted.network.hub_key)).kid
+        if kid not in trusted.monitors:
+            # Of names that the hub makes up there is no end, and each would have its row.
+            raise Untrusted("unknown-monitor", "The roster does not know the author of what is withheld.")
         return Marker(data, kid, _other(lineage.first(kid), kid))
     shares, whole = split(data) if is_shared(data) else ([], data)
     envelope = parse(whole)
@@ -302,7 +305,7 @@ class Desk:
     def _reconsider(self, known: Trusted) -> None:
         for aside in self._second.some():
             item = self._judge(aside.data, known)
-            if isinstance(item, Arrival) and self._inbox.settle(aside, item):
+            if not isinstance(item, Aside) and self._inbox.settle(aside, item):
                 self._tell(item)
 
     def _tell(self, item: Received) -> None:

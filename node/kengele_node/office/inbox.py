@@ -31,6 +31,7 @@ from kengele_schemas.sharing import is_shared
 from . import asides
 from .arrivals import AUTHOR, Arrival, Aside, Gaps, Item, Lost, Marker, Notice, Tombstone, Unconfirmed
 from .bodies import Bodies, insert
+from .markers import SIXTH, insert_marker
 from .numbering import HEARD, author_row, count, explain, gaps, hear, heard_at, settle_heard
 from .parcels import both, in_order, wrapped
 from .recalled import Recalled
@@ -76,7 +77,7 @@ class Inbox:
     """
 
     def __init__(self, path: Path, rows: RowCipher) -> None:
-        self._store = Store(path, f"{_SCHEMA};{HEARD}", _SECOND, _THIRD, asides.FOURTH, HEARD)
+        self._store = Store(path, f"{_SCHEMA};{HEARD};{SIXTH}", _SECOND, _THIRD, asides.FOURTH, HEARD, SIXTH)
         self._bodies = Bodies(rows)
         self._recalled = Recalled(self._bodies)
 
@@ -116,11 +117,11 @@ class Inbox:
                 self._recalled.forget_ordered(connection, {order.mark for order in new.values()})
         return found
 
-    def settle(self, aside: Aside, arrival: Arrival) -> bool:
-        """Moves what was set aside, and holds up now, to the reports; whether it is new there."""
+    def settle(self, aside: Aside, item: Arrival | Marker | Notice) -> bool:
+        """Moves what was set aside, and holds up now, to where it belongs; whether it is new there."""
         with self._store.transaction() as connection:
             connection.execute("DELETE FROM asides WHERE number = ?", (aside.number,))
-            return self._keep(connection, arrival, aside.received)
+            return self._keep(connection, item, aside.received)
 
     def items(self, limit: int = 100, *, before: int | None = None) -> list[Item | Tombstone | Lost]:
         """The latest reports first; ``before`` is the last number of the page already seen."""
@@ -236,7 +237,7 @@ class Inbox:
             return False  # what may open later is not kept for that
         name = self._bodies.blind(f"raw/{hashlib.sha256(item.data).hexdigest()}")
         if isinstance(item, Marker):
-            new = insert(connection, "INSERT OR IGNORE INTO markers VALUES (?)", name)
+            new = insert_marker(connection, name)
             if new:
                 author = author_row(connection, self._bodies, item.first or item.kid)
                 explain(connection, author, 1)

@@ -125,7 +125,9 @@ class Recalled:
 
     def _forget_asides(self, connection: sqlite3.Connection, kid: str, report_id: str) -> None:
         """What was set aside and says that it is the recalled report goes as well: a key may turn up that opens it."""
-        for number, name, sealed in connection.execute("SELECT number, name, body FROM asides").fetchall():
+        author = self._bodies.blind(f"author/{kid}")
+        statement = "SELECT number, name, body FROM asides WHERE author = ? OR author IS NULL"
+        for number, name, sealed in connection.execute(statement, (author,)).fetchall():
             with suppress(Damaged, Malformed):
                 _, whole = split(unb64u(self._bodies.open("aside", name, sealed)["data"]))
                 claims = parse(whole).claims

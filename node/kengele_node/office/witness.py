@@ -10,8 +10,10 @@ refuses it, and has two statements signed by the hub that cannot both be true. T
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -23,12 +25,13 @@ from kengele_schemas import subjects
 from kengele_schemas.checkpoint import verify_checkpoint
 from kengele_schemas.cosignature import cosign, cosigner
 from kengele_schemas.encoding import dumps, loads, unb64u
-from kengele_schemas.errors import KengeleError, Refused, Unreachable, Untrusted
+from kengele_schemas.errors import Damaged, KengeleError, Refused, Unreachable, Untrusted
 from kengele_schemas.trusted import Trusted
 from kengele_schemas.witness import witness
 
 PACE: Final = 900.0
 """Seconds between two looks."""
+KEPT: Final = 20
 _SCHEMA: Final = """
 CREATE TABLE seen (number INTEGER PRIMARY KEY CHECK (number = 1), body BLOB NOT NULL);
 CREATE TABLE evidence (name BLOB PRIMARY KEY, at REAL NOT NULL, body BLOB NOT NULL) WITHOUT ROWID
@@ -90,14 +93,30 @@ class Memory:
             connection.execute("INSERT OR REPLACE INTO seen VALUES (1, ?)", (sealed,))
 
     def accuse(self, evidence: Evidence) -> bool:
-        """Keeps ``evidence``; whether it is new."""
+        """Keeps ``evidence``; whether it is new.
+
+        Of each kind the first :data:`KEPT` and as many of the latest stay: a hub can make as many as it likes, of which
+        any one convicts it.
+        """
         body = dumps(evidence._asdict())
         # Signatures may be added from look to look; what the hub said is the same.
         said = (note.partition("\n\n")[0] for note in (evidence.before, evidence.after))
         name = self._rows.blind("\0".join(said))
         with self._store.transaction() as connection:
             row = (name, evidence.at, self._rows.seal("evidence", body))
-            return connection.execute("INSERT OR IGNORE INTO evidence VALUES (?, ?, ?)", row).rowcount == 1
+            new = connection.execute("INSERT OR IGNORE INTO evidence VALUES (?, ?, ?)", row).rowcount == 1
+            if new:
+                self._make_room(connection, evidence.code)
+            return new
+
+    def _make_room(self, connection: sqlite3.Connection, code: str) -> None:
+        same = []
+        for name, sealed in connection.execute("SELECT name, body FROM evidence ORDER BY at, name").fetchall():
+            with suppress(Damaged):
+                if loads(self._rows.open("evidence", sealed), max_bytes=_MAX_BODY)["code"] == code:
+                    same.append(name)
+        for name in same[KEPT:-KEPT]:
+            connection.execute("DELETE FROM evidence WHERE name = ?", (name,))
 
     def evidence(self) -> list[Evidence]:
         """All of it, the oldest first."""

@@ -18,7 +18,7 @@ from nacl.signing import SigningKey
 
 from kengele_node.bus import Delivery
 from kengele_node.errors import NotAdmitted
-from kengele_node.office import asides
+from kengele_node.office import asides, markers
 from kengele_node.office import desk as desk_module
 from kengele_node.office.arrivals import MAX_COUNTER, Arrival, Aside, Gaps, Item, Lost, Marker, Notice
 from kengele_node.office.desk import Desk, Received, receive
@@ -561,6 +561,28 @@ def test_a_report_dropped_on_the_way_shows_as_a_gap_and_a_marker_explains_it(inb
     assert (gaps.missing, gaps.unexplained) == (((2, 2),), 0)
 
 
+def test_a_hub_cannot_fill_a_desk_with_markers(inbox: Inbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(markers, "MAX_MARKERS", 4)
+    signed = [sign_marker("unrcca", KID, at=number, key=HUB) for number in range(1, 12)]
+    assert len(follow(Feed(sent(1), *signed), inbox)) == 12
+    with inbox._store.reading() as connection:
+        assert connection.execute("SELECT count(*) FROM markers").fetchone() == (4,)
+    # What is delivered again is among the latest, and explains no second number.
+    follow(Feed(sent(30)), inbox)
+    assert inbox.gaps(KID).unexplained == 28 - 11
+    assert follow(Feed(*signed[-4:]), inbox) == []
+    assert inbox.gaps(KID).unexplained == 28 - 11
+
+
+def test_a_marker_about_an_author_who_is_known_later_explains_her_number_then(inbox: Inbox) -> None:
+    author = monitor_id(bytes(NEWCOMER.verify_key))
+    follow(Feed(sent(1, key=NEWCOMER), sign_marker("unrcca", author, at=1, key=HUB), sent(3, key=NEWCOMER)), inbox)
+    assert codes(inbox) == ["unknown-monitor"] * 3
+    follow(Feed(trusted=[GROWN]), inbox, clock=lambda: NOW.timestamp() + 9)
+    assert codes(inbox) == []
+    assert inbox.gaps(author) == Gaps(((2, 2),), 1)
+
+
 def test_nothing_of_a_report_shows_when_what_is_told_is_printed(inbox: Inbox) -> None:
     data = sealed(parse_draft(canaried()), RULES)
     torn = crafted({**parse_draft(canaried()).contents(), "people": {"actors": [{"name": CANARY}]}})
@@ -784,6 +806,19 @@ def notice(key: SigningKey = HUB, **changes: Any) -> bytes:
 
 
 NOTICE = notice()
+
+
+def test_a_hub_cannot_fill_a_desk_with_authors_that_are_none(inbox: Inbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asides, "MAX_EACH", 5)
+    names = [monitor_id(b"%d" % number) for number in range(12)]
+    made_up = [notice(kid=kid, numbered=False, proof=None) for kid in names]
+    follow(
+        Feed(SENT, *(sign_marker("unrcca", kid, at=1, key=HUB) for kid in names), *made_up, trusted=[RECALLED]), inbox
+    )
+    assert codes(inbox) == ["unknown-monitor"] * 5
+    assert inbox.authors() == [KID]
+    with inbox._store.reading() as connection:
+        assert connection.execute("SELECT count(*) FROM recalls").fetchone() == (1,)
 
 
 def test_rules_with_a_recall_are_obeyed_at_once_and_told(inbox: Inbox) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from nacl.signing import SigningKey
 
+from kengele_node.office import witness as witness_module
 from kengele_node.office.witness import PACE, Memory, Seen, Witness
 from kengele_node.rows import RowCipher
 from kengele_schemas import subjects
@@ -170,6 +171,23 @@ def test_another_log_is_refused_kept_as_evidence_and_not_cosigned(
     desk.look()
     assert hub.cosigned[-1][0] == 12
     assert desk.memory.evidence() == [found]
+
+
+def test_a_hub_cannot_fill_a_desk_with_evidence_against_itself(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(witness_module, "KEPT", 3)
+    hub = Hub(25)
+    desk = Desk(hub, opened())
+    desk.look()
+    for size in range(1, 21):
+        hub.size, desk.now = size, START + size
+        desk.refuses("log-rolled-back")
+    hub.size, hub.tree, desk.now = 26, FORK, START + 9
+    desk.refuses("log-forked")
+    # The first, as they began it, and the last, as they go on; of each kind by itself.
+    found = [(one.code, one.at - START) for one in opened().evidence()]
+    assert found == [*(("log-rolled-back", at) for at in (1, 2, 3)), ("log-forked", 9)] + [
+        ("log-rolled-back", at) for at in (18, 19, 20)
+    ]
 
 
 @pytest.mark.parametrize("answer", [{"hashes": []}, {"hashes": [b64u(bytes(32))]}, Refused("not-in-log", "No.")])

@@ -190,12 +190,28 @@ def test_a_directory_is_empty_when_nothing_is_in_it(tmp_path: Path) -> None:
 
 
 def test_what_is_removed_is_the_link_and_not_where_it_leads(tmp_path: Path, victim: Path) -> None:
-    (tmp_path / "home").mkdir()
-    (tmp_path / "home/x").symlink_to(victim.parent, target_is_directory=True)
-    disk.remove_home(tmp_path / "home")
-    assert not (tmp_path / "home").exists()
-    (tmp_path / "home").symlink_to(victim.parent, target_is_directory=True)
-    disk.remove_home(tmp_path / "home")
+    home = tmp_path / "home"
+    (home / "own").mkdir(parents=True)
+    (home / "own/x").symlink_to(victim.parent, target_is_directory=True)
+    disk.remove_made(home, (), ("own",))
+    assert not home.exists()
+    home.symlink_to(victim.parent, target_is_directory=True)
+    disk.remove_made(tmp_path, (), ("home",))
+    assert home.is_symlink()
+
+
+def test_what_others_put_there_stays_when_what_was_written_is_removed(tmp_path: Path, victim: Path) -> None:
+    home = tmp_path / "home"
+    disk.make_directory(home / "own")
+    for name in ("keys.json", "own/deep", "theirs"):
+        disk.write(home / name, b"x")
+    (home / "hub.json").symlink_to(victim)
+    disk.remove_made(home, ("keys.json", "hub.json", "none.json"), ("own", "none"))
+    assert sorted(path.name for path in home.iterdir()) == ["hub.json", "theirs"]
+    (home / "hub.json").unlink()
+    (home / "theirs").unlink()
+    disk.remove_made(home, ("keys.json",))
+    assert not home.exists()
 
 
 @pytest.mark.parametrize("name", ["../x", "/x", "a/../x", "", ".", "a//b", "x\0y"])
