@@ -10,13 +10,16 @@ from typing import Any, NamedTuple
 import pytest
 
 from kengele_schemas import drafts, metadata, signatures
+from kengele_schemas.areas import AreaRow, Areas, AreasFile
 from kengele_schemas.cards import CoordinatorCard, coordinator_id
 from kengele_schemas.compartments import names
 from kengele_schemas.errors import Malformed, Refused
 from kengele_schemas.keys import monitor_id, new_signing_key
 from kengele_schemas.leaves import changes, members
 from kengele_schemas.nkeys import KeyPair
-from kengele_schemas.regional import LAPSED, area_of, path_of, paths, revision, role_of
+from kengele_schemas.policy import PolicyFile
+from kengele_schemas.regional import LAPSED, area_of, path_of, paths, revision, role_of, standing_in
+from kengele_schemas.release import Compiled
 from kengele_schemas.trust import TrustStore
 from kengele_schemas.trusted import Trusted
 from kengele_testing.region import Region, rule
@@ -237,6 +240,19 @@ def test_an_areas_rules_past_their_date_close_that_area_and_nothing_else(region:
     assert trusted.rules_end("KG-O") <= now < trusted.rules_end("SD-KH") == trusted.targets_expire
     renewed = region.publish(region.drafted(files, {}, now), files, now)
     assert released(read(tmp_path, renewed, now), "KG-O", "council") == {"account"}
+
+
+def test_an_area_of_the_longest_name_there_is_closes_as_well(region: Region, files: Files, tmp_path: Path) -> None:
+    trusted = read(tmp_path, files)
+    (office,) = trusted.offices.active
+    longest = "KG-ABCDEFGHIJKL-ABCDEFGHIJKL-ABC"
+    areas = Areas(AreasFile(areas=[AreaRow(code=longest, name="Osh", kind="country", parents=[])]))
+
+    closed = standing_in(longest, PolicyFile(version=1, rules=()), trusted.offices, custodian="another")
+
+    assert [rule.id for rule in closed.rules] == [LAPSED + longest.lower()]
+    verdict = Compiled([closed], trusted.offices, areas).explain(About(longest), NOW.date())[office]["summary"]
+    assert verdict == (False, (LAPSED + longest.lower(),))
 
 
 def test_a_list_of_monitors_past_its_date_stops_its_monitors_and_nobody_else(region: Region, tmp_path: Path) -> None:
