@@ -41,7 +41,7 @@ from .metadata import (
     versions,
 )
 from .orders import RECALLS
-from .regional import FLOORS, area_of, delegated, path_of, paths, revision, role_of
+from .regional import FLOORS, area_of, check_room, delegated, path_of, paths, revision, role_of
 from .trusted import CONNECTIONS
 
 ROOT_LIFE: Final = timedelta(days=365)
@@ -336,6 +336,7 @@ def relisted(
         if name not in regions:
             regions[name] = DelegatedRole(name, list(role.keyids), role.threshold, terminating=True, paths=[path])
             known |= {keyid: counting.keys[keyid] for keyid in role.keyids}
+    check_room(regions)
     held = {name for _, name in versions(current)}
     floors: dict[str, int] = {}
     for name, one in regions.items():

@@ -31,6 +31,7 @@ from .metadata import (
     document_paths,
     documents_of,
     hashed,
+    lists,
     metadata_version,
     newest,
     signed_part,
@@ -41,7 +42,7 @@ from .metadata import (
 )
 from .nkeys import decode_public
 from .orders import check_follows
-from .regional import LINES, POLICY, delegated, role_of
+from .regional import LINES, POLICY, check_room, delegated, role_of
 from .trust import TrustStore
 from .trusted import CONNECTIONS, Trusted
 
@@ -151,6 +152,7 @@ def _check_made(current: Files | None, made: Files, root: bytes, now: datetime) 
     """Reads ``made`` as any client would, and holds it against what must stay true and against ``current``."""
     with tempfile.TemporaryDirectory() as directory:
         trusted = TrustStore(Path(directory), root).refresh(made.get, "hub", now)
+    check_room(lists(made).keys() - {LIST})
     before = documents_of(current) if current is not None else None
     policies = [trusted.policy, *trusted.regional.values()]
     # One that was the custodian before goes on: its network accepted that when it was founded.

@@ -10,7 +10,7 @@ the coordinators sign these themselves.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -18,7 +18,7 @@ from securesystemslib.signer._key import Key, SSlibKey
 from tuf.api._payload import DelegatedRole, Targets
 
 from .compartments import GRANTABLE
-from .errors import Malformed, Untrusted
+from .errors import Malformed, Refused, Untrusted
 from .keys import check_verify_key
 from .policy import PolicyFile, Rule
 from .roster import Offices
@@ -31,6 +31,11 @@ FLOORS: Final = "floors"
 """The member of the coordinators' list that names, for each regional list, the least version that stands beside it."""
 LAPSED: Final = "regional-rules-expired-"
 """How the rule's id begins that holds in the place of an area's own once their signatures have run out."""
+_MAX_LISTS: Final = 590
+_NAMED: Final = 61
+_ROOM: Final = 54_000
+"""Regional lists there may be; bytes that one takes in an entry of the log beside its names (a digest, a version of
+seven digits), and bytes for all of them: an entry has 65,535, and other documents and 100 changes stand there, too."""
 _MEND: Final = "Nothing was changed here. Tell the coordinators."
 
 
@@ -125,6 +130,23 @@ def check_keys(keys: Mapping[str, Key]) -> None:
         check_verify_key(public)
         if SSlibKey.from_crypto(Ed25519PublicKey.from_public_bytes(public)).keyid != keyid:
             raise Untrusted("overreach", "A key stands in a list of the network's under another one's name.", _MEND)
+
+
+def check_room(roles: Collection[str]) -> None:
+    """Checks that one entry of the log takes the names of all regional lists and their documents.
+
+    A version that no entry takes would hold, and never stand in the log.
+
+    Raises:
+        Refused: ``too-many-lists``.
+    """
+    size = sum(len(path_of(role)) + len(role) + _NAMED for role in roles)
+    if len(roles) > _MAX_LISTS or size > _ROOM:
+        raise Refused(
+            "too-many-lists",
+            "These are more lists of areas than one entry of the log takes.",
+            "Give an area that holds others one list for all of them.",
+        )
 
 
 def check_list(role: str, listed: Targets) -> None:

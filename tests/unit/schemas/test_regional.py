@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -9,22 +10,24 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from kengele_schemas import drafts, metadata, signatures
+from kengele_schemas import drafts, metadata, regional, signatures
 from kengele_schemas.areas import AreaRow, Areas, AreasFile
 from kengele_schemas.cards import CoordinatorCard, coordinator_id
 from kengele_schemas.compartments import names
 from kengele_schemas.errors import Malformed, Refused
 from kengele_schemas.keys import monitor_id, new_signing_key
-from kengele_schemas.leaves import changes, members
+from kengele_schemas.leaves import Issue, changes, members, read_entry, trust_leaves
 from kengele_schemas.nkeys import KeyPair
 from kengele_schemas.policy import PolicyFile
-from kengele_schemas.regional import LAPSED, area_of, path_of, paths, revision, role_of, standing_in
+from kengele_schemas.regional import LAPSED, area_of, check_room, path_of, paths, revision, role_of, standing_in
 from kengele_schemas.release import Compiled
+from kengele_schemas.tiles import MAX_ENTRY
 from kengele_schemas.trust import TrustStore
 from kengele_schemas.trusted import Trusted
 from kengele_testing.region import Region, rule
 from kengele_testing.trust import DAY, NOW, ROOT, Files
 
+OWN = ("network.json", "offices.json", "policy.json", "areas.json", "connections.json", "recalls.json", "reasons.json")
 FORTNIGHT = 14 * DAY
 
 
@@ -36,6 +39,15 @@ def region() -> Region:
 @pytest.fixture(scope="module")
 def files(region: Region) -> Files:
     return region.handed()
+
+
+def suppressed(check: Callable[[], None]) -> bool:
+    """Whether ``check`` refuses nothing."""
+    try:
+        check()
+    except Refused:
+        return False
+    return True
 
 
 def read(tmp_path: Path, files: Files, now: Any = NOW, scope: Any = "hub", store: str = "trust") -> Trusted:
@@ -253,6 +265,45 @@ def test_an_area_of_the_longest_name_there_is_closes_as_well(region: Region, fil
     assert [rule.id for rule in closed.rules] == [LAPSED + longest.lower()]
     verdict = Compiled([closed], trusted.offices, areas).explain(About(longest), NOW.date())[office]["summary"]
     assert verdict == (False, (LAPSED + longest.lower(),))
+
+
+def areas_of(count: int, length: int) -> dict[str, Any]:
+    """The documents of so many areas, each with a name of this length and all the lists it may have."""
+    codes = [f"{number:03}{'X' * (length - 3)}" for number in range(count)]
+    return {path: {} for code in codes for path in paths(code)}
+
+
+@pytest.mark.parametrize("length", [3, 12, 32])
+def test_the_most_lists_that_may_be_drafted_fit_an_entry_of_the_log_and_one_more_is_refused(length: int) -> None:
+    most = next(
+        count
+        for count in range(250, 0, -1)
+        if suppressed(lambda count=count: check_room([role_of(path) for path in areas_of(count, length)]))
+    )
+    roles = {role_of(path): 9_999_999 for path in areas_of(most, length)}
+    digests = dict.fromkeys([*areas_of(most, length), *OWN], bytes(32))
+    changed = {"v": 1, "version": 2**31, "rules": [{"id": f"{number:0>32}"} for number in range(100)]}
+    issue = Issue(2**53, bytes(32), {"targets": 9_999_999, **roles}, digests)
+
+    leaf, *_ = trust_leaves(issue, {}, {"policy.json": changed}, at=NOW, salt=bytes)
+
+    assert len(leaf.canonical()) <= MAX_ENTRY
+    assert read_entry(leaf.canonical()) == leaf
+
+
+def test_coordinators_cannot_publish_more_lists_than_the_log_takes(region: Region, monkeypatch: Any) -> None:
+    files = region.founded()
+    listed = {f"policy/{area}.json": {"v": 1, "version": 1, "rules": []} for area in ("KG-O", "KG-B")}
+    draft = region.paper.signed(drafts.edit(files, listed, NOW))
+    monkeypatch.setattr(regional, "_MAX_LISTS", len(metadata.lists(files)))
+    for door in (
+        lambda: drafts.edit(files, listed, NOW),
+        lambda: signatures.check(draft, files, NOW),
+        lambda: region.paper.accept(draft, files, NOW),
+    ):
+        with pytest.raises(Refused) as caught:
+            door()
+        assert caught.value.code == "too-many-lists"
 
 
 def test_a_list_of_monitors_past_its_date_stops_its_monitors_and_nobody_else(region: Region, tmp_path: Path) -> None:
