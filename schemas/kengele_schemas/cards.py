@@ -200,13 +200,14 @@ class JoinRequest(Card):
         if (self.monitor is None) == (self.office is None) or self.role != ("monitor" if self.monitor else "office"):
             raise Malformed("bad-card", "A join request does not say who asks.", "Ask for it again.")
         key = unb64u(self.monitor.key if self.monitor else self.office.sign if self.office else "")
-        message = _JOIN + _said(self)
         if self.monitor is not None and self.monitor.kid != monitor_id(key):
             raise _untrusted()
-        if not verify_signature(key, message, unb64u(self.signature)):
+        if not verify_signature(key, _JOIN + _said(self), unb64u(self.signature)) or not self.by_nkey():
             raise _untrusted()
-        if not nkeys.verify(self.nkey, message, unb64u(self.nkey_signature)):
-            raise _untrusted()
+
+    def by_nkey(self) -> bool:
+        """Whether the key on the bus signed this."""
+        return nkeys.verify(self.nkey, _JOIN + _said(self), unb64u(self.nkey_signature))
 
     def digits(self) -> str:
         """Sixteen digits that the one who asks reads out, and the coordinator types."""

@@ -20,6 +20,7 @@ from tuf.api.metadata import Metadata
 from . import assertions, seats
 from .drafts import TARGETS_LIFE
 from .errors import Malformed, Refused, Untrusted
+from .lines import check_own
 from .metadata import (
     LIST,
     METADATA,
@@ -42,9 +43,9 @@ from .metadata import (
 )
 from .nkeys import decode_public
 from .orders import check_follows
-from .regional import LINES, POLICY, check_room, delegated, role_of
+from .regional import POLICY, check_room, delegated, role_of
 from .trust import TrustStore
-from .trusted import CONNECTIONS, Trusted
+from .trusted import Trusted
 
 SNAPSHOT_LIFE: Final = timedelta(days=7)
 TIMESTAMP_LIFE: Final = timedelta(days=1)
@@ -164,7 +165,7 @@ def _check_made(current: Files | None, made: Files, root: bytes, now: datetime) 
     _check_lines(before, trusted)
     _check_revoked(before, trusted)
     if current is not None:
-        _check_own(current, made)
+        check_own(current, made)
     for path in document_paths(made):
         if path == "policy.json" or path.startswith(f"{POLICY}/"):
             listed = metadata_version(made[newest(made, LIST if "/" not in path else role_of(path))])
@@ -207,25 +208,6 @@ def _check_revoked(before: Trusted | None, after: Trusted) -> None:
             f"More than {MAX_REVOKED} keys would be revoked in all lists together.",
             "Revoke those that matter most; take an area back that revokes keys without need.",
         )
-
-
-def _check_own(current: Files, made: Files) -> None:
-    """Checks that an area keeps out only keys that its list, or the network's, had: a stranger's key that it names
-    first could never be let in by anybody else.
-
-    Raises:
-        Refused: ``not-theirs``.
-    """
-    held = {row["nkey"] for row in (document_of(current, CONNECTIONS) or {}).get("connections", ())}
-    for path in (path for path in document_paths(made) if path.startswith(f"{LINES}/")):
-        old, new = document_of(current, path) or {}, document_of(made, path)
-        theirs = {row["nkey"] for kind in ("connections", "revoked") for row in old.get(kind, ())}
-        if {row["nkey"] for row in new.get("revoked", ())} - theirs - held:
-            raise Refused(
-                "not-theirs",
-                "An area's list keeps out a key that it never had.",
-                "Leave it out: only those who let a key in can keep it out.",
-            )
 
 
 def _check_delegations(current: Files, files: Files) -> None:

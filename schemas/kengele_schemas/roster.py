@@ -181,9 +181,13 @@ class ConnectionsFile(Model):
 
 
 class AreaConnection(Connection):
-    """The same in an area's own list, which lets in monitors only."""
+    """The same in an area's own list, which lets in monitors only.
+
+    ``asked`` is the key's signature under the join request by which its monitor came.
+    """
 
     role: Literal["monitor"]
+    asked: Signature | None = None
 
 
 class AreaConnectionsFile(Model):

@@ -22,7 +22,9 @@ from typing import Final
 from . import seats
 from .concern import Scope
 from .encoding import b64u, canonical, loads
-from .errors import Damaged, KengeleError, Untrusted
+from .errors import Damaged, KengeleError, Refused, Untrusted
+from .lines import check_own
+from .metadata import Files
 from .rotation import NEWS
 from .sets import Sets, files_of, same_lists, served, sync
 from .trusted import Trusted
@@ -120,8 +122,10 @@ class TrustStore:
         """``after`` with the offices whose keys the ones held here before do not vouch for, whatever it says itself.
 
         Raises:
-            Untrusted: ``too-few-signatures``: it follows at once on what is held here, widens it, and fewer have signed
-                than the network asks for then. Where versions were missed it cannot be told which of them widened.
+            Untrusted: it follows at once on what is held here, and ``not-theirs``: an area's connections, which only
+                coordinators and the hub have, newly speak of a key that they may not speak of; or
+                ``too-few-signatures``: it widens, and fewer have signed than the network asks for then. Where versions
+                were missed neither can be told.
         """
         try:
             if same_lists(self._sets.current(), copy):
@@ -133,6 +137,8 @@ class TrustStore:
             return after
         today, digest = now.date(), b64u(hashlib.sha256(self._root).digest())
         made, asked = files_of(copy), before.network.widening_threshold or 0
+        if scope == "coordinator" and seats.consecutive(held, made):
+            _check_own(held, made)
         if seats.consecutive(held, made) and max(map(len, seats.signers(held, made)), default=0) < asked:
             why = seats.why(held, made, before, after, self._root, today)
             if why is not None:
@@ -174,6 +180,17 @@ class TrustStore:
     def files(self) -> dict[str, bytes]:
         """What was verified last, under the paths by which the hub serves it; for who drafts the next version."""
         return files_of(self._sets.current())
+
+
+def _check_own(held: Files, made: Files) -> None:
+    try:
+        check_own(held, made)
+    except Refused as error:
+        raise Untrusted(
+            error.code,
+            f"{error.sentence} The hub should have refused it.",
+            "Nothing was changed here. Tell all coordinators.",
+        ) from None
 
 
 def _spelt(unvouched: Mapping[str, date]) -> bytes:

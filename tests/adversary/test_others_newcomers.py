@@ -18,7 +18,7 @@ from kengele_schemas.cards import JoinRequest, coordinator_id
 from kengele_schemas.encoding import b64u, dumps
 from kengele_schemas.errors import Refused, Untrusted
 from kengele_schemas.invitations import Answer, Commitment, Reveal, Terms
-from kengele_schemas.keys import monitor_id, new_signing_key
+from kengele_schemas.keys import new_signing_key
 from kengele_schemas.nkeys import KeyPair
 from kengele_testing.hub import Hub, running_hub
 
@@ -224,16 +224,17 @@ def test_a_region_cannot_list_or_keep_out_who_was_invited_for_another(tmp_path: 
             files = {path: b64u(data) for path, data in roster.next(hub.authority.files, changed).items()}
             await hub.worker.reception.answer_publish(roster.nkeys["aigul"], dumps(files))
 
-        key = bytes(new_signing_key().verify_key)
+        assert request.monitor is not None
         monitor = roster.documents()["monitors/KG.json"]["monitors"][0]
-        monitor |= {"kid": monitor_id(key), "key": b64u(key), "areas": ["SD"]}
-        row = {"nkey": request.nkey, "role": "monitor", "member": monitor["kid"]}
+        hers = {**monitor, **request.monitor.model_dump(mode="json"), "areas": ["SD"]}
         with pytest.raises(Refused) as caught:
-            await publish("SD", monitor, connections=[row])
+            await publish("SD", hers)
         assert caught.value.code == "another-invitation"
-        with pytest.raises(Refused) as caught:
-            await publish("SD", revoked=[{"nkey": request.nkey, "at": 1}])
-        assert caught.value.code == "not-theirs"
+        row = {"nkey": request.nkey, "role": "monitor", "member": request.member, "asked": request.nkey_signature}
+        for lists in ({"connections": [row]}, {"revoked": [{"nkey": request.nkey, "at": 1}]}):
+            with pytest.raises(Refused) as caught:
+                await publish("SD", hers, **lists)
+            assert caught.value.code == "not-theirs"
         for nkey in (request.nkey, KeyPair.generate("user").public):
             with pytest.raises(Refused) as caught:
                 await publish("KG", revoked=[{"nkey": nkey, "at": 1}])

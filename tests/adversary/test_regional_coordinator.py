@@ -352,15 +352,15 @@ def test_a_region_cannot_have_the_hub_revoke_what_is_no_key_and_stop_by_it(numbe
 
 
 def test_a_region_cannot_fill_the_brokers_list_of_revoked_keys(files: Files) -> None:
-    invented = [{"nkey": KeyPair.generate("user").public, "at": 1} for _ in range(publication.MAX_REVOKED)]
+    own = KeyPair.generate("user")
+    strange = (KeyPair.generate("user").public for _ in range(publication.MAX_REVOKED - 1))
+    invented = [{"nkey": nkey, "at": 1} for nkey in (own.public, *strange)]
     with pytest.raises(Malformed):
         accepted(files, added(files, "connections/KG.json", revoked=invented))
     with pytest.raises(Refused) as caught:
         accepted(files, added(files, "connections/KG.json", revoked=invented[:1]))
     assert caught.value.code == "not-theirs"
-    member = metadata.document_of(files, "monitors/KG.json")["monitors"][0]["kid"]
-    row = {"nkey": invented[0]["nkey"], "role": "monitor", "member": member}
-    let_in = accepted(files, added(files, "connections/KG.json", connections=[row]))
+    let_in = accepted(files, added(files, "connections/KG.json", connections=[REGION.row(own)]))
     held = accepted(let_in, added(let_in, "connections/KG.json", connections=[], revoked=invented[:1]))
     with pytest.raises(Refused) as caught:
         accepted(held, added(held, "connections/KG.json", revoked=[]))

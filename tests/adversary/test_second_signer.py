@@ -46,6 +46,7 @@ SAID, OTHER_SAID = "s" * 85 + "A", "t" * 85 + "A"
 MARK, OTHER_MARK = b64u(b"m" * 32), b64u(b"n" * 32)
 OPENS, OPENS_TOO = (KEYS[id].public.document() for id in ("cso", "unoca"))
 LINES = [{"nkey": LINE, "role": "monitor", "member": FIRST}]
+ASKED = [{**LINES[0], "asked": SAID}]
 OUT = [{"nkey": LINE, "at": 1_000_000_000}]
 RULE = {
     "id": "one",
@@ -129,7 +130,7 @@ DOCUMENTS: Final[dict[str, tuple[type[Model], dict[str, Any]]]] = {
         },
     ),
     "connections.json": (ConnectionsFile, {"v": 1, "connections": LINES, "revoked": OUT}),
-    "connections/KG.json": (AreaConnectionsFile, {"v": 1, "area": "KG", "connections": LINES, "revoked": OUT}),
+    "connections/KG.json": (AreaConnectionsFile, {"v": 1, "area": "KG", "connections": ASKED, "revoked": OUT}),
     "recalls.json": (
         RecallsFile,
         {"v": 1, "recalls": [{"mark": MARK, "keep": ["account", "summary"], "reason": "consent"}]},
@@ -192,6 +193,7 @@ OTHERS: Final[dict[tuple[type[Model], str], tuple[Any, str]]] = {
     (Connection, "member"): (SECOND, "is now that of"),
     (AreaConnection, "nkey"): (OTHER_LINE, "Key"),
     (AreaConnection, "member"): (SECOND, "is now that of"),
+    (AreaConnection, "asked"): (OTHER_SAID, "who asked by signature"),
     (AreaConnectionsFile, "area"): ("TJ", "area"),
     (Revoked, "nkey"): (OTHER_LINE, "kept out"),
     (Revoked, "at"): (1_100_000_000, "kept out"),

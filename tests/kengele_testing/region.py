@@ -15,7 +15,7 @@ from typing import Any
 from nacl.signing import SigningKey
 
 from kengele_schemas import drafts, metadata, signatures
-from kengele_schemas.cards import coordinator_id
+from kengele_schemas.cards import JoinRequest, coordinator_id
 from kengele_schemas.drafts import Draft
 from kengele_schemas.keys import new_signing_key
 from kengele_schemas.nkeys import KeyPair
@@ -44,8 +44,18 @@ class Region:
     paper: Paper = field(default_factory=Paper)
     keys: list[SigningKey] = field(default_factory=lambda: [new_signing_key() for _ in range(3)])
     area: str = "KG"
-    nkey: str = field(default_factory=lambda: KeyPair.generate("user").public)
+    line: KeyPair = field(default_factory=lambda: KeyPair.generate("user"))
     _seats: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def nkey(self) -> str:
+        return self.line.public
+
+    def row(self, nkey: KeyPair | None = None) -> dict[str, str]:
+        """The connection of the paper's monitor, as she asked for it, with this key or the region's own."""
+        request = JoinRequest.for_monitor(self.paper.monitor, nkey or self.line, ("KG-O",))
+        row = {"nkey": request.nkey, "role": "monitor", "member": request.member}
+        return {**row, "asked": request.nkey_signature}
 
     def seat(self, keys: Iterable[SigningKey]) -> list[dict[str, str]]:
         """The connections of coordinators."""

@@ -90,7 +90,12 @@ class Paper:
     def accept(
         self, draft: drafts.Draft, current: Mapping[str, bytes] | None = None, now: datetime = NOW
     ) -> dict[str, bytes]:
-        return publication.accept(current, draft.files(), self.snapshot, self.timestamp, now)
+        return self.accept_files(draft.files(), current, now)
+
+    def accept_files(
+        self, incoming: Mapping[str, bytes], current: Mapping[str, bytes] | None = None, now: datetime = NOW
+    ) -> dict[str, bytes]:
+        return publication.accept(current, incoming, self.snapshot, self.timestamp, now)
 
     def founded(self) -> dict[str, bytes]:
         return self.accept(self.signed(self.drafted()))

@@ -67,6 +67,7 @@ def admit(
         row = {"nkey": request.nkey, "role": request.role, "member": request.member}
         own = f"connections/{_list_area(changed, request, areas)}.json" if request.monitor is not None else ""
         if own in changed:
+            row |= {"asked": request.nkey_signature}
             changed[own] = {**changed[own], "connections": [*changed[own]["connections"], row]}
         else:
             connections.append(row)

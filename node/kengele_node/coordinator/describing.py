@@ -142,11 +142,16 @@ def _moves(told: Sequence[str]) -> list[str]:
 
 
 def _connections(old: Sequence[Any], new: Sequence[Any]) -> list[str]:
-    before, after = ({row["nkey"]: f"{row['role']} {row['member']}" for row in rows} for rows in (old, new))
+    before, after = ({row["nkey"]: _speaks(row) for row in rows} for rows in (old, new))
     told = [f"Key {nkey} of {who}: is new." for nkey, who in after.items() if nkey not in before]
     told += [f"Key {nkey} of {who}: goes." for nkey, who in before.items() if nkey not in after]
     moved = sorted(nkey for nkey in before.keys() & after.keys() if before[nkey] != after[nkey])
     return told + [f"Key {nkey}: is now that of {after[nkey]}, no longer of {before[nkey]}." for nkey in moved]
+
+
+def _speaks(row: Mapping[str, Any]) -> str:
+    asked = f", who asked by signature {row['asked']}" if row.get("asked") else ""
+    return f"{row['role']} {row['member']}{asked}"
 
 
 def _recalls(old: Sequence[Any], new: Sequence[Any]) -> list[str]:

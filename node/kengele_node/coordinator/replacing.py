@@ -71,6 +71,7 @@ def let_in(
         raise Refused("already-admitted", "These keys are, or were, in the network.", "Who comes back makes new keys.")
     changed = {**documents, **_out(documents, terms.replaces, now)}
     connections = "connections.json"
+    line = {"nkey": request.nkey, "role": request.role, "member": request.member}
     if request.office is not None:
         changed["offices.json"] = _office(documents, request, today)
     else:
@@ -78,8 +79,8 @@ def let_in(
         changed[path] = {**listed, "monitors": [*listed["monitors"], entry]}
         if (own := path.replace("monitors/", "connections/")) in changed:
             connections = own
+            line |= {"asked": request.nkey_signature}
     lines = changed[connections]
-    line = {"nkey": request.nkey, "role": request.role, "member": request.member}
     changed[connections] = {**lines, "connections": [*lines["connections"], line]}
     return {path: value for path, value in changed.items() if documents.get(path) != value}
 

@@ -23,7 +23,7 @@ from kengele_hub.errors import Unavailable
 from kengele_hub.ledger import split
 from kengele_node.member import encode_files
 from kengele_schemas import drafts, metadata, publication, subjects
-from kengele_schemas.cards import HubCard, Joiner
+from kengele_schemas.cards import HubCard, Joiner, JoinRequest
 from kengele_schemas.encoding import b64u, canonical, dumps, loads
 from kengele_schemas.errors import KengeleError, Refused, Untrusted
 from kengele_schemas.leaves import TrustLeaf, members, read_entry, replay
@@ -376,7 +376,9 @@ def test_no_area_locks_out_all_newcomers_by_the_key_under_which_they_come(tmp_pa
             token=b64u(TOKEN),
         )
         (hub.keys.home / "hub-card.json").write_bytes(card.encode())
-        row = {"nkey": joiner.public, "role": "monitor", "member": hub.roster.kid("osh")}
+        # Everybody who has the card has that key, and can ask under it.
+        asked = JoinRequest.for_monitor(hub.roster.authors["osh"], joiner, ("KG-O",))
+        row = {"nkey": joiner.public, "role": "monitor", "member": asked.member, "asked": asked.nkey_signature}
         async with hub.another() as other:
             # It never had that key, so it cannot revoke it; nor can it list the key first and revoke it then.
             for lines, code in (

@@ -339,8 +339,7 @@ def test_a_rule_cannot_be_called_like_the_one_that_closes_an_area(region: Region
 
 def test_an_area_lets_in_its_own_monitors(region: Region, files: Files, tmp_path: Path) -> None:
     path = "connections/KG.json"
-    kid = monitor_id(bytes(region.paper.monitor.verify_key))
-    row = {"nkey": region.nkey, "role": "monitor", "member": kid}
+    row = region.row()
     after = region.publish(
         region.drafted(files, {path: {**metadata.document_of(files, path), "connections": [row]}}), files
     )
