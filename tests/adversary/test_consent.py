@@ -17,6 +17,7 @@ from kengele_node.coordinator import documents as papers
 from kengele_node.demo.network import Network
 from kengele_node.monitor import asking
 from kengele_node.monitor.home import open_outbox
+from kengele_node.monitor.log_memory import LogMemory
 from kengele_node.monitor.running import _sender
 from kengele_schemas.policy import Rule
 from kengele_testing.network import fetch_all, small_network
@@ -63,10 +64,10 @@ async def kengele(network: Network, *words: str, code: int = 0) -> None:
 async def sent(network: Network) -> dict[str, int]:
     """The node sends what it has to send; gives how much is in each state."""
     osh = network.monitors["osh"]
-    outbox = open_outbox(osh)
+    outbox, memory = open_outbox(osh), LogMemory(osh.home, osh.vault.rows("log"))
     try:
         async with osh.session() as session, asyncio.timeout(30):
-            await _sender(session, outbox).run(until_empty=True)
+            await _sender(session, outbox, memory).run(until_empty=True)
         return dict(outbox.counts())
     finally:
         outbox.close()

@@ -7,13 +7,13 @@ import asyncio
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import date, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from kengele_node import terminal
-from kengele_node.member import Member, Session, now
+from kengele_node.member import Member, Session
 from kengele_schemas import assertions, disk, drafts, metadata, signatures, subjects
 from kengele_schemas.drafts import Draft
 from kengele_schemas.encoding import b64u
@@ -94,10 +94,13 @@ async def _on_board(member: Member, draft: Draft) -> None:
         await board.put(session, draft)
 
 
-def check(made: Mapping[str, Any]) -> Trusted:
-    """These documents as one set. Raises what any member would find wrong with them, and what breaks an assertion."""
+def check(made: Mapping[str, Any], moment: datetime) -> Trusted:
+    """These documents as one set, as of ``moment``.
+
+    Raises what any member would find wrong with them, and what breaks an assertion.
+    """
     documents = {path: json.dumps(value).encode() for path, value in made.items()}
-    trusted = assemble(documents, version=1, fresh=True, expires=now())
+    trusted = assemble(documents, version=1, fresh=True, expires=moment)
     custodian = trusted.offices.get(trusted.network.custodian)
     if custodian is not None and custodian.status == "revoked":
         raise Refused(
@@ -106,7 +109,7 @@ def check(made: Mapping[str, Any]) -> Trusted:
             "Make another office the custodian first.",
         )
     policies = [trusted.policy, *trusted.regional.values()]
-    assertions.require(policies, trusted.offices, trusted.areas, "", now().date())
+    assertions.require(policies, trusted.offices, trusted.areas, "", moment.date())
     return trusted
 
 
@@ -128,7 +131,7 @@ def what_changes(
     return [*who, *describing.describe(before, after, network_of(files) if files else "")]
 
 
-def weighed(files: metadata.Files, after: Mapping[str, Any], made: Trusted) -> Effect | None:
+def weighed(files: metadata.Files, after: Mapping[str, Any], made: Trusted, today: date) -> Effect | None:
     """Who gains and who loses what.
 
     Args:
@@ -139,16 +142,16 @@ def weighed(files: metadata.Files, after: Mapping[str, Any], made: Trusted) -> E
     Returns:
         None if none of ``after`` decides who reads what, and nobody else comes to read either.
     """
-    seen = effect(metadata.documents_of(files), made, network_of(files), now().date())
+    seen = effect(metadata.documents_of(files), made, network_of(files), today)
     return seen if seen.grounds or touches_readers(after) else None
 
 
-def _linted(made: Trusted) -> list[Finding]:
+def _linted(made: Trusted, today: date) -> list[Finding]:
     rules = [rule for policy in (made.policy, *made.regional.values()) for rule in policy.rules]
     level = made.network.header_level
     return [
         finding
-        for finding in lint(rules, made.offices, made.areas, now().date(), header_level=level)
+        for finding in lint(rules, made.offices, made.areas, today, header_level=level)
         if finding.weight != "note"
     ]
 
@@ -239,11 +242,12 @@ def propose(
     files = asyncio.run(current(member))
     before = {path: metadata.document_of(files, path) for path in metadata.document_paths(files)}
     after = change(before)
-    made = check({**before, **after})
-    seen = weighed(files, after, made)
-    findings = _linted(made) if any(path.startswith("policy") for path in after) else []
+    moment = member.now()
+    made = check({**before, **after}, moment)
+    seen = weighed(files, after, made, moment.date())
+    findings = _linted(made, moment.date()) if any(path.startswith("policy") for path in after) else []
     area = getattr(args, "region", None) or area_for(member, files, after)
-    draft = edit(files, after, now()) if edit is not None else drafts.edit(files, after, now(), area=area)
+    draft = edit(files, after, moment) if edit is not None else drafts.edit(files, after, moment, area=area)
     draft = signatures.sign(draft, member.key)
     board = True
     try:

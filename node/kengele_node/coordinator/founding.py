@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
 from kengele_node import terminal
-from kengele_node.member import Member, now
+from kengele_node.member import Member
 from kengele_schemas import disk, drafts, metadata, signatures
 from kengele_schemas.areas import Areas, AreasFile
 from kengele_schemas.cards import CoordinatorCard, HubCard, JoinRequest, NetworkCard, read_card
@@ -99,12 +98,13 @@ def _found(args: argparse.Namespace) -> int:
     cards = [own, *(read_card(disk.read(path), CoordinatorCard) for path in args.cards)]
     _compare(cards[1:])
     made = papers.first(args.name, hub, cards, args.custodian, args.area, reports_per_hour=args.reports_per_hour)
+    moment = member.now()
     requests = [read_card(disk.read(path), JoinRequest) for path in args.admit]
     areas = Areas(read(AreasFile, made["areas.json"]))
-    made |= admission.admit(made, requests, areas, now().date(), groups=groups_of(args))
+    made |= admission.admit(made, requests, areas, moment.date(), groups=groups_of(args))
     made |= settled(args, made)
-    check(made)
-    draft = drafts.found(made, cards, args.threshold, hub.snapshot_key, hub.timestamp_key, now())
+    check(made, moment)
+    draft = drafts.found(made, cards, args.threshold, hub.snapshot_key, hub.timestamp_key, moment)
     disk.write(member.home / HUB_CARD, hub.encode())
     return written(args, signatures.sign(draft, member.key), what_changes(draft, {}, made))
 
@@ -118,7 +118,7 @@ def _seats(args: argparse.Namespace) -> int:
     files = asyncio.run(current(member))
     region, args.region = args.region, ""
     if region:
-        return _region(args, region, cards, files)
+        return _region(args, member, region, cards, files)
     if not set(args.remove) <= set(metadata.seated(files)):
         raise Refused("no-such-member", "There is no such coordinator of the network.", "For an area give --region.")
     elsewhere = {one for ids, _ in _others(files, "").values() for one in ids}
@@ -126,7 +126,7 @@ def _seats(args: argparse.Namespace) -> int:
     going = set(args.remove) - elsewhere
     return propose(
         args,
-        lambda before: standing.reseat(before, new, going, int(time.time())),
+        lambda before: standing.reseat(before, new, going, int(member.now().timestamp())),
         lambda files, after, moment: drafts.reseat(files, after, cards, args.remove, args.threshold, moment),
     )
 
@@ -137,7 +137,9 @@ def _others(files: Files, area: str) -> dict[str, tuple[list[str], int]]:
     return {name: found for name, found in metadata.regions(files).items() if name != area and found[0] != own}
 
 
-def _region(args: argparse.Namespace, region: str, cards: Sequence[CoordinatorCard], files: Files) -> int:
+def _region(
+    args: argparse.Namespace, member: Member, region: str, cards: Sequence[CoordinatorCard], files: Files
+) -> int:
     ids, threshold = metadata.regions(files).get(region, ([], 2))
     if ids == metadata.seated(files):
         ids, threshold = [], 2
@@ -152,7 +154,7 @@ def _region(args: argparse.Namespace, region: str, cards: Sequence[CoordinatorCa
         made = papers.hand_over(before, region)
         new = [card for card in cards if card.id not in known]
         going = [one for one in args.remove if one not in counting]
-        return made | standing.reseat({**before, **made}, new, going, int(time.time()))
+        return made | standing.reseat({**before, **made}, new, going, int(member.now().timestamp()))
 
     def edit(files: Files, after: Mapping[str, Any], moment: datetime) -> Draft:
         public = [metadata.public_key(key) for key in keys.values()]

@@ -6,13 +6,12 @@ import argparse
 import asyncio
 import json
 import re
-import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 from kengele_node import qr, terminal
-from kengele_node.member import Member, now
+from kengele_node.member import Member
 from kengele_node.private import private
 from kengele_schemas import disk
 from kengele_schemas.areas import Areas, AreasFile
@@ -118,8 +117,8 @@ def _invite(args: argparse.Namespace) -> int:
             "malformed", "An office, and nobody else, is invited by its id.", "Give --office-id, or leave it."
         )
     office = read(OfficeName, {"id": args.office_id, "name": args.name or args.office_id}) if args.office_id else None
-    span, at = seconds(args.expires), int(time.time())
-    member = opened(args)
+    span, member = seconds(args.expires), opened(args)
+    at = int(member.now().timestamp())
 
     async def make() -> Any:
         async with member.session() as session:
@@ -166,15 +165,15 @@ def _pending(args: argparse.Namespace) -> int:
             files, rows = member.trust.files(), []
             for guest in await lobby.guests(session, files):
                 found, trouble = guest, ""
-                if guest.terms.inviter == lobby.own_id(member) and guest.state(time.time()) == "waiting":
+                if guest.terms.inviter == lobby.own_id(member) and guest.state(member.now().timestamp()) == "waiting":
                     found = await lobby.answer(session, guest)
                 elif guest.answer is not None and guest.answer.coordinator == lobby.own_id(member):
                     try:
                         await lobby.answer(session, guest)
                     except KengeleError as error:
                         trouble = error.code
-                if args.all or found.state(time.time()) not in _OVER:
-                    rows.append(_row(found, trusted, trouble))
+                if args.all or found.state(member.now().timestamp()) not in _OVER:
+                    rows.append(_row(found, trusted, trouble, member.now()))
             return rows, await letters.read(session, files)
 
     rows, waiting = asyncio.run(look())
@@ -203,20 +202,20 @@ def _pending(args: argparse.Namespace) -> int:
     return 0
 
 
-def _row(guest: Guest, trusted: Trusted, trouble: str) -> dict[str, Any]:
+def _row(guest: Guest, trusted: Trusted, trouble: str, moment: datetime) -> dict[str, Any]:
     terms = guest.terms
     return {
         "invitation": terms.id,
-        "state": guest.state(time.time()),
+        "state": guest.state(moment.timestamp()),
         "role": terms.role,
         "member": guest.member or None,
         "areas": list(terms.areas),
         "replaces": terms.replaces,
         "inviter": terms.inviter,
         "answered_by": guest.answer.coordinator if guest.answer else None,
-        "age_hours": int((time.time() - terms.at) // 3600),
+        "age_hours": int((moment.timestamp() - terms.at) // 3600),
         "expires": _moment(terms.expires),
-        "effect": lobby.effect(trusted, terms, now().date()),
+        "effect": lobby.effect(trusted, terms, moment.date()),
         "trouble": trouble or None,
     }
 
@@ -246,11 +245,12 @@ def _approve(args: argparse.Namespace) -> int:
     member = opened(args)
     reveal = read_card(disk.read(args.reveal), Reveal) if args.reveal is not None else None
     guest, trusted = asyncio.run(_ready(member, args, reveal))
+    moment = member.now()
     typed = args.digits
     if typed is None:
         if not terminal.interactive():
             raise Malformed("no-digits", "The digits that the newcomer reads out are needed.", "Give --digits.")
-        for line in lobby.effect(trusted, guest.terms, now().date()):
+        for line in lobby.effect(trusted, guest.terms, moment.date()):
             terminal.note(f"  {guest.member}: {line}")
         typed = terminal.ask(f"The digits that {guest.member} reads out", str)
     request = lobby.compare(member, guest, typed)
@@ -258,12 +258,13 @@ def _approve(args: argparse.Namespace) -> int:
     def change(before: dict[str, Any]) -> dict[str, Any]:
         areas = Areas(read(AreasFile, before["areas.json"]))
         groups = groups_of(args)
-        changed = replacing.let_in(before, guest.terms, request, areas, now().date(), int(time.time()), groups=groups)
+        when = moment.date(), int(moment.timestamp())
+        changed = replacing.let_in(before, guest.terms, request, areas, *when, groups=groups)
         changed |= settled(args, {**before, **changed})
         if not args.json:
             documents = {path: json.dumps(value).encode() for path, value in {**before, **changed}.items()}
-            after = assemble(documents, version=1, fresh=True, expires=now())
-            for line in lobby.effect(after, guest.terms, now().date()):
+            after = assemble(documents, version=1, fresh=True, expires=moment)
+            for line in lobby.effect(after, guest.terms, moment.date()):
                 terminal.note(f"  {guest.member}: {line}")
         return changed
 
@@ -278,8 +279,8 @@ async def _ready(member: Member, args: argparse.Namespace, reveal: Reveal | None
         trusted = await session.refresh()
         files = member.trust.files()
         guest = lobby.find(await lobby.guests(session, files), args.name)
-        if guest.state(time.time()) in (*_OVER, "approved"):
-            raise Refused("decided", f"This invitation is {guest.state(time.time())}.", "Invite anew.")
+        if (state := guest.state(member.now().timestamp())) in (*_OVER, "approved"):
+            raise Refused("decided", f"This invitation is {state}.", "Invite anew.")
         guest = await lobby.answer(session, guest)
         if reveal is not None:
             await lobby.carry(session, reveal)

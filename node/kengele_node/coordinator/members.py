@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from kengele_node import terminal
-from kengele_node.member import now
 from kengele_node.private import private
 from kengele_schemas import disk, metadata
 from kengele_schemas.areas import Areas, AreasFile
@@ -56,12 +54,12 @@ def add(actions: Any) -> None:
     action(rooms, "list", "list who is in the network", "kengele coordinator members list --json", _members)
     guests.add(rooms)
     letters.add(rooms)
-    for word, what, change in (
-        ("suspend", "draft a member's suspension", standing.suspend),
-        ("restore", "draft a suspended member's return", standing.restore),
-        ("revoke", "draft the removal of a member", _removed),
+    for word, what, run in (
+        ("suspend", "draft a member's suspension", partial(_changed, standing.suspend)),
+        ("restore", "draft a suspended member's return", partial(_changed, standing.restore)),
+        ("revoke", "draft the removal of a member", _revoked),
     ):
-        parser = action(rooms, word, what, f"kengele coordinator members {word} m-4jc5xq2f…", partial(_changed, change))
+        parser = action(rooms, word, what, f"kengele coordinator members {word} m-4jc5xq2f…", run)
         parser.add_argument("member", help="a monitor's or office's id")
         add_draft(parser)
 
@@ -72,7 +70,7 @@ def _admit(args: argparse.Namespace) -> int:
 
     def change(before: dict[str, Any]) -> dict[str, Any]:
         areas = Areas(read(AreasFile, before["areas.json"]))
-        changed = admission.admit(before, requests, areas, now().date(), groups=groups_of(args))
+        changed = admission.admit(before, requests, areas, opened(args).now().date(), groups=groups_of(args))
         return {**changed, **settled(args, {**before, **changed})}
 
     return propose(args, change)
@@ -99,12 +97,13 @@ def _same(request: JoinRequest, typed: str) -> None:
         )
 
 
-def _removed(before: Mapping[str, Any], member: str) -> dict[str, Any]:
-    return standing.remove(before, member, int(time.time()))
-
-
 def _changed(change: Callable[[Mapping[str, Any], str], dict[str, Any]], args: argparse.Namespace) -> int:
     return propose(args, lambda before: change(before, args.member))
+
+
+def _revoked(args: argparse.Namespace) -> int:
+    at = int(opened(args).now().timestamp())
+    return propose(args, lambda before: standing.remove(before, args.member, at))
 
 
 def _members(args: argparse.Namespace) -> int:
@@ -124,7 +123,7 @@ def _members(args: argparse.Namespace) -> int:
                 for one in document["monitors"]
             ]
     offices = read(OfficesFile, metadata.document_of(files, "offices.json")).offices
-    warnings = [said for office in offices if (said := warning(office, now().date()))]
+    warnings = [said for office in offices if (said := warning(office, member.now().date()))]
     if args.json:
         terminal.emit({"members": rows, "warnings": warnings})
         return 0

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from kengele_node import rules, terminal
 from kengele_node.errors import NotAdmitted, said_by_hub
-from kengele_node.member import CARD, Member, encode_files, joiner, now
+from kengele_node.member import CARD, Member, encode_files, joiner
 from kengele_schemas import disk, metadata, signatures
 from kengele_schemas.cards import HubCard, NetworkCard, read_card
 from kengele_schemas.drafts import Draft
@@ -62,12 +62,13 @@ def _sign(args: argparse.Namespace) -> int:
     if draft.founding and disk.present(member.home / CARD):
         raise _in_a_network()
     files = None if draft.founding else _in_force(args, member)
-    signatures.check(draft, files, member.now())
+    moment = member.now()
+    signatures.check(draft, files, moment)
     after = {path: json.loads(data) for path, data in draft.documents.items()}
     before = {path: metadata.document_of(files, path) for path in metadata.document_paths(files)} if files else {}
     changes = what_changes(draft, before, after, files)
-    made = check({**before, **after})
-    seen = weighed(files, after, made) if files else None
+    made = check({**before, **after}, moment)
+    seen = weighed(files, after, made, moment.date()) if files else None
     if not args.json:
         for line in (*changes, *(seen.lines() if seen else ())):
             terminal.say(f"  {line}")
@@ -190,7 +191,7 @@ def _board(args: argparse.Namespace) -> int:
         async with member.session() as session:
             still = await board.withdraw(session, args.drop) if args.drop else False
             trusted = await session.refresh()
-            return await board.proposals(session, member.trust.files()), endings(trusted, now()), still
+            return await board.proposals(session, member.trust.files()), endings(trusted, member.now()), still
 
     found, ending, still = asyncio.run(look())
     if args.json:

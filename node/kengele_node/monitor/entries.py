@@ -21,6 +21,7 @@ from .home import action, open_outbox, opened
 from .log_memory import KEPT, MEND, SENTENCE, LogMemory, Place
 from .log_watch import LogWatch
 from .outbox import Entry, Outbox
+from .recalling import strangers_of
 
 
 def add(actions: Any) -> None:
@@ -96,6 +97,8 @@ def _outbox(args: argparse.Namespace) -> int:
             terminal.say(held(entry, args.home))
         if place := places.get(entry.name):
             _tell_place(place)
+        if strangers_of(entry):
+            terminal.say(without_reason(entry, args.home))
     return 0
 
 
@@ -187,6 +190,16 @@ def held(entry: Entry, home: Path) -> str:
     return f"        Not sent. {why} Look, then decide:  kengele node held {entry.number} --home {home}"
 
 
+def without_reason(entry: Entry, home: Path) -> str:
+    """That a recall goes, or went, without its reason; and how the reason can still be told."""
+    recalled = entry.header.get("recalls") or entry.draft["recalls"]
+    return (
+        f"        Without your reason: the keys of {', '.join(strangers_of(entry))} are not those you were shown,"
+        " and the old ones have not vouched for them. Ask there, then tell it by another recall:"
+        f"  kengele node recall {recalled} --reason - --home {home}"
+    )
+
+
 def entry_of(outbox: Outbox, which: str) -> Entry | None:
     """The entry with the number in the author's own list, or the report's id, that ``which`` gives."""
     if not which.isdecimal():
@@ -202,6 +215,7 @@ def row(entry: Entry) -> dict[str, Any]:
         "state": entry.state,
         "attempts": entry.attempts,
         "code": entry.code or None,
+        "without_reason_for": strangers_of(entry),
         "written": datetime.fromtimestamp(entry.added, UTC).isoformat(timespec="seconds") if entry.added else None,
     }
 

@@ -32,6 +32,7 @@ from .outbox import Entry
 
 _REPEATED: Final = ("kid", "area", "categories", "severity", "day", "day_precision", "tlp")
 _MAX_REASON: Final = 1000
+_STRANGERS: Final = "strangers"
 
 
 class Intent(NamedTuple):
@@ -66,16 +67,19 @@ class Intent(NamedTuple):
         rows = [row for office in self.offices if (row := trusted.offices.get(office)) is not None]
         return {"mode": "recall", "readers": {row.id: {"name": row.name, **keys_shown(row)} for row in rows}}
 
-    def as_agreed(
+    def strangers(
         self, agreed: Mapping[str, Any] | None, readers: Mapping[str, OpeningPublic], trusted: Trusted, network: str
-    ) -> Intent:
-        """The same, without its reason where that would be sealed for a key that its author was not shown.
+    ) -> list[str]:
+        """The offices that would read the reason by a key that its author was not shown.
 
-        A recall does not wait: what it has destroyed is the same whatever key an office has.
+        While there are any it goes without its reason, and she is told. It does not wait for her: what it has
+        destroyed is the same whatever key an office has.
         """
+        if not self.reason:
+            return []
         said = {} if agreed is None else agreed["readers"]
-        known = all(follows(said.get(id_, {}), trusted.offices.get(id_), key, network) for id_, key in readers.items())
-        return self if known else self._replace(reason="")
+        rows = {id_: trusted.offices.get(id_) for id_ in readers}
+        return [id_ for id_, key in readers.items() if not follows(said.get(id_, {}), rows[id_], key, network)]
 
     def seal(
         self,
@@ -137,6 +141,18 @@ def plan_recall(
         raise Refused("not-given", "An office that is named was given nothing of this report.", known)
     chosen = tuple(sorted(set(offices))) or given
     return Intent(entry.report_id, dict(entry.header), chosen, tuple(sorted(set(keep))), reason, later)
+
+
+def strangers_of(entry: Entry) -> list[str]:
+    """The offices for whose keys a recall's reason was left out when it was sealed last."""
+    return [str(office) for office in (entry.agreed or {}).get(_STRANGERS, ())]
+
+
+def with_strangers(agreed: Mapping[str, Any] | None, strangers: Sequence[str]) -> dict[str, Any]:
+    """What a recall keeps of what was agreed to, and for whose keys its reason was left out."""
+    kept = {"mode": "recall", "readers": {}} if agreed is None else dict(agreed)
+    kept.pop(_STRANGERS, None)
+    return {**kept, _STRANGERS: list(strangers)} if strangers else kept
 
 
 def is_recall(draft: object) -> bool:

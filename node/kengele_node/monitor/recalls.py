@@ -16,10 +16,10 @@ from kengele_schemas.receipt import CODES
 from kengele_schemas.trusted import Trusted
 
 from .compose import new_report_id
-from .entries import entry_of, row, subject
+from .entries import entry_of, row, subject, without_reason
 from .home import action, open_outbox, opened
 from .outbox import Entry
-from .recalling import Intent, confirmations, plan_recall
+from .recalling import Intent, confirmations, plan_recall, strangers_of
 from .running import send_now, sent_by
 from .sharing import shared_with
 
@@ -73,16 +73,36 @@ def _recall(args: argparse.Namespace) -> int:
         reason=args.reason.strip(),
         shared=shared_with(member, reported.report_id),
     )
-    if not args.json:
-        _show(reported, intent, trusted)
-    # Outside of the event loop, as within it Ctrl-C would wait for the answer.
-    if not (args.yes or args.json) and terminal.interactive() and not terminal.confirm("Have it destroyed there?"):
+    agreed = _asked(args, member, reported, intent, trusted)
+    if agreed is None:
         terminal.note("Nothing was recalled.")
         return 1
-    return asyncio.run(_take_back(args, member, intent, trusted))
+    return asyncio.run(_take_back(args, member, intent, agreed))
 
 
-def _show(reported: Entry, intent: Intent, trusted: Trusted) -> None:
+def _asked(
+    args: argparse.Namespace, member: Member, reported: Entry, intent: Intent, trusted: Trusted
+) -> Trusted | None:
+    """The rules by which it is sealed once its author has seen from whom it is recalled; None if she does not want it.
+
+    Time passes while she reads. Where the offices or their keys changed meanwhile, she is shown what holds now.
+    """
+    while True:
+        if not args.json:
+            _show(member, reported, intent, trusted)
+        # Outside of the event loop, as within it Ctrl-C would wait for the answer.
+        if args.yes or args.json or not terminal.interactive():
+            return trusted
+        if not terminal.confirm("Have it destroyed there?"):
+            return None
+        now, today = member.offline(), member.now().date()
+        if (intent.agreed(now), intent.readers(now, today)) == (intent.agreed(trusted), intent.readers(trusted, today)):
+            return now
+        terminal.note("Meanwhile the offices or their keys have changed. By the rules of now:")
+        trusted = now
+
+
+def _show(member: Member, reported: Entry, intent: Intent, trusted: Trusted) -> None:
     """Which report and from whom: a number is soon mistyped, and what was destroyed does not come back."""
     terminal.say(f"{reported.report_id}  {reported.header['day']}  {subject(reported)}")
     what = f"all of it but {', '.join(intent.keep)}" if intent.keep else "all of it"
@@ -94,7 +114,7 @@ def _show(reported: Entry, intent: Intent, trusted: Trusted) -> None:
     if intent.reason:
         terminal.say("They will read your reason.")
         for row in found.values():
-            if row is not None and (since := trusted.replaced_since(row, now().date())):
+            if row is not None and (since := trusted.replaced_since(row, member.now().date())):
                 terminal.say(
                     f"ATTENTION: {row.name} has new keys since {since.isoformat()}, and its old key has not vouched"
                     " for them."
@@ -124,6 +144,8 @@ async def _take_back(args: argparse.Namespace, member: Member, intent: Intent, t
         terminal.emit({"id": recall_id, "recalls": intent.recalls, "offices": sorted(readers), **row(current)})
     elif current.state == "accepted":
         terminal.say(f"Accepted: the hub gives the recall to {', '.join(sorted(readers))}.")
+        if strangers_of(current):
+            terminal.say(without_reason(current, args.home))
         terminal.say(f"Who has confirmed:  kengele node recalls --home {args.home}")
     elif current.state == "refused":
         terminal.say(f"Refused ({current.code}): {CODES[current.code].sentence if current.code in CODES else ''}")
@@ -166,6 +188,8 @@ async def _confirmed(args: argparse.Namespace, member: Member) -> int:
     for entry, offices in found:
         keep = f", all but {', '.join(entry.header['keep'])}" if entry.header.get("keep") else ""
         terminal.say(f"Recall of report {entry.header['recalls']}{keep}")
+        if strangers_of(entry):
+            terminal.say(without_reason(entry, args.home))
         for office, said in offices.items():
             terminal.say(f"  {office}: {f'confirmed, {said.at}' if said else 'has not confirmed'}")
     return 0

@@ -14,12 +14,13 @@ from kengele_node.member import Member, Session
 from kengele_node.vault import occupied
 from kengele_schemas.errors import KengeleError, Unreachable
 
-from .entries import held, row
+from .entries import held, row, without_reason
 from .heartbeats import beating
 from .home import action, open_outbox, opened
 from .log_memory import MEND, SENTENCE, TWO_LOGS, LogMemory
 from .log_watch import LogWatch, watching
 from .outbox import Entry, Outbox
+from .recalling import strangers_of
 from .rotating import kept_current
 from .sender import Sender
 
@@ -133,3 +134,5 @@ def _told(args: argparse.Namespace, entry: Entry) -> None:
             terminal.say(f"ATTENTION: {SENTENCE} {MEND}")
         if entry.state == "held":
             terminal.say(held(entry, args.home))
+        if strangers_of(entry):
+            terminal.say(without_reason(entry, args.home))

@@ -36,7 +36,7 @@ from . import consent
 from .compose import plan_report, seal_report
 from .log_memory import LogMemory
 from .outbox import Entry, Outbox
-from .recalling import is_recall, leaf_of, read_intent
+from .recalling import is_recall, leaf_of, read_intent, with_strangers
 
 WINDOW: Final = 16
 """Reports under way at once."""
@@ -311,11 +311,13 @@ class Sender:
             if is_recall(entry.draft):
                 intent = read_intent(entry.draft)
                 readers, id_, key = intent.readers(known, now.date()), entry.report_id, self._keys[_author(entry)]
-                intent = intent.as_agreed(entry.agreed, readers, known, self._network)
+                strangers = intent.strangers(entry.agreed, readers, known, self._network)
+                intent = intent._replace(reason="") if strangers else intent
                 return self._outbox.reseal(
                     entry.name,
                     intent.numbered(readers),
                     lambda counters: intent.seal(id_, readers, known, key, counters),
+                    agreed=with_strangers(entry.agreed, strangers),
                 )
             plan = plan_report(
                 parse_draft(entry.draft),

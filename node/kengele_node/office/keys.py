@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from kengele_node import terminal
-from kengele_node.member import Member, now
+from kengele_node.member import Member
 from kengele_node.vault import occupied
 from kengele_schemas import disk
 from kengele_schemas.errors import Malformed, Refused
@@ -50,7 +50,7 @@ def _keys(args: argparse.Namespace) -> int:
 
 
 async def _keys_ahead(args: argparse.Namespace, member: Member) -> int:
-    today = now().date()
+    today = member.now().date()
     if args.out is not None:
         trusted = member.offline()
         statement = _statement(args, member, trusted, today)

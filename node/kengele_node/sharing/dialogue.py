@@ -44,7 +44,15 @@ def share(args: argparse.Namespace, member: Member, sources: Sources, compare: C
         plan, unsure = _planned(args, member, trusted, sources(trusted, journal))
         if not args.json:
             _show(before, plan, unsure)
-        agreed = bool(plan) and _agreed(args)
+        while (agreed := bool(plan) and _agreed(args)) and not args.yes:
+            # Time passes while she reads: what she said yes to is what is shared, by the keys of now.
+            trusted, shown = member.offline(), plan
+            plan, unsure = _planned(args, member, trusted, sources(trusted, journal))
+            if _same(shown, plan):
+                break
+            terminal.note("Meanwhile the rules or an office's keys have changed. By those of now:")
+            if not args.json:
+                _show([], plan, unsure)
         after: list[Outcome] = []
         if agreed:
             today = member.now().date()
@@ -116,6 +124,15 @@ def _show(before: list[Outcome], plan: list[tuple[Source, Reading]], unsure: lis
 def _renewed(plan: list[tuple[Source, Reading]]) -> dict[str, date]:
     """The offices whose keys only coordinators vouch for, by name, and since when."""
     return {reading.name: reading.renewed for _, reading in plan if reading.renewed is not None}
+
+
+def _same(shown: list[tuple[Source, Reading]], now: list[tuple[Source, Reading]]) -> bool:
+    """Whether the same offices are given the same parts of the same reports under the same keys by both."""
+
+    def about(plan: list[tuple[Source, Reading]]) -> list[tuple[Any, ...]]:
+        return [(source.header.id, one.office, one.bits, one.key, one.renewed) for source, one in plan]
+
+    return about(shown) == about(now)
 
 
 def _agreed(args: argparse.Namespace) -> bool:

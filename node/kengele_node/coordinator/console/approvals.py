@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+from datetime import datetime
 from typing import Any
 
 from aiohttp import web
 
 from kengele_node.coordinator import board, drafting
 from kengele_node.coordinator.publishing import publish
-from kengele_node.member import now
 from kengele_node.pages.guard import below
 from kengele_schemas import signatures
 from kengele_schemas.drafts import Draft
@@ -47,17 +47,17 @@ async def _shown(view: View, held: InForce, row: dict[str, Any]) -> dict[str, An
     if row["state"] not in ("open", "overtaken"):
         return {**row, "changes": [], "effect": ()}
     draft = await board.get(view.session, row["name"])
-    return {**row, **await asyncio.to_thread(checked, draft, held, row["state"])}
+    return {**row, **await asyncio.to_thread(checked, draft, held, row["state"], view.now())}
 
 
-def checked(draft: Draft, held: InForce, state: str) -> dict[str, Any]:
+def checked(draft: Draft, held: InForce, state: str, moment: datetime) -> dict[str, Any]:
     """The changes of ``draft`` in plain sentences, after it was made anew from its documents and came out the same."""
     after = {path: json.loads(data) for path, data in draft.documents.items()}
     if state == "open":
         try:
-            signatures.check(draft, held.files, now())
-            made = drafting.check({**held.documents, **after})
-            seen = drafting.weighed(held.files, after, made)
+            signatures.check(draft, held.files, moment)
+            made = drafting.check({**held.documents, **after}, moment)
+            seen = drafting.weighed(held.files, after, made, moment.date())
         except KengeleError as error:
             return {"state": error.code, "changes": [], "effect": ()}
         needed = max(
@@ -76,7 +76,7 @@ async def _decide(request: web.Request) -> web.Response:
         raise web.HTTPSeeOther("approvals?dropped=1" if still else "approvals")
     draft = await board.get(view.session, name)
     held = await view.in_force(anew=True)
-    signatures.check(draft, held.files, now())
+    signatures.check(draft, held.files, view.now())
     if what == "sign":
         await board.put(view.session, signatures.sign(draft, view.member.key))
         raise web.HTTPSeeOther("approvals")

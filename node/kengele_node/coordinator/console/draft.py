@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from datetime import date
 from typing import Any, Final
 
 from aiohttp import web
@@ -11,7 +12,6 @@ from multidict import MultiMapping
 
 from kengele_node.coordinator import documents as papers
 from kengele_node.coordinator.drafts import Working, rebased
-from kengele_node.member import now
 from kengele_node.pages.guard import below
 from kengele_schemas import taxonomy, tlp
 from kengele_schemas.areas import EVERYWHERE, Areas
@@ -47,7 +47,7 @@ async def _draft(request: web.Request) -> web.Response:
     editing = request.query.get("edit", "")
     rule = working.find(editing)
     form = _values(rule) if rule else _values(None) if editing == _NEW else None
-    whole = await asyncio.to_thread(effect.whole, held, working.rules, now().date()) if form is None else None
+    whole = await asyncio.to_thread(effect.whole, held, working.rules, view.now().date()) if form is None else None
     return _shown(request, held, working, form, rule, original=editing if rule else "", whole=whole)
 
 
@@ -62,7 +62,7 @@ def _shown(
     error: Malformed | None = None,
     whole: effect.Whole | None = None,
 ) -> web.Response:
-    shown = _measured(request.query, held, working.rules, rule)
+    shown = _measured(request.query, held, working.rules, rule, request.app[VIEW].now().date())
     return request.app[PAGES].show(
         request,
         "draft",
@@ -111,9 +111,8 @@ def _audience(name: str, held: InForce) -> str:
     return office.name if office else ", ".join(sorted(held.trusted.offices.members(name)))
 
 
-def _measured(asked: Any, held: InForce, rules: tuple[Rule, ...], rule: Rule | None) -> dict[str, Any]:
+def _measured(asked: Any, held: InForce, rules: tuple[Rule, ...], rule: Rule | None, today: date) -> dict[str, Any]:
     """The effect of ``rules`` on the kind of report that was asked for."""
-    today = now().date()
     values: dict[str, Any] = {"matrix": {}, "changes": [], "facts": None, "trouble": None}
     try:
         facts = effect.facts_of(asked, rule, held.trusted.areas)
@@ -196,7 +195,7 @@ async def _effect(request: web.Request) -> web.Response:
     try:
         rule = _rule(entered, held.trusted.areas)
         check_rule(rule, held.trusted.offices, held.trusted.areas)
-        shown = _measured(form, held, _with(working, original, rule), rule)
+        shown = _measured(form, held, _with(working, original, rule), rule, view.now().date())
     except Malformed as error:
         shown = {"matrix": {}, "changes": [], "facts": None, "trouble": error}
     return request.app[PAGES].show(request, "effect", compartments=GRANTABLE, **shown)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -13,7 +12,6 @@ from multidict import MultiMapping
 from kengele_node import qr
 from kengele_node.coordinator import lobby, replacing
 from kengele_node.coordinator.lobby import Guest
-from kengele_node.member import now
 from kengele_node.pages.guard import below
 from kengele_schemas.errors import KengeleError, Malformed, Refused
 from kengele_schemas.fields import read
@@ -42,8 +40,9 @@ async def _invitations(request: web.Request) -> web.Response:
 async def _shown(request: web.Request, *, link: str = "") -> web.Response:
     view = request.app[VIEW]
     held = await view.in_force()
+    moment = view.now()
     found = [await _answered(view, guest) for guest in await lobby.guests(view.session, held.files)]
-    rows = [_row(held, guest) for guest in found if guest.state(time.time()) not in _OVER]
+    rows = [_row(held, guest, moment) for guest in found if guest.state(moment.timestamp()) not in _OVER]
     picture = ""
     with suppress(Refused):
         picture = qr.inline(link) if link else ""
@@ -55,24 +54,24 @@ async def _shown(request: web.Request, *, link: str = "") -> web.Response:
 
 async def _answered(view: View, guest: Guest) -> Guest:
     """``guest``, answered if it waits and was invited from here: so the digits can be read out at once."""
-    if guest.terms.inviter == view.own and guest.state(time.time()) == "waiting":
+    if guest.terms.inviter == view.own and guest.state(view.now().timestamp()) == "waiting":
         with suppress(KengeleError):
             return await lobby.answer(view.session, guest)
     return guest
 
 
-def _row(held: InForce, guest: Guest) -> dict[str, Any]:
+def _row(held: InForce, guest: Guest, moment: datetime) -> dict[str, Any]:
     terms = guest.terms
     return {
         "id": terms.id,
-        "state": guest.state(time.time()),
+        "state": guest.state(moment.timestamp()),
         "role": terms.role,
         "member": guest.member,
         "areas": terms.areas,
         "inviter": terms.inviter,
-        "hours": int((time.time() - terms.at) // 3600),
+        "hours": int((moment.timestamp() - terms.at) // 3600),
         "expires": datetime.fromtimestamp(terms.expires, UTC).isoformat(sep=" ", timespec="minutes"),
-        "effect": lobby.effect(held.trusted, terms, now().date()),
+        "effect": lobby.effect(held.trusted, terms, moment.date()),
     }
 
 
@@ -93,7 +92,7 @@ async def _change(request: web.Request) -> web.StreamResponse:
     joining = lobby.compare(view.member, guest, str(form.get("digits", "")))
     chosen = [str(name) for name in form.getall("group", [])]
     groups = {joining.office.id: chosen} if joining.office is not None and chosen else {}
-    moment = now()
+    moment = view.now()
     when = moment.date(), int(moment.timestamp())
     changed = replacing.let_in(held.documents, guest.terms, joining, held.trusted.areas, *when, groups=groups)
     name = await view.propose(changed)
@@ -102,7 +101,7 @@ async def _change(request: web.Request) -> web.StreamResponse:
 
 
 async def _invited(request: web.Request, held: InForce, form: MultiMapping[Any]) -> web.Response:
-    role, at = str(form.get("role", "")), int(time.time())
+    role, at = str(form.get("role", "")), int(request.app[VIEW].now().timestamp())
     if role not in ("monitor", "office"):
         raise Malformed("malformed", "A newcomer is a monitor or an office.", "Choose one of the two.")
     areas = [area_code(part, held.trusted.areas) for part in str(form.get("areas", "")).split(",") if part.strip()]

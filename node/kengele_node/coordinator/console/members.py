@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from aiohttp import web
@@ -61,7 +60,7 @@ async def _change(request: web.Request) -> web.Response:
                 "Removing a member is for good. Its id was not typed as it is.",
                 "Go back and type it in full.",
             )
-        changed = standing.remove(held.documents, member, int(time.time()))
+        changed = standing.remove(held.documents, member, int(view.now().timestamp()))
     else:
         raise Malformed("malformed", "The form does not say what is to be done.", "Load the page anew.")
     name = await view.propose(changed)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from kengele_node.member import now
 from kengele_node.pages.guard import below
 from kengele_schemas.lint import VERY_SOON
 
@@ -20,7 +19,7 @@ def add_routes(app: web.Application) -> None:
 async def _rules(request: web.Request) -> web.Response:
     view = request.app[VIEW]
     held = await view.in_force()
-    moment = now()
+    moment = view.now()
     return request.app[PAGES].show(
         request,
         "rules",

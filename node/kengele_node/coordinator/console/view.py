@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from kengele_node.coordinator import board, drafting
 from kengele_node.coordinator.drafts import Drafts
-from kengele_node.member import Member, Session, now
+from kengele_node.member import Member, Session
 from kengele_schemas import drafts, metadata, signatures
 from kengele_schemas.cards import coordinator_id
 from kengele_schemas.errors import Unreachable
@@ -62,6 +62,10 @@ class View:
         self._looking = asyncio.Lock()
         self.own = coordinator_id(bytes(member.key.verify_key))
 
+    def now(self) -> datetime:
+        """The home's time, by which all is judged and drafted: no earlier than what it has seen."""
+        return self.member.now()
+
     async def in_force(self, *, anew: bool = False) -> InForce:
         """What is in force; without a line, what was last verified here.
 
@@ -93,6 +97,6 @@ class View:
             Unreachable: the hub does not answer; nothing was put anywhere.
         """
         held = await self.in_force(anew=True)
-        drafting.check({**held.documents, **changed})
-        draft = signatures.sign(drafts.edit(held.files, changed, now()), self.member.key)
+        drafting.check({**held.documents, **changed}, self.now())
+        draft = signatures.sign(drafts.edit(held.files, changed, self.now()), self.member.key)
         return await board.put(self.session, draft)
