@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from kengele_schemas import drafts, metadata, publication
-from kengele_schemas.cards import JoinRequest
+from kengele_schemas import drafts, metadata, publication, signatures
+from kengele_schemas.cards import JoinRequest, coordinator_id
 from kengele_schemas.errors import Malformed, Refused, Untrusted
 from kengele_schemas.keys import new_signing_key
 from kengele_schemas.nkeys import KeyPair
@@ -129,6 +129,17 @@ def test_a_region_lets_in_who_asked_and_keeps_her_out_later(files: Files, tmp_pa
     after = store.refresh(REGION.paper.accept_files(out, let_in).get, "coordinator", NOW)
     assert after.connections is not None
     assert [row.nkey for row in after.connections.revoked] == [REGION.nkey]
+
+
+def test_who_signs_for_an_area_no_more_is_no_coordinator_and_her_invitations_end(files: Files) -> None:
+    assert {coordinator_id(bytes(key.verify_key)) for key in REGION.keys} <= metadata.coordinators(files).keys()
+    following = [new_signing_key() for _ in range(2)]
+    draft = REGION.paper.signed(REGION.handing(files, following))
+    for key in following:
+        draft = signatures.sign(draft, key)
+    after = metadata.coordinators(REGION.paper.accept(draft, files))
+    assert {coordinator_id(bytes(key.verify_key)) for key in following} <= after.keys()
+    assert not {coordinator_id(bytes(key.verify_key)) for key in REGION.keys} & after.keys()
 
 
 def test_the_network_gives_a_region_the_line_of_a_monitor_that_it_had_let_in() -> None:

@@ -137,7 +137,10 @@ class TestAnAreaOfItsOwn:
         after, one = self.handed()
         own = {"monitors/KG-O.json", "connections/KG-O.json"}
         trusted(after)
-        assert set(admit(after, [monitor("KG-O")], WORLD, TODAY)) == own
+        two = monitor("KG-O")
+        admitted = admit(after, [two], WORLD, TODAY)
+        assert set(admitted) == own
+        assert admitted["connections/KG-O.json"]["connections"][-1]["asked"] == two.nkey_signature
         assert set(suspend(after, one.member)) == {"monitors/KG-O.json"}
         changed = remove(after, one.member, 5)
         assert set(changed) == own

@@ -10,6 +10,7 @@ import pytest
 from nacl.signing import SigningKey
 
 from kengele_node.coordinator.describing import describe
+from kengele_node.coordinator.documents import hand_over
 from kengele_node.coordinator.replacing import let_in, offered
 from kengele_node.coordinator.standing import remove
 from kengele_node.monitor.compose import plan_report
@@ -64,6 +65,16 @@ def trusted(made: dict[str, Any]) -> Trusted:
 
 
 class TestMonitor:
+    def test_of_an_area_with_its_own_coordinators_comes_into_its_list_by_her_own_request(self) -> None:
+        before = LINED | hand_over(LINED, "KG")
+        request = monitor_request()
+        made = let_in(before, terms(KID), request, WORLD, TODAY, 7)
+        assert made.keys() == {"monitors/KG.json", "connections/KG.json"}
+        row = {"nkey": LINE.public, "role": "monitor", "member": kid(NEW), "asked": request.nkey_signature}
+        assert made["connections/KG.json"]["connections"] == [row]
+        assert made["connections/KG.json"]["revoked"] == [{"nkey": NKEY, "at": 7}]
+        trusted(before | made)
+
     def test_the_new_key_follows_the_lost_one_which_is_out_with_its_line(self) -> None:
         after = replaced(LINED, KID, monitor_request())
         found = monitors(after)
