@@ -54,12 +54,14 @@ class Page:
         await runner.setup()
         try:
             try:
-                await web.TCPSite(runner, "127.0.0.1", max(port, 0)).start()
+                listener, port = await local_pages.listening(runner.server, max(port, 0))
             except OSError:
                 raise port_taken(port) from None
-            port = runner.addresses[0][1]
             self._hosts |= local_pages.hosts(port)
-            yield f"http://127.0.0.1:{port}"
+            try:
+                yield f"http://127.0.0.1:{port}"
+            finally:
+                listener.close()
         finally:
             await runner.cleanup()
 

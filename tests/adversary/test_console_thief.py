@@ -22,7 +22,7 @@ import tempfile
 import threading
 from collections.abc import Coroutine, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -36,7 +36,7 @@ from kengele_node.coordinator import board
 from kengele_node.demo.network import Network
 from kengele_node.member import now
 from kengele_node.vault import LIGHT, Lock, Vault
-from kengele_schemas import drafts, metadata, signatures
+from kengele_schemas import drafts, local_pages, metadata, signatures
 from kengele_schemas.encoding import canonical
 from kengele_testing.browser import CHROMIUM, MISSING, browser, hold, opened
 from kengele_testing.console import COMMAND, Console, entered, inside, running, unlock
@@ -115,6 +115,19 @@ def ask(
         return answer.status, dict(answer.getheaders()), answer.read().decode()
     finally:
         line.close()
+
+
+def test_another_user_cannot_hold_the_consoles_files_with_idle_connections(console: Console) -> None:
+    def files() -> int:
+        return len(list(Path(f"/proc/{console.process.pid}/fd").iterdir()))
+
+    before = files()
+    with ExitStack() as stack:
+        for _ in range(300):
+            stack.enter_context(socket.create_connection(("127.0.0.1", console.port), timeout=30))
+        for _ in range(3):
+            assert ask(console, "/")[0] == 403
+        assert files() <= before + local_pages.MOST + 2
 
 
 class Elsewhere(ThreadingHTTPServer):

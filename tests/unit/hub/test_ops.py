@@ -6,6 +6,7 @@ import asyncio
 import re
 import socket
 from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 from typing import Any
 
 import aiohttp
@@ -14,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kengele_hub.ops import Page, metrics
+from kengele_schemas import local_pages
 from kengele_schemas.receipt import CODES
 
 STATE: dict[str, Any] = {
@@ -239,6 +241,35 @@ def test_garbage_is_answered_and_logged_nowhere(garbage: bytes, capfd: pytest.Ca
     printed = "".join(capfd.readouterr())
     assert "Traceback" not in printed
     assert "CANARY" not in printed
+
+
+def connected(stack: ExitStack, port: int) -> socket.socket:
+    return stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=30))
+
+
+def over(line: socket.socket) -> bool:
+    """Whether the other end has ended ``line``; fails where it does not within the socket's time."""
+    try:
+        return line.recv(1) == b""
+    except ConnectionError:
+        return True
+
+
+def test_others_on_the_machine_cannot_hold_the_hubs_files_with_idle_connections(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(local_pages, "MOST", 8)
+
+    async def claim(session: aiohttp.ClientSession, url: str) -> None:
+        port = int(url.rpartition(":")[2])
+        with ExitStack() as stack:
+            lines = [await asyncio.to_thread(connected, stack, port) for _ in range(40)]
+            async with session.get(f"{url}/livez") as still:
+                assert still.status == 200
+            ended = [await asyncio.to_thread(over, line) for line in lines[: 40 - 7]]
+            assert ended == [True] * (40 - 7)
+
+    served(STATE, claim)
 
 
 def test_it_is_served_on_loopback_only_on_the_port_asked_for_and_ends_with_the_block() -> None:

@@ -20,6 +20,7 @@ from kengele_node.pages import opening, texts
 from kengele_node.pages.guard import MAX_BODY, Guard, below, silent
 from kengele_node.pages.proof import Proof
 from kengele_node.pages.sessions import Sessions
+from kengele_schemas import local_pages
 from kengele_schemas.errors import KengeleError
 
 from . import approvals, audit, draft, invitations, members, rules
@@ -114,9 +115,10 @@ async def serve(member: Member, args: argparse.Namespace) -> int:
             app, guard = application(View(member, session, drafts))
             runner = web.AppRunner(app, access_log=None, logger=silent(), shutdown_timeout=1)
             await runner.setup()
+            listener, port = None, 0
             try:
-                await web.TCPSite(runner, "127.0.0.1", args.port).start()
-                guard.bind(runner.addresses[0][1])
+                listener, port = await local_pages.listening(runner.server, args.port)
+                guard.bind(port)
                 browser = not args.json and not args.no_browser
                 tell = _json if args.json else _text
                 async with opening.offered(guard, member.home, tell, terminal.note, browser=browser):
@@ -124,6 +126,8 @@ async def serve(member: Member, args: argparse.Namespace) -> int:
                         terminal.note("Enter gives a new address, Ctrl-C ends the console; drafts are kept.")
                     await stop.wait()
             finally:
+                if listener is not None:
+                    listener.close()
                 await runner.cleanup()
     finally:
         drafts.close()
