@@ -64,7 +64,7 @@ class Orders:
         found = await asyncio.to_thread(_named, new.keys(), self._ledger.ids())
         for report_id in found:
             await self.enter_for(report_id, trusted)
-        self._sought.update(order.digest for order in new.values())
+        self._sought = {order.digest for order in trusted.orders.values()}
 
     async def shared(self, report_id: str) -> set[str]:
         """The offices with which the report was shared. Raises Unavailable."""

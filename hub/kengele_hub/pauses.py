@@ -80,7 +80,7 @@ class Pauses:
         self._access, self._revoked, self._first, self._clock = access, revoked, first, clock
         self._tally = Tally()
         self._ends: dict[str, tuple[int, int]] = {}
-        """How long each sender's last pause was, and when it ended or ends."""
+        """How long each sender's last pause was, and when it ended or ends, until that is forgotten."""
         self._wanted: dict[str, int] = {}
         self._stirred = asyncio.Event()
 
@@ -93,10 +93,11 @@ class Pauses:
 
     def _until(self, sender: str) -> int:
         now = int(self._clock())
+        self._ends = {one: found for one, found in self._ends.items() if now - found[1] <= QUIET}
         length, end = self._ends.get(sender, (0, 0))
         # What still comes in during a pause was on its way, or the broker was told otherwise since: no longer for that.
         if end < now:
-            length = self._first if now - end > QUIET else min(2 * length, LONGEST)
+            length = min(2 * length, LONGEST) or self._first
             end = now + length
             self.count += 1
         self._ends[sender] = (length, end)

@@ -34,6 +34,8 @@ MEND: Final = (
 )
 KEPT: Final = 14 * 86400.0
 """Seconds for which an accepted envelope stays here if no office confirms that it sees it in the log."""
+EVIDENCE: Final = 20
+"""So many of the first pieces of evidence, and of the last, are kept."""
 _PLACES: Final = """
 CREATE TABLE newest (number INTEGER PRIMARY KEY CHECK (number = 1), body BLOB NOT NULL);
 CREATE TABLE places (name BLOB PRIMARY KEY, until REAL, body BLOB NOT NULL) WITHOUT ROWID;
@@ -160,6 +162,12 @@ class LogMemory:
         body = self._rows.seal("evidence", dumps({"before": before, "after": after}))
         at = time.time() if now is None else now
         connection.execute("INSERT OR IGNORE INTO evidence VALUES (?, ?, ?)", (name, at, body))
+        # A hub can make as much of it as it likes; any one piece convicts it.
+        connection.execute(
+            "DELETE FROM evidence WHERE name NOT IN (SELECT name FROM evidence ORDER BY at LIMIT ?)"
+            " AND name NOT IN (SELECT name FROM evidence ORDER BY at DESC LIMIT ?)",
+            (EVIDENCE, EVIDENCE),
+        )
 
     def _put(self, connection: Any, place: Place) -> None:
         blind = self._rows.blind(f"entry/{place.name}")

@@ -453,6 +453,17 @@ def test_a_bucket_refills_evenly_and_never_runs_over() -> None:
     assert sum(quota.take("osh", 1_000_000) == 0 for _ in range(100)) == 60
 
 
+def test_who_is_no_monitor_fills_nothing() -> None:
+    roster = Roster()
+    quota, data = Quota(60), roster.sealed()
+    for _ in range(50):
+        stranger = KeyPair.generate("user").public
+        assert examine(data, stranger, roster.standing(), quota, datetime.now(UTC)).code == "unknown-monitor"
+    for member in ("aigul", "unrcca", "osh"):
+        examine(data, roster.nkeys[member], roster.standing(), quota, datetime.now(UTC))
+    assert set(quota._left) == {roster.nkeys["osh"]}
+
+
 def test_a_clock_set_back_gives_nothing_and_locks_nobody_out() -> None:
     quota = Quota(60)
     assert sum(quota.take("osh", 1_000_000) == 0 for _ in range(100)) == 60

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import tempfile
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from nats.aio.client import Client
 
 from kengele_hub import consumers, jetstream, streams
+from kengele_hub import ledger as ledger_module
 from kengele_hub.errors import Conflict, StorageFull, Unavailable
 from kengele_hub.ledger import Entry, Ledger, join, split
 from kengele_schemas import subjects
@@ -286,6 +288,20 @@ def test_what_is_no_word_of_another_worker_is_refused(tmp_path: Path, told: byte
         with pytest.raises(Malformed):
             take(told)
     assert made.size == 0
+
+
+def test_what_workers_tell_each_other_fills_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Ledger(Client(), KEY, LOG, tmp_path / "cache")
+    for number in range(2000):
+        writer = number.to_bytes(8, "big")
+        made.heard(ledger_module._HEAD.pack(writer, number + 1) + bytes(ledger_module._ROW.size))
+        made.heard_waiting(ledger_module._HEAD.pack(writer, number))
+    assert len(made._heard) == 1000
+    # Whoever waited is forgotten when its time is over: it may have died.
+    later = time.monotonic() + 60
+    monkeypatch.setattr("time.monotonic", lambda: later)
+    assert made._before(None) is False
+    assert made._refused == {}
 
 
 @pytest.mark.full

@@ -106,6 +106,14 @@ def test_after_a_quiet_day_it_begins_anew(setting: Setting) -> None:
     assert setting.lengths(0, 1, QUIET, QUIET + 1) == [60, 120, 240, 60]
 
 
+def test_pauses_that_are_over_for_a_day_fill_nothing(setting: Setting) -> None:
+    for number in range(5):
+        setting.floods(*(f"{number}/{one}" for one in range(10)))
+        setting.now += 2 * QUIET
+    setting.floods("last")
+    assert set(setting.pauses._ends) == {"last"}
+
+
 def test_what_was_still_on_its_way_makes_no_pause_longer(setting: Setting) -> None:
     first = setting.floods("loud")
     setting.now += FIRST

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from kengele_node.rows import RowCipher
 from kengele_schemas.errors import CannotOpen, Malformed
 from kengele_schemas.heartbeat import read_heartbeat, sign_heartbeat
 from kengele_schemas.keys import HYBRID, X25519, OpeningKey
+from kengele_schemas.nkeys import KeyPair
 from kengele_schemas.rotation import Lineage
 from kengele_schemas.trusted import UNNAMED
 from kengele_testing.values import KEYS, KID, MONITOR, NOW, TODAY, grant, monitor, network, planned, report, sealed
@@ -29,6 +31,7 @@ OTHER = SigningKey(b"o" * 32)
 RULES = network(grant(), monitors=[monitor(), monitor(OTHER)])
 AT = int(NOW.timestamp())
 DAY = 24 * 3600.0
+NKEY = KeyPair.generate("user")
 
 
 @pytest.fixture
@@ -53,6 +56,25 @@ def came(inbox: Inbox, *numbers: int) -> None:
     for number in numbers:
         data = sealed(report(), RULES, {"unrcca": number})
         inbox.keep([receive(data, RULES, office="unrcca", keys=[KEYS["unrcca"]], today=TODAY)], now=AT)
+
+
+def test_a_hub_that_always_has_more_heartbeats_neither_fills_a_desk_nor_holds_it(inbox: Inbox) -> None:
+    asked: list[int] = []
+    strangers = [SigningKey(bytes([number]) * 32) for number in range(3)]
+
+    class Hub:
+        async def ask(self, subject: str, document: Any) -> dict[str, Any]:
+            asked.append(document["skip"])
+            beats = [said(len(asked)), *(said(key=key) for key in strangers)]
+            return {"code": "heard", "beats": [one.decode() for one in beats], "next": document["skip"] + 100}
+
+    asyncio.run(
+        heartbeats.listen(
+            Hub(), inbox, RULES, office="unrcca", keys=[KEYS["unrcca"]], nkey=NKEY.public, clock=lambda: AT
+        )
+    )
+    assert len(asked) == 200
+    assert inbox.authors() == [KID]
 
 
 def test_the_last_reports_that_never_came_are_missing_after_a_day_and_may_still_come(inbox: Inbox) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from kengele_node.monitor import log_memory
 from kengele_node.monitor.log_memory import KEPT, TWO_LOGS, LogMemory
 from kengele_node.monitor.log_watch import LogWatch
 from kengele_node.rows import RowCipher
@@ -177,6 +178,13 @@ def test_a_hub_cannot_confirm_by_refusing_the_proof(home: Home) -> None:
     with pytest.raises(Untrusted):
         home.look()
     assert home.waiting() == ["a"]
+
+
+def test_a_hub_cannot_fill_a_node_with_evidence_against_itself(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_memory, "EVIDENCE", 2)
+    for number in range(9):
+        home.memory.forked("before", f"after {number}", float(number))
+    assert [one.at for one in home.memory.evidence()] == [0, 1, 7, 8]
 
 
 @pytest.mark.parametrize(

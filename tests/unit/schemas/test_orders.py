@@ -15,6 +15,7 @@ from kengele_schemas.errors import KengeleError, Malformed, Refused, Untrusted
 from kengele_schemas.fields import BadField, read
 from kengele_schemas.keys import new_signing_key
 from kengele_schemas.orders import (
+    MAX_ORDERS,
     Notice,
     Order,
     RecallsFile,
@@ -54,6 +55,13 @@ def test_recalls_stand_by_their_marks_each_once() -> None:
     for wrong in (rows[::-1], [rows[0], rows[0]]):
         with pytest.raises(BadField):
             read(RecallsFile, {"v": 1, "recalls": wrong})
+
+
+def test_a_list_of_recalls_is_bounded() -> None:
+    rows = sorted(({"mark": mark_of(str(number))} for number in range(MAX_ORDERS + 1)), key=lambda row: row["mark"])
+    assert len(read(RecallsFile, {"v": 1, "recalls": rows[:-1]}).by_mark()) == MAX_ORDERS
+    with pytest.raises(BadField):
+        read(RecallsFile, {"v": 1, "recalls": rows})
 
 
 @pytest.mark.parametrize("keep", [(), ("handling",), ("summary", "account"), ("summary", "summary")])
