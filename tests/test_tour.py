@@ -260,7 +260,7 @@ def test_a_node_without_a_line_takes_the_rules_from_a_stick(shell: Shell) -> Non
     assert shell.json("coordinator", "export", "--home", "bob", "stick")["version"] == 2
     assert not list((shell.directory / "stick").rglob("*monitors*"))
     taken = shell.json("node", "rules", "--from", "stick")
-    assert (taken["version"], taken["rules"], taken["fresh"]) == (2, 1, False)
+    assert (taken["version"], taken["rules"], taken["asked_hub"]) == (2, 1, False)
     kept = shell.json(*REPORT, "--summary", "Written far from any line.", "--lang", "en")
     assert kept["state"] == "waiting"
     assert kept["readers"][0]["office"] == "unrcca"
@@ -365,7 +365,7 @@ def test_a_hubs_own_certificate_travels_in_the_cards_and_websocket_is_a_way_in(s
     nats, web = json.loads(card.read_text())["urls"]
     assert (nats[:6], web[:6]) == ("tls://", "wss://")
     card.write_text(card.read_text().replace(nats, "tls://127.0.0.1:1"))
-    assert shell.json("node", "rules")["fresh"]
+    assert shell.json("node", "rules")["asked_hub"]
 
 
 WIDER = """

@@ -220,7 +220,7 @@ class Delivery:
                 if rest:
                     found.append((nkey, report.id, report.parcel(office, rest)))
                 elif not await self._stands(nkey, report.id):  # given before a crash, by the rules of then
-                    found.append(self._marker(nkey, office, report))
+                    found.append(self._marker(nkey, office, report, standing))
         return found
 
     async def _recall(
@@ -241,7 +241,7 @@ class Delivery:
         for office, bits in told.items():
             for nkey in standing.desks.get(office, ()):
                 if not bits:
-                    found.append(self._marker(nkey, office, recall))
+                    found.append(self._marker(nkey, office, recall, standing))
                     continue
                 await jetstream.erase_last(self._nc, subjects.feed_stream(nkey), subjects.feed_subject(nkey, report.id))
                 rest = kept(given.get(office, 0), left.get(office, 0))
@@ -272,9 +272,10 @@ class Delivery:
         subject = subjects.feed_subject(nkey, item)
         return await jetstream.last(self._nc, subjects.feed_stream(nkey), subject) is not None
 
-    def _marker(self, nkey: str, office: str, entry: Stood | Ordered) -> tuple[str, str, bytes]:
+    def _marker(self, nkey: str, office: str, entry: Stood | Ordered, standing: Standing) -> tuple[str, str, bytes]:
         item = marker_item(entry.id, self._key)
-        return nkey, item, sign_marker(office, entry.kid, at=int(time.time()), key=self._key)
+        policy = standing.trusted.rules_version
+        return nkey, item, sign_marker(office, entry.kid, policy=policy, at=int(time.time()), key=self._key)
 
     async def _fill(self, nkey: str, items: list[jetstream.Message]) -> KengeleError | None:
         """Puts ``items`` into one feed; gives what kept it from taking them all."""

@@ -36,6 +36,7 @@ from kengele_schemas.trusted import Trusted
 from .clock import Clock, signed_at
 from .errors import NotAdmitted, said_by_hub
 from .link import Link
+from .newest import Newest
 from .vault import Lock, Vault
 
 CARD: Final = "network.json"
@@ -86,6 +87,7 @@ class Member:
         except (KeyError, TypeError, ValueError, Malformed):
             raise Damaged("damaged", "This home's vault lacks its keys.", "Restore it from a copy.") from None
         self.clock = Clock(home, vault.rows("clock"), _machine)
+        self.newest = Newest(home, vault.rows("newest"), self.now)
 
     @classmethod
     def create(

@@ -10,7 +10,7 @@ import argparse
 import asyncio
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from kengele_schemas import disk, foreign, metadata, subjects
 from kengele_schemas.concern import concern
@@ -83,6 +83,7 @@ def show(args: argparse.Namespace, member: Member, took: Callable[[Member, Trust
         for office in trusted.offices.document.offices
         if office.status == "active" and (since := trusted.replaced_since(office, member.now().date()))
     }
+    older = member.newest.older(trusted)
     found = {
         "network": trusted.network.name,
         "version": trusted.version,
@@ -92,7 +93,9 @@ def show(args: argparse.Namespace, member: Member, took: Callable[[Member, Trust
         "hold_until": trusted.targets_expire.isoformat(timespec="seconds"),
         "areas_hold_until": {path: end.isoformat(timespec="seconds") for path, end in sorted(trusted.ends.items())},
         "past_their_date": sorted(trusted.lapsed),
-        "fresh": trusted.fresh,
+        "asked_hub": trusted.fresh,
+        "confirmed": _confirmed(member, trusted),
+        "older_rules": older.document() if older else None,
         "new_keys": renewed,
     }
     if args.json:
@@ -106,13 +109,30 @@ def show(args: argparse.Namespace, member: Member, took: Callable[[Member, Trust
     for path, end in sorted(trusted.ends.items()):
         past = ": past their date" if path in trusted.lapsed else ""
         terminal.say(f"  {path} until {end.date()}{past}")
-    terminal.say(f"Seen:        {'at the hub, just now' if trusted.fresh else 'here, without asking the hub'}")
+    at_hub = "at the hub just now; by its word alone there is none newer"
+    terminal.say(f"Seen:        {at_hub if trusted.fresh else 'here, without asking the hub'}")
+    terminal.say(f"Confirmed:   {_by_whom(member, trusted)}")
+    if older is not None:
+        terminal.say(older.line())
     for office, day in renewed.items():
         terminal.say(f"ATTENTION:   {office} has new keys since {day}, and its old key has not vouched for them")
     for policy in trusted.in_force:
         for rule in policy.rules:
             terminal.say("", *_told(rule))
     return 0
+
+
+def _confirmed(member: Member, trusted: Trusted) -> dict[str, Any] | None:
+    """Who besides the hub named these rules last, as JSON."""
+    named = member.newest.confirmed(trusted)
+    return {"policy": named.policy, "by": named.by, "at": named.at.isoformat(timespec="seconds")} if named else None
+
+
+def _by_whom(member: Member, trusted: Trusted) -> str:
+    named = member.newest.confirmed(trusted)
+    if named is None:
+        return "by nobody but the hub"
+    return f"policy {named.policy} was named on {named.at.date()} by a report of {named.by}"
 
 
 def _carried(directory: Path, member: Member) -> Trusted:
@@ -144,8 +164,10 @@ async def in_force(member: Member) -> Trusted:
     """The rules as they stand at the hub, or without a line as they were last verified here."""
     try:
         async with member.session(_QUICK) as session:
-            return await session.refresh()
+            trusted = await session.refresh()
     except Unreachable:
         trusted = member.offline()
         terminal.note("There is no line; the rules are those last verified here.")
-        return trusted
+    if (older := member.newest.older(trusted)) is not None:
+        terminal.note(older.line())
+    return trusted

@@ -3,7 +3,7 @@
 It stands in the office's feed in the place of a report whose wrap a newer policy no longer lets through, so that the
 number missing from that author's is explained without a word of what was in it.
 
-    >>> marker = sign_marker("unrcca", kid, at=1_780_000_000, key=hub_key)
+    >>> marker = sign_marker("unrcca", kid, policy=3, at=1_780_000_000, key=hub_key)
     >>> read_marker(marker, "unrcca", bytes(hub_key.verify_key)).kid == kid
     True
 """
@@ -26,18 +26,20 @@ _MAX_MARKER: Final = 2048
 
 
 class Withheld(Model):
-    """What a marker says. ``nonce`` (16 random bytes) makes each one of its own; ``at`` is in Unix seconds."""
+    """What a marker says. ``policy`` is the version of the rules that withholds; ``nonce`` (16 random bytes) makes each
+    one of its own; ``at`` is in Unix seconds."""
 
     v: Exactly1 = 1
     office: OfficeId
     kid: MonitorId
+    policy: Annotated[int, Field(ge=0, le=2**53)]
     at: Annotated[int, Field(ge=0, le=2**53)]
     nonce: ReportId
 
 
-def sign_marker(office: str, kid: str, *, at: int, key: SigningKey) -> bytes:
+def sign_marker(office: str, kid: str, *, policy: int, at: int, key: SigningKey) -> bytes:
     """A marker for ``office`` about a report of ``kid``, signed with the hub's key."""
-    said = Withheld(office=office, kid=kid, at=at, nonce=b64u(os.urandom(16)))
+    said = Withheld(office=office, kid=kid, policy=policy, at=at, nonce=b64u(os.urandom(16)))
     payload = b64u(canonical(said.model_dump(mode="json"))).encode("ascii")
     signature = b64u(key.sign(_CONTEXT + payload).signature)
     return canonical({"payload": payload.decode("ascii"), "signature": signature})

@@ -37,7 +37,7 @@ async def numbered(network: Network, *numbers: int) -> None:
 async def called_withheld(network: Network) -> None:
     """A marker in UNRCCA's feed for a report from Osh, signed with the hub's own key."""
     keys, nkey = HubKeys.load(network.hub.home), network.offices["unrcca"].nkey.public
-    marker = sign_marker("unrcca", network.monitors["osh"].kid, at=int(time.time()), key=keys.hub_key)
+    marker = sign_marker("unrcca", network.monitors["osh"].kid, policy=1, at=int(time.time()), key=keys.hub_key)
     nc = await Access(keys, network.offices["unrcca"].card.urls[0]).connect()
     await jetstream.publish_batch(nc, [(subjects.feed_subject(nkey, "dropped"), marker, jetstream.ONCE)])
     await nc.close()

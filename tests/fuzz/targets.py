@@ -165,7 +165,7 @@ def targets() -> tuple[Target, ...]:
     rules = to_yaml(standing.trusted.policy.rules)
     said = sign_confirmation("unrcca", "A" * 22, digest, network=UNNAMED, at=now, key=_KEY)
     beat = sign_heartbeat("unrcca", roster.opening["unrcca"].public, 1, network=UNNAMED, at=1, key=_KEY)
-    marker = sign_marker("unrcca", roster.kid("osh"), at=1, key=_KEY)
+    marker = sign_marker("unrcca", roster.kid("osh"), policy=1, at=1, key=_KEY)
     share = make_share(
         Reader("council", roster.opening["council"].public, ALL_BITS),
         {},

@@ -101,7 +101,7 @@ function marker({ text, hub_key, office }) {
   const signed = utf8(`kengele-marker-v1.${outer.payload}`);
   demand(isSigned(unb64u(hub_key), signed, unb64u(outer.signature)), "bad-signature");
   const said = strict(unb64u(outer.payload), 8);
-  demand(hasExactly(said, ["v", "office", "kid", "at", "nonce"]), "bad-field");
+  demand(hasExactly(said, ["v", "office", "kid", "policy", "at", "nonce"]), "bad-field");
   demand(said.office === office, "not-for-us");
   return said;
 }

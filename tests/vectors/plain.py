@@ -259,7 +259,7 @@ def receipts() -> dict[str, Any]:
 
 
 def _marker(key: SigningKey, *, office: str = "unrcca", kid: str = KID) -> str:
-    said = Withheld(office=office, kid=kid, at=1_780_000_000, nonce=b64u(stream("nonce", 16)))
+    said = Withheld(office=office, kid=kid, policy=12, at=1_780_000_000, nonce=b64u(stream("nonce", 16)))
     payload = b64u(canonical(said.model_dump(mode="json")))
     signature = b64u(key.sign(f"kengele-marker-v1.{payload}".encode()).signature)
     return canonical({"payload": payload, "signature": signature}).decode()
@@ -283,7 +283,10 @@ def markers() -> dict[str, Any]:
         "hub_key": b64u(bytes(HUB.verify_key)),
         "office": "unrcca",
         "marker": good,
-        "said": {"v": 1, "office": "unrcca", "kid": KID, "at": 1_780_000_000, "nonce": b64u(stream("nonce", 16))},
+        "said": {
+            **{"v": 1, "office": "unrcca", "kid": KID, "policy": 12},
+            **{"at": 1_780_000_000, "nonce": b64u(stream("nonce", 16))},
+        },
         "bad": [{"sentence": sentence, "marker": text, "code": code} for sentence, text, code in bad],
     }
 

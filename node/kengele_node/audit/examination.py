@@ -11,6 +11,7 @@ Pure. The first thing that does not hold is raised, with the number of the entry
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Final
 
 from kengele_schemas.checkpoint import Checkpoint
@@ -23,6 +24,8 @@ from kengele_schemas.regional import revision
 from kengele_schemas.witness import FORKED, ROLLED_BACK
 
 _MEND: Final = "Keep a copy of the log. Tell the other coordinators, by another way than this hub."
+_LATE: Final = timedelta(days=1)
+"""By how much a worker of the hub, or its clock, may be behind."""
 
 
 @dataclass(slots=True)
@@ -44,6 +47,8 @@ class Examination:
     _now: dict[tuple[What, str], str] = field(default_factory=dict)
     _ever: set[tuple[str, str]] = field(default_factory=set)
     _policies: set[int] = field(default_factory=set)
+    _newest: tuple[int, str] = (0, "")
+    """The newest rules, and when they came."""
     _reports: set[bytes] = field(default_factory=set)
     _recalls: set[bytes] = field(default_factory=set)
     _lists: dict[str, int] = field(default_factory=dict)
@@ -61,7 +66,7 @@ class Examination:
 
         Raises:
             Untrusted: ``not-a-leaf``, ``out-of-sequence``, ``report-twice``, ``unknown-report``, ``unknown-policy``,
-                ``unknown-rule``, ``unknown-office``.
+                ``old-policy``, ``unknown-rule``, ``unknown-office``.
         """
         try:
             leaf = read_entry(data)
@@ -121,6 +126,7 @@ class Examination:
             self.issues[leaf.version], self._lists = leaf, leaf.lists
         self._part = (leaf.part, leaf.parts) if leaf.part < leaf.parts else (0, 0)
         if self._part == (0, 0):
+            self._newest = max(self._newest, (leaf.policy, leaf.at), key=lambda one: one[0])
             self._policies.add(leaf.policy)
             if leaf.version == self.version:
                 self.standing = dict(self._now)
@@ -148,6 +154,12 @@ class Examination:
             raise self._wrong(
                 "unknown-policy", f"names version {leaf.policy} of the rules, which was not in force before"
             )
+        newest, since = self._newest
+        if leaf.policy < newest and _moment(leaf.at) > _moment(since) + _LATE:
+            raise self._wrong(
+                "old-policy",
+                f"was decided by version {leaf.policy} of the rules, which was replaced over a day before",
+            )
         for office, released, _, rules in leaf.decisions:
             if released and ("office", office) not in self._ever:
                 raise self._wrong("unknown-office", "gives something to an office that was never admitted")
@@ -162,3 +174,7 @@ class Examination:
 
     def _wrong(self, code: str, what: str) -> Untrusted:
         return Untrusted(code, f"Entry {self.tree.size} of the log {what}.", _MEND)
+
+
+def _moment(text: str) -> datetime:
+    return datetime.fromisoformat(text)

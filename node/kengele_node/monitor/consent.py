@@ -34,6 +34,7 @@ HELD: Final = {
     "readers-changed": "By the rules of now less would be read than you were promised.",
     "key-replaced": "An office that was to read it has other keys, and the old key has not vouched for them.",
     "area-finer": "The hub would see a finer area than when you agreed.",
+    "older-rules": "The hub shows this node older rules than it uses; somebody may read who is to read no more.",
     "readers-not-kept": "An older version of this program put it in and did not keep who was to read what.",
 }
 """Why an entry is held, by code."""

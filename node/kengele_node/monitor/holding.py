@@ -88,7 +88,7 @@ def _look(args: argparse.Namespace, member: Member, outbox: Outbox, entry: Entry
     _, changes = consent.judged(entry.agreed, first, member.card.root_digest, trusted.areas)
     if args.json:
         found = {"promised": consent.promises(entry.agreed), "changes": [one.sentence for one in changes]}
-        terminal.emit({"id": entry.report_id, **found, **told(first)})
+        terminal.emit({"id": entry.report_id, **found, **told(first, member.newest.older(trusted))})
     else:
         terminal.say("You were promised:")
         for line in consent.promises(entry.agreed):

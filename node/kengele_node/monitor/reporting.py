@@ -99,7 +99,7 @@ def _report(args: argparse.Namespace) -> int:
         return 1
     if args.preview:
         if args.json:
-            terminal.emit(told(agreed))
+            terminal.emit(told(agreed, member.newest.older(member.offline())))
         return 0
     return _put(args, member, agreed)
 

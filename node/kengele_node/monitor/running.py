@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import time
+from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
@@ -12,7 +13,7 @@ from kengele_node import terminal
 from kengele_node.link import State
 from kengele_node.member import Member, Session
 from kengele_node.vault import occupied
-from kengele_schemas.errors import KengeleError, Unreachable
+from kengele_schemas.errors import Damaged, KengeleError, Unreachable, Untrusted
 
 from .entries import held, row, without_reason
 from .heartbeats import beating
@@ -52,6 +53,9 @@ async def _serve(args: argparse.Namespace, member: Member) -> int:
                     sender = _sender(session, outbox, memory)
                     sender.told = lambda entry: _told(args, entry)
                     terminal.note("The node runs; Ctrl-C ends it.")
+                    with suppress(Untrusted, Damaged):
+                        if (older := member.newest.older(member.offline())) is not None:
+                            terminal.note(older.line())
                     if count := outbox.counts().get("held"):
                         terminal.note(f"{count} held until you look: kengele node outbox --home {args.home}")
                     session.link.told = partial(_line, sender)
@@ -112,8 +116,10 @@ def _sender(session: Session, outbox: Outbox, memory: LogMemory) -> Sender:
         earlier=member.signing_keys,
         network=member.card.root_digest,
         memory=memory,
+        newest=member.newest,
         moment=member.now,
     )
+    sender.shown_older = lambda older: terminal.note(older.line())
     sender.saw = member.clock.told
     return sender
 

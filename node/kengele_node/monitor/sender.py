@@ -23,6 +23,7 @@ from typing import Any, Final, Protocol
 from nacl.signing import SigningKey
 
 from kengele_node.errors import NotAdmitted
+from kengele_node.newest import HUB, Newest, Older
 from kengele_schemas import subjects
 from kengele_schemas.encoding import unb64u
 from kengele_schemas.envelope import parse
@@ -79,6 +80,7 @@ class Sender:
         earlier: the keys that it had before, by ``kid``: what was reported under one is recalled under it.
         network: the digest of the network's first root: an office's word on its keys is bound to it.
         memory: what receipts said of the log; nothing is remembered if None.
+        newest: the newest rules that receipts named; nothing is remembered if None.
         trusted: the rules as last verified; fetched when first needed if None.
         clock: Unix seconds; by it is waited.
         moment: the time by which is judged who is sealed for; by ``clock`` if None.
@@ -91,6 +93,8 @@ class Sender:
     """Called with each entry whose state changed, or that goes on waiting for the reason in its ``code``."""
     saw: Callable[[Trusted, datetime], object]
     """Called with the moment that a receipt which holds names: the hub's word, and no more."""
+    shown_older: Callable[[Older], object]
+    """Called where the hub goes on to serve older rules than its receipts name."""
     trusted: Trusted | None
     """May be replaced at any time by what was verified since."""
 
@@ -104,6 +108,7 @@ class Sender:
         earlier: Mapping[str, SigningKey] | None = None,
         network: str = "",
         memory: LogMemory | None = None,
+        newest: Newest | None = None,
         trusted: Trusted | None = None,
         clock: Callable[[], float] = time.time,
         moment: Callable[[], datetime] | None = None,
@@ -113,11 +118,13 @@ class Sender:
     ) -> None:
         self.told = lambda _: None
         self.saw = lambda *_: None
+        self.shown_older = lambda _: None
         self.trusted = trusted
         self._session = session
         self._outbox = outbox
         self._network = network
         self._memory = memory
+        self._newest = newest
         self._keys: dict[str, SigningKey] = dict(earlier or {})
         self.change_key(key)
         self._subject = subjects.reports_submit(nkey)
@@ -191,7 +198,7 @@ class Sender:
         """
         receipt = await self._submit(entry)
         if receipt is not None and (receipt.code in _POLICY_CODES or self._outlived(entry, receipt.code)):
-            renewed = await self._seal_anew(entry)
+            renewed = await self._seal_anew(entry, receipt.code)
             if renewed is None:
                 return
             if renewed is not entry:
@@ -200,6 +207,8 @@ class Sender:
             return
         if receipt.accepted or not _temporary(receipt.code):
             self._tell(entry, receipt.code)
+            if receipt.leaf is not None:
+                await self._learn(receipt.leaf.policy)
             return
         asked = min(float(receipt.retry_after or 0), LONGEST_ASKED)
         if receipt.code in _ALL_WAIT:
@@ -293,7 +302,12 @@ class Sender:
                 self.trusted = await self._session.refresh()
             return self.trusted
 
-    async def _seal_anew(self, entry: Entry) -> Entry | None:
+    async def _learn(self, policy: int) -> None:
+        """Takes in that the hub has named version ``policy`` of the rules."""
+        if self._newest is not None and self.trusted is not None:
+            await self._newest.learn(policy, HUB, self.trusted, lambda: self._renewed(self.trusted), self.shown_older)
+
+    async def _seal_anew(self, entry: Entry, code: str) -> Entry | None:
         """``entry`` sealed by newer rules; itself where there are none; None where by them it cannot be sent, or its
         author is to be asked."""
         if entry.draft is None:
@@ -304,6 +318,10 @@ class Sender:
         known = self.trusted
         if known is None or known.rules_version == sealed_under:
             known = await self._renewed(known)
+        if code == "stale-policy" and isinstance(sealed_under, int):
+            # The hub signed that these rules hold no longer: so there are newer ones.
+            await self._learn(sealed_under + 1)
+            known = self.trusted or known
         if known.rules_version == sealed_under and (is_recall(entry.draft) or _author(entry) == self._kid):
             return entry
         now = self._moment()
@@ -328,6 +346,8 @@ class Sender:
                 custodian_only=consent.custodian_only(entry.agreed),
             )
             plan, changes = consent.judged(entry.agreed, plan, self._network, known.areas)
+            if self._newest is not None and (older := self._newest.older(known)) is not None:
+                changes.append(consent.Change(older.code, older.sentence))
             if changes:
                 self._outbox.hold(entry.name, changes[0].code, consent.reconstructed(entry.envelope or b""))
                 self._tell(entry, changes[0].code)

@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from kengele_node import rules, terminal
+from kengele_node.newest import Older
 from kengele_schemas.errors import KengeleError
 
 from .home import action, open_outbox, opened
@@ -45,6 +46,7 @@ def _status(args: argparse.Namespace) -> int:
         "unconfirmed": len(unconfirmed),
         "admitted": "jwt" in member.vault.secrets,
     }
+    older: Older | None = None
     try:
         trusted = member.offline()
         state |= {
@@ -52,8 +54,10 @@ def _status(args: argparse.Namespace) -> int:
             "policy": trusted.rules_version,
             "rules_hold_until": trusted.targets_expire.isoformat(),
         }
+        older = member.newest.older(trusted)
     except KengeleError:
         state |= {"network": None, "policy": None, "rules_hold_until": None}
+    state["older_rules"] = older.document() if older else None
     if args.json:
         terminal.emit(state)
         return 0
@@ -63,6 +67,8 @@ def _status(args: argparse.Namespace) -> int:
     terminal.say(f"Outbox:            {', '.join(f'{n} {s}' for s, n in counts.items()) or 'empty'}")
     if unconfirmed:
         terminal.say(f"Not confirmed yet: {len(unconfirmed)} accepted, in a log that no office has confirmed yet")
+    if older is not None:
+        terminal.say(older.line())
     return 0
 
 

@@ -41,11 +41,13 @@ class Arrival:
 
 @dataclass(frozen=True, slots=True)
 class Marker:
-    """The hub's signed word that it withholds a report of ``kid`` from this office, and nothing more."""
+    """The hub's signed word that it withholds a report of ``kid`` from this office by version ``policy`` of the rules,
+    and nothing more."""
 
     data: bytes
     kid: str
     first: str = ""
+    policy: int = 0
 
 
 @dataclass(frozen=True, slots=True)

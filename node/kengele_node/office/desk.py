@@ -19,6 +19,7 @@ from typing import Final, Protocol
 
 from kengele_node.bus import Bus, Delivery
 from kengele_node.errors import NotAdmitted
+from kengele_node.newest import HUB
 from kengele_schemas import subjects
 from kengele_schemas.encoding import b64u, unb64u
 from kengele_schemas.envelope import Envelope, Wrap, parse, verify
@@ -95,11 +96,11 @@ def receive(
         first = _other(lineage.first(said.kid), said.kid)
         return Notice(data, said.report, said.kid, order.keep, said.numbered, first)
     if not data.startswith(_ENVELOPE) and not is_shared(data):
-        kid = read_marker(data, office, unb64u(trusted.network.hub_key)).kid
-        if kid not in trusted.monitors:
+        withheld = read_marker(data, office, unb64u(trusted.network.hub_key))
+        if withheld.kid not in trusted.monitors:
             # Of names that the hub makes up there is no end, and each would have its row.
             raise Untrusted("unknown-monitor", "The roster does not know the author of what is withheld.")
-        return Marker(data, kid, _other(lineage.first(kid), kid))
+        return Marker(data, withheld.kid, _other(lineage.first(withheld.kid), withheld.kid), withheld.policy)
     shares, whole = split(data) if is_shared(data) else ([], data)
     envelope = parse(whole)
     header = parse_header(envelope.claims)
@@ -165,6 +166,9 @@ class Desk:
     """Called before the feed is looked into, at the start and then every quarter of an hour."""
     confirm: Callable[[], Awaitable[None]]
     """Called after each look into the feed: recalls that were obeyed are to be confirmed."""
+    learn: Callable[[int, str, Trusted], Awaitable[Trusted]]
+    """Called with the newest version of the rules that a batch names, by whom, and the rules so far; gives those to go
+    by from then on."""
     rest: Callable[[], Awaitable[None]]
     """Called whenever the feed had nothing."""
     trusted: Trusted | None
@@ -188,6 +192,7 @@ class Desk:
         self.told = lambda _: None
         self.watch = _not_watching
         self.confirm = _not_confirming
+        self.learn = _not_learning
         self.rest = _not_resting
         self.trusted = None
         self._session = session
@@ -267,6 +272,10 @@ class Desk:
             self._rules_from = float("-inf")
             known = await self._rules()
             items = [self._judge(item.data, known) if _may_hold(item, MAY_HOLD_NOW) else item for item in items]
+        named = max(filter(None, map(_named, items)), default=None)
+        if named is not None and (newer := await self.learn(*named, known)) is not known:
+            self.take_over(newer)
+            items = [self._judge(delivery.data, newer) for delivery in deliveries]
         new = self._inbox.keep(items, now=self._clock())
         for item, is_new in zip(items, new, strict=True):
             if is_new:
@@ -330,6 +339,17 @@ async def _not_confirming() -> None:
 
 async def _not_resting() -> None:
     pass
+
+
+async def _not_learning(_: int, __: str, known: Trusted) -> Trusted:
+    return known
+
+
+def _named(item: Received) -> tuple[int, str] | None:
+    """The version of the rules that ``item`` names, and by whose word; the hub takes nothing that names none of its."""
+    if isinstance(item, Arrival):
+        return item.header.pol, item.header.kid
+    return (item.policy, HUB) if isinstance(item, Marker) else None
 
 
 def _may_hold(item: Received, codes: frozenset[str]) -> bool:

@@ -72,6 +72,12 @@ def open_desk(session: Session, inbox: Inbox) -> Desk:
         f"A recall could not be confirmed ({error.code}). {error.sentence} {error.mend}"
     )
     desk.confirm = confirmer.confirm
+    newest = member.newest
+
+    async def learn(policy: int, by: str, known: Trusted) -> Trusted:
+        return await newest.learn(policy, by, known, session.refresh, lambda older: terminal.note(older.line()))
+
+    desk.learn = learn
     return desk
 
 
@@ -86,6 +92,8 @@ def _watching(
     witness = witness_of(session, memory) if memory is not None else None
 
     async def watch(trusted: Trusted) -> None:
+        if (older := session.member.newest.older(trusted)) is not None:
+            terminal.note(older.line())
         await rotation.look(trusted)
         await _listening(session, desk, inbox, trusted)
         if witness is not None:

@@ -16,6 +16,7 @@ from .inbox import Inbox
 from .witness import Seen, open_memory
 from .witnessing import moment, shared_line
 
+_LACKING: Final = ("unknown-monitor", "not-recalled")
 _STALE: Final = 7 * 24 * 3600.0
 """Seconds after which it is told that a witness has not been heard of."""
 
@@ -28,6 +29,7 @@ def problems(args: argparse.Namespace, inbox: Inbox, member: Member) -> int:
         {"number": aside.number, "code": "damaged" if isinstance(aside, Lost) else aside.code}
         for aside in inbox.asides()
     ]
+    older = member.newest.older(member.offline()) if member.trust.files() else None
     gaps = {author: gap for author in inbox.authors() if (gap := inbox.gaps(author)).missing or gap.withheld}
     if args.json:
         missing = {
@@ -45,8 +47,10 @@ def problems(args: argparse.Namespace, inbox: Inbox, member: Member) -> int:
         }
         last = {author: inbox.heard(author) for author in inbox.authors()}
         told = {"set_aside": asides, "crowded": inbox.crowded(), "gaps": missing, "log": log, "heard": last}
-        terminal.emit(told)
+        terminal.emit({**told, "older_rules": older.document() if older else None})
         return 0
+    if older is not None:
+        terminal.say(older.line())
     for one in evidence:
         terminal.say(f"On {moment(one.at)} the hub showed a log that does not hold: {one.code}. Both checkpoints:")
         terminal.say(*foreign.block(one.before), "", *foreign.block(one.after))
@@ -57,6 +61,8 @@ def problems(args: argparse.Namespace, inbox: Inbox, member: Member) -> int:
         terminal.say(shared_line(office, seen))
     for aside in asides:
         terminal.say(f"Set aside as item {aside['number']}: {aside['code']}")
+    if any(aside["code"] in _LACKING for aside in asides):
+        terminal.say("  An honest hub delivers nothing that its lists do not know: it may show this desk older lists.")
     if inbox.crowded():
         terminal.say(f"Of one author {MAX_EACH} items are set aside, which is all that is kept: older ones are gone.")
     for author, gap in gaps.items():
@@ -68,7 +74,7 @@ def problems(args: argparse.Namespace, inbox: Inbox, member: Member) -> int:
     silent = _silent(inbox)
     for author, at in silent.items():
         terminal.say(f"From {author}: last heard on {moment(at)}. Its node is off, or the hub gives nothing of it.")
-    if not asides and not gaps and not evidence and not strangers and not silent:
+    if not asides and not gaps and not evidence and not strangers and not silent and not older:
         terminal.say("Nothing was set aside and nothing is missing.")
     return 0
 

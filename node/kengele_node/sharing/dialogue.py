@@ -42,8 +42,11 @@ def share(args: argparse.Namespace, member: Member, sources: Sources, compare: C
         # The questions stand outside of any event loop: within one, Ctrl-C would wait for the next answer.
         trusted, before = asyncio.run(_sent(member, journal, compare))
         plan, unsure = _planned(args, member, trusted, sources(trusted, journal))
+        older = member.newest.older(trusted)
         if not args.json:
             _show(before, plan, unsure)
+        if older is not None:
+            terminal.note(older.line())
         while (agreed := bool(plan) and _agreed(args)) and not args.yes:
             # Time passes while she reads: what she said yes to is what is shared, by the keys of now.
             trusted, shown = member.offline(), plan
@@ -68,7 +71,8 @@ def share(args: argparse.Namespace, member: Member, sources: Sources, compare: C
     if args.json:
         rows = [_row(source, reading) for source, reading in plan]
         new_keys = {name: since.isoformat() for name, since in _renewed(plan).items()}
-        terminal.emit({"plan": rows, "new_keys": new_keys, "shares": [_told(one) for one in (*before, *after)]})
+        said = {"new_keys": new_keys, "older_rules": older.document() if older else None}
+        terminal.emit({"plan": rows, **said, "shares": [_told(one) for one in (*before, *after)]})
     else:
         for one in after:
             terminal.say(_line(one))

@@ -122,8 +122,8 @@ class TestReceive:
         assert found.flags == flags
 
     def test_takes_the_hubs_word_that_it_withholds(self) -> None:
-        data = sign_marker("unrcca", KID, at=1, key=HUB)
-        assert received(data) == Marker(data, KID)
+        data = sign_marker("unrcca", KID, policy=1, at=1, key=HUB)
+        assert received(data) == Marker(data, KID, policy=1)
 
     @pytest.mark.parametrize(
         ("what", "data", "code"),
@@ -145,11 +145,11 @@ class TestReceive:
             ("a text that steers the terminal", crafted({"summary": {"text": "\x1b[2J", "lang": "en"}}), "bad-field"),
             ("a claim that is not known", crafted(report().contents(), note=CANARY), "bad-field"),
             ("a severity that is none", crafted(report().contents(), severity=9), "bad-field"),
-            ("a marker of a forger", sign_marker("unrcca", KID, at=1, key=FORGER), "bad-signature"),
-            ("a marker for another office", sign_marker("cso", KID, at=1, key=HUB), "not-for-us"),
+            ("a marker of a forger", sign_marker("unrcca", KID, policy=1, at=1, key=FORGER), "bad-signature"),
+            ("a marker for another office", sign_marker("cso", KID, policy=1, at=1, key=HUB), "not-for-us"),
             (
                 "a marker in another spelling",
-                sign_marker("unrcca", KID, at=1, key=HUB).replace(b",", b", "),
+                sign_marker("unrcca", KID, policy=1, at=1, key=HUB).replace(b",", b", "),
                 "malformed",
             ),
         ],
@@ -297,7 +297,7 @@ def test_all_that_the_feed_has_is_taken_told_and_acknowledged(inbox: Inbox) -> N
 
 
 def test_nothing_is_acknowledged_before_it_is_stored(tmp_path: Path, inbox: Inbox) -> None:
-    messages = [sent(), b"garbage", sign_marker("unrcca", KID, at=1, key=HUB), sent()]
+    messages = [sent(), b"garbage", sign_marker("unrcca", KID, policy=1, at=1, key=HUB), sent()]
     feed = Feed(*messages)
     seen: list[tuple[int, int, int]] = []
 
@@ -331,7 +331,7 @@ def test_a_full_disk_acknowledges_nothing_and_loses_nothing(inbox: Inbox) -> Non
 
 
 def test_what_comes_again_changes_nothing(inbox: Inbox) -> None:
-    messages = [sent(1), b"garbage", sign_marker("unrcca", KID, at=1, key=HUB), sent(2)]
+    messages = [sent(1), b"garbage", sign_marker("unrcca", KID, policy=1, at=1, key=HUB), sent(2)]
     assert len(follow(Feed(*messages), inbox)) == 4
     before = (inbox.items(), inbox.asides(), inbox.gaps(KID))
     feed = Feed(*messages, *messages)
@@ -380,7 +380,13 @@ def test_a_desk_that_ends_between_storing_and_acknowledging_stores_once(inbox: I
 
 
 def test_what_does_not_hold_up_is_set_aside_and_stops_no_other(inbox: Inbox) -> None:
-    bad = [b"", b"garbage", crafted({"summary": []}), crafted({}, key=FORGER), sign_marker("cso", KID, at=1, key=HUB)]
+    bad = [
+        b"",
+        b"garbage",
+        crafted({"summary": []}),
+        crafted({}, key=FORGER),
+        sign_marker("cso", KID, policy=1, at=1, key=HUB),
+    ]
     good = [sent(number) for number in range(1, 4)]
     feed = Feed(*bad[:3], *good, *bad[3:])
     told = follow(feed, inbox, batch=2)
@@ -554,9 +560,9 @@ def test_who_takes_what_there_is_and_ends_is_told_that_the_line_is_away(inbox: I
 def test_a_report_dropped_on_the_way_shows_as_a_gap_and_a_marker_explains_it(inbox: Inbox) -> None:
     follow(Feed(sent(1), sent(4)), inbox)
     assert inbox.gaps(KID).unexplained == 2
-    follow(Feed(sign_marker("unrcca", KID, at=1, key=HUB)), inbox)
+    follow(Feed(sign_marker("unrcca", KID, policy=1, at=1, key=HUB)), inbox)
     assert inbox.gaps(KID).unexplained == 1
-    follow(Feed(sign_marker("unrcca", monitor_id(b"x"), at=1, key=HUB), sent(3)), inbox)
+    follow(Feed(sign_marker("unrcca", monitor_id(b"x"), policy=1, at=1, key=HUB), sent(3)), inbox)
     gaps = inbox.gaps(KID)
     assert (gaps.missing, gaps.unexplained) == (((2, 2),), 0)
 
@@ -914,7 +920,7 @@ class TestNames:
         found = self.arrival(self.known())
         assert (found.flags, found.first) == ((), KID)
         marker = received(
-            sign_marker("unrcca", self.OTHER, at=1, key=HUB),
+            sign_marker("unrcca", self.OTHER, policy=1, at=1, key=HUB),
             self.known(),
             lineage=Lineage(self.known().monitors, self.ROOT),
         )

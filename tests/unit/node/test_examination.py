@@ -136,6 +136,11 @@ def changed(leaf: bytes, **members_: Any) -> bytes:
         ("an office's word that was never admitted", [*GOOD, recall(1), confirmed(1, office="x1")], "unknown-office"),
         ("rules that were not in force yet", [*version(1), report(1, policy=2)], "unknown-policy"),
         (
+            "rules that were replaced long ago",
+            [*GOOD, changed(report(9), policy=2, at="2026-11-25T12:00:01Z")],
+            "old-policy",
+        ),
+        (
             "a rule that nobody signed",
             [*version(1), report(1, decisions=(("unrcca", 6, 121, ("mine",)),))],
             "unknown-rule",

@@ -21,8 +21,8 @@ PUBLIC = bytes(HUB.verify_key)
 STRANGER = SigningKey(bytes(range(1, 33)))
 KID = monitor_id(bytes(STRANGER.verify_key))
 AT = 1_780_000_000
-MARKER = sign_marker("unrcca", KID, at=AT, key=HUB)
-SAID: dict[str, Any] = {"v": 1, "office": "unrcca", "kid": KID, "at": AT, "nonce": "A" * 22}
+MARKER = sign_marker("unrcca", KID, policy=1, at=AT, key=HUB)
+SAID: dict[str, Any] = {"v": 1, "office": "unrcca", "kid": KID, "policy": 1, "at": AT, "nonce": "A" * 22}
 
 
 def signed(payload: bytes, key: SigningKey = HUB, context: bytes = b"kengele-marker-v1.") -> bytes:
@@ -37,7 +37,7 @@ def changed(**parts: Any) -> bytes:
 
 def test_a_marker_comes_back_as_it_was_signed() -> None:
     said = read_marker(MARKER, "unrcca", PUBLIC)
-    assert said == Withheld(office="unrcca", kid=KID, at=AT, nonce=said.nonce)
+    assert said == Withheld(office="unrcca", kid=KID, policy=1, at=AT, nonce=said.nonce)
     assert len(unb64u(said.nonce)) == 16
 
 
@@ -50,7 +50,7 @@ def test_a_marker_says_office_author_and_time_and_nothing_of_the_report() -> Non
 
 
 def test_two_markers_about_one_author_are_two() -> None:
-    again = sign_marker("unrcca", KID, at=AT, key=HUB)
+    again = sign_marker("unrcca", KID, policy=1, at=AT, key=HUB)
     assert read_marker(again, "unrcca", PUBLIC).nonce != read_marker(MARKER, "unrcca", PUBLIC).nonce
 
 
@@ -59,7 +59,7 @@ def test_a_marker_put_together_by_hand_is_read() -> None:
 
 
 REFUSED: list[tuple[str, bytes, str]] = [
-    ("signed by another key", sign_marker("unrcca", KID, at=AT, key=STRANGER), "bad-signature"),
+    ("signed by another key", sign_marker("unrcca", KID, policy=1, at=AT, key=STRANGER), "bad-signature"),
     ("signed for another use", signed(canonical(SAID), context=b""), "bad-signature"),
     ("another payload under the signature", changed(payload=b64u(canonical({**SAID, "at": 1}))), "bad-signature"),
     ("no signature", changed(signature=""), "bad-signature"),
@@ -86,7 +86,7 @@ REFUSED: list[tuple[str, bytes, str]] = [
     ("an author that cannot be", signed(canonical({**SAID, "kid": "alice"})), "bad-field"),
     ("a time before time", signed(canonical({**SAID, "at": -1})), "bad-field"),
     ("a nonce of spare bits", signed(canonical({**SAID, "nonce": "B" * 22})), "bad-field"),
-    ("another office's", sign_marker("unowas", KID, at=AT, key=HUB), "not-for-us"),
+    ("another office's", sign_marker("unowas", KID, policy=1, at=AT, key=HUB), "not-for-us"),
 ]
 
 
@@ -109,7 +109,7 @@ def test_a_marker_is_believed_of_its_own_hub_only() -> None:
 )
 def test_no_marker_is_signed_that_could_not_be_read(office: str, kid: str, at: int) -> None:
     with pytest.raises(ValueError, match="validation error"):
-        sign_marker(office, kid, at=at, key=HUB)
+        sign_marker(office, kid, policy=1, at=at, key=HUB)
 
 
 def test_no_byte_of_a_marker_can_be_changed() -> None:
