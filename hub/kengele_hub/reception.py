@@ -6,12 +6,11 @@ were not there.
 
 from __future__ import annotations
 
-import hashlib
 import time
 from typing import Any, Final
 
 from kengele_schemas import metadata, subjects
-from kengele_schemas.encoding import b64u, loads, unb64u
+from kengele_schemas.encoding import b64u, loads, network_of, unb64u
 from kengele_schemas.errors import Malformed, Refused
 from kengele_schemas.packing import pack, unpack
 
@@ -135,7 +134,7 @@ class Reception:
         heard = await self.heartbeats.answer(role, member, document, standing)
         if heard is not None:
             return heard
-        return await self.letterbox.put(role, member, request, standing, b64u(hashlib.sha256(root).digest()))
+        return await self.letterbox.put(role, member, request, standing, network_of(root))
 
     def _charge(self, nkey: str, weight: int) -> None:
         # To hold one against its signature takes a third of a millisecond, in which nobody else is served.

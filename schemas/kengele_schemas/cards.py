@@ -18,7 +18,7 @@ from nacl.signing import SigningKey
 from pydantic import Field, model_validator
 
 from . import nkeys
-from .encoding import b64u, canonical, loads, unb64u
+from .encoding import b64u, canonical, loads, network_of, unb64u
 from .errors import Malformed, Untrusted
 from .fields import AreaCode, Bytes32, Exactly1, Items, Line, Model, MonitorId, OfficeId, bad, read
 from .keys import OpeningPublic, fingerprint, monitor_id, verify_signature
@@ -88,7 +88,7 @@ class NetworkCard(Card):
     @model_validator(mode="after")
     def _same_root(self) -> Self:
         try:
-            digest = b64u(hashlib.sha256(unb64u(self.root)).digest())
+            digest = network_of(unb64u(self.root))
         except Malformed:
             digest = ""
         if digest != self.root_digest:

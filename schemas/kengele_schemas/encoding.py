@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import json
 import re
 from typing import Any, Final, Never
@@ -131,3 +132,8 @@ def canonical(value: Any) -> bytes:
 def length_prefixed(*parts: bytes) -> bytes:
     """``parts`` joined, each behind its length as four big-endian bytes: no two lists give the same bytes."""
     return b"".join(len(part).to_bytes(4, "big") + part for part in parts)
+
+
+def network_of(root: bytes) -> str:
+    """The network whose first root is ``root``: its SHA-256, to which members' word about their keys is bound."""
+    return b64u(hashlib.sha256(root).digest())

@@ -17,7 +17,7 @@ from tuf.api._payload import MetaFile, Root, Snapshot, Targets, Timestamp
 from tuf.api.exceptions import RepositoryError, UnsignedMetadataError
 from tuf.api.metadata import Metadata
 
-from . import assertions, seats
+from . import assertions, seats, widening
 from .drafts import TARGETS_LIFE
 from .errors import Malformed, Refused, Untrusted
 from .lines import check_own
@@ -160,7 +160,7 @@ def _check_made(current: Files | None, made: Files, root: bytes, now: datetime) 
     new = before is not None and before.network.custodian != trusted.network.custodian
     custodian = trusted.network.custodian if new else ""
     assertions.require(policies, trusted.offices, trusted.areas, custodian, now.date())
-    _check_widening(current, made, before, trusted, root, now.date())
+    _check_widening(current, made, before, trusted, now.date())
     check_follows(trusted.orders, before.orders if before is not None else {})
     _check_lines(before, trusted)
     _check_revoked(before, trusted)
@@ -245,18 +245,15 @@ def vouched(
     return {**files, path: snapshot.to_bytes(), "metadata/timestamp.json": timestamp.to_bytes()}
 
 
-def _check_widening(
-    current: Files | None, made: Files, before: Trusted | None, trusted: Trusted, root: bytes, today: date
-) -> None:
+def _check_widening(current: Files | None, made: Files, before: Trusted | None, trusted: Trusted, today: date) -> None:
     asked = before.network.widening_threshold or 0 if before is not None else 0
     if current is None or before is None or min(map(len, seats.signers(current, made)), default=0) >= asked:
         return
-    why = seats.why(current, made, before, trusted, root, today)
+    why = next(seats.grounds(current, made, before, trusted, trusted.identity, today), None)
     if why is not None:
         raise Refused(
             "too-few-signatures",
-            f"By this somebody comes to read more, or somebody else does: {why}. The network asks for {asked}"
-            " signatures then.",
+            widening.told(asked, why),
             "Give the draft to one more coordinator: kengele coordinator sign FILE",
         )
 

@@ -6,16 +6,14 @@
 
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Iterator
 from datetime import date
-from itertools import chain
 from typing import Any, Final
 
 from tuf.api._payload import Root, Targets
 from tuf.api.metadata import Metadata
 
 from . import widening
-from .encoding import b64u
 from .metadata import LIST, ROOT, SNAPSHOT, TIMESTAMP, Files, newest, signed_part, versions
 from .regional import area_of, delegated, path_of
 from .trusted import Trusted
@@ -65,15 +63,14 @@ def consecutive(current: Files, made: Files) -> bool:
     return all(version - old.get(name, 0) <= 1 for version, name in versions(made) if name not in _HUBS)
 
 
-def why(
-    current: Files, made: Files, before: Trusted, after: Trusted, root: bytes, today: date
-) -> widening.Ground | None:
-    """A way by which ``made`` widens ``current``, None if there is none.
+def grounds(
+    current: Files, made: Files, before: Trusted, after: Trusted, network: str, today: date
+) -> Iterator[widening.Ground]:
+    """All ways by which ``made`` widens ``current``.
 
     Args:
         before, after: the documents of both.
-        root: the network's first root.
+        network: the digest of the network's first root.
     """
-    handed = (widening.Ground("coordinators", name) for name in newly_counting(current, made))
-    digest = b64u(hashlib.sha256(root).digest())
-    return next(chain(handed, widening.grounds(before, after, digest, today)), None)
+    yield from (widening.Ground("coordinators", name) for name in newly_counting(current, made))
+    yield from widening.grounds(before, after, network, today)

@@ -10,7 +10,6 @@ serves late is noticed here (:mod:`.verification`), and what was verified before
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -21,7 +20,7 @@ from typing import Final
 
 from . import seats
 from .concern import Scope
-from .encoding import b64u, canonical, loads
+from .encoding import canonical, loads
 from .errors import Damaged, KengeleError, Refused, Untrusted
 from .lines import check_own
 from .metadata import Files
@@ -29,7 +28,7 @@ from .rotation import NEWS
 from .sets import Sets, files_of, same_lists, served, sync
 from .trusted import Trusted
 from .verification import MOMENT, Fetch, Fetcher, verified
-from .widening import replaced_keys
+from .widening import replaced_keys, told
 
 _SEEN: Final = "seen"
 _UNVOUCHED: Final = "unvouched"
@@ -135,21 +134,20 @@ class TrustStore:
         except (KengeleError, OSError, ValueError, TypeError, AttributeError):
             # Nothing is held here, or nothing that can be read: then there is nothing to compare.
             return after
-        today, digest = now.date(), b64u(hashlib.sha256(self._root).digest())
+        today = now.date()
         made, asked = files_of(copy), before.network.widening_threshold or 0
         if scope == "coordinator" and seats.consecutive(held, made):
             _check_own(held, made)
         if seats.consecutive(held, made) and max(map(len, seats.signers(held, made)), default=0) < asked:
-            why = seats.why(held, made, before, after, self._root, today)
+            why = next(seats.grounds(held, made, before, after, after.identity, today), None)
             if why is not None:
                 raise Untrusted(
                     "too-few-signatures",
-                    f"By these rules somebody comes to read more, or somebody else does: {why}. The network asks for"
-                    f" {asked} signatures then, and fewer coordinators have signed.",
+                    f"{told(asked, why)} Fewer coordinators have signed.",
                     "Nothing was changed here. Tell all coordinators.",
                 )
         recent = {name: day for name, day in before.unvouched.items() if today <= day + NEWS}
-        seen = recent | dict.fromkeys(replaced_keys(before, after, digest), today)
+        seen = recent | dict.fromkeys(replaced_keys(before, after, after.identity), today)
         return replace(after, unvouched=seen) if seen else after
 
     def offline(self, scope: Scope, now: datetime, office: str = "") -> Trusted:

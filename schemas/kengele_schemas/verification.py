@@ -7,7 +7,6 @@ their dates.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -31,7 +30,7 @@ from tuf.ngclient.fetcher import FetcherInterface
 from tuf.ngclient.updater import Updater
 
 from .concern import Scope, needed
-from .encoding import b64u
+from .encoding import network_of
 from .errors import KengeleError, Unreachable, Untrusted
 from .metadata import METADATA, TARGETS
 from .orders import RECALLS
@@ -166,7 +165,7 @@ def verified(
         if area_of(path)[0] != POLICY and set(delegated(held.targets)[role_of(path)].keyids) == own
     }
     lapsed = frozenset(path for path, end in ends.items() if end <= judged and path not in spared)
-    identity = b64u(hashlib.sha256(root).digest())
+    identity = network_of(root)
     stood = tuple(sorted(ends.items()))
     return _assembled(tuple(sorted(documents.items())), version, fresh, expires, stood, lapsed, identity)
 

@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -30,6 +30,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
+from nacl.signing import SigningKey
 from playwright.sync_api import Browser, Page, expect
 
 from kengele_node.coordinator import board
@@ -37,6 +38,7 @@ from kengele_node.demo.network import Network
 from kengele_node.member import now
 from kengele_node.vault import LIGHT, Lock, Vault
 from kengele_schemas import drafts, local_pages, metadata, signatures
+from kengele_schemas.drafts import Draft
 from kengele_schemas.encoding import canonical
 from kengele_testing.browser import CHROMIUM, MISSING, browser, hold, opened
 from kengele_testing.console import COMMAND, Console, entered, inside, running, unlock
@@ -413,21 +415,40 @@ def test_a_stolen_session_cannot_sign(network: Network, console: Console, driven
     expect(page.get_by_text("No proposal waits.")).to_be_visible()
 
 
-def test_a_draft_that_lists_other_rules_than_it_shows_is_signed_by_no_button(
-    network: Network, console: Console, driven: Browser
-) -> None:
+Making = Callable[[dict[str, bytes], SigningKey], Draft]
+"""Makes a draft upon what is in force, signed by one coordinator."""
+
+
+def fewer_rules(files: dict[str, bytes], key: SigningKey) -> Draft:
+    policy = metadata.document_of(files, "policy.json")
+    shown = {**policy, "version": policy["version"] + 1, "rules": policy["rules"][:1]}
+    return signatures.sign(drafts.edit(files, {"policy.json": shown}, now()), key)
+
+
+def hiding(files: dict[str, bytes], key: SigningKey) -> Draft:
+    """It shows fewer rules than it lists."""
+    policy = metadata.document_of(files, "policy.json")
+    listed = {**policy, "version": policy["version"] + 1}
+    made = signatures.sign(drafts.edit(files, {"policy.json": listed}, now()), key)
+    return replace(made, documents={"policy.json": canonical({**listed, "rules": policy["rules"][:1]})})
+
+
+def without_a_custodian(files: dict[str, bytes], key: SigningKey) -> Draft:
+    """It shows what it lists; by it nobody could read anything once the rules have run out."""
+    document, custodian = (metadata.document_of(files, path) for path in ("offices.json", "network.json"))
+    rows = [{**row, "status": "revoked"} if row["id"] == custodian["custodian"] else row for row in document["offices"]]
+    return signatures.sign(drafts.edit(files, {"offices.json": {**document, "offices": rows}}, now()), key)
+
+
+def pressed(network: Network, console: Console, driven: Browser, make: Making) -> tuple[list[int], int, str]:
+    """How many have signed an honest draft and the one that is made once she was asked to sign both, and the answer to
+    the second: once the page is unlocked, only the draft itself stands in the way."""
     aigul, moussa, _ = network.coordinators.values()
 
     async def propose() -> list[str]:
         files = await network.files("moussa")
-        policy = metadata.document_of(files, "policy.json")
-        listed = {**policy, "version": policy["version"] + 1}
-        shown = {**listed, "rules": policy["rules"][:1]}
-        honest = signatures.sign(drafts.edit(files, {"policy.json": shown}, now()), moussa.key)
-        hiding = signatures.sign(drafts.edit(files, {"policy.json": listed}, now()), moussa.key)
-        forged = replace(hiding, documents={"policy.json": canonical(shown)})
         async with moussa.session() as session:
-            return [await board.put(session, draft) for draft in (honest, forged)]
+            return [await board.put(session, one(files, moussa.key)) for one in (fewer_rules, make)]
 
     async def signed_and_dropped(names: list[str]) -> list[int]:
         async with aigul.session() as session:
@@ -444,7 +465,6 @@ def test_a_draft_that_lists_other_rules_than_it_shows_is_signed_by_no_button(
     page = entered(driven, console)
     held = stolen(page)
     page.goto(inside(page, "approvals"))
-    # Once it is unlocked, nothing asks again: only the draft itself stands in the way.
     sign = page.get_by_role("button", name="Sign it")
     expect(sign).to_have_count(1)
     sign.click()
@@ -452,8 +472,23 @@ def test_a_draft_that_lists_other_rules_than_it_shows_is_signed_by_no_button(
     expect(page.get_by_text("(you)")).to_have_count(1)
     form = {"form": held.form, "name": names[1], "what": "sign"}
     status, _, text = ask(console, f"/s/{held.place}/approvals", data=form, Cookie=held.cookie)
-    assert beside(signed_and_dropped(names)) == [2, 1]
+    return beside(signed_and_dropped(names)), status, text
+
+
+def test_a_draft_that_lists_other_rules_than_it_shows_is_signed_by_no_button(
+    network: Network, console: Console, driven: Browser
+) -> None:
+    counts, status, text = pressed(network, console, driven, hiding)
+    assert counts == [2, 1]
     assert (status, "not-as-shown" in text) == (400, True), (status, text)
+
+
+def test_a_draft_that_no_command_signs_is_signed_by_no_button(
+    network: Network, console: Console, driven: Browser
+) -> None:
+    counts, status, text = pressed(network, console, driven, without_a_custodian)
+    assert counts == [2, 1]
+    assert (status, "is-custodian" in text) == (400, True), (status, text)
 
 
 def test_a_draft_that_was_changed_after_she_looked_at_it_is_not_signed(console: Console, driven: Browser) -> None:

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from kengele_node import terminal
 from kengele_node.member import Member, Session
-from kengele_schemas import assertions, disk, drafts, metadata, signatures, subjects
+from kengele_schemas import assertions, disk, drafts, encoding, metadata, signatures, subjects
 from kengele_schemas.drafts import Draft
-from kengele_schemas.encoding import b64u
 from kengele_schemas.errors import KengeleError, Refused, Untrusted
 from kengele_schemas.lint import Finding, lint
 from kengele_schemas.regional import area_of
@@ -86,7 +84,7 @@ async def _restored(session: Session) -> Refused | None:
 
 def network_of(files: metadata.Files) -> str:
     """The digest of the network's first root, to which members' word about their keys is bound."""
-    return b64u(hashlib.sha256(files[_FIRST_ROOT]).digest())
+    return encoding.network_of(files[_FIRST_ROOT])
 
 
 async def _on_board(member: Member, draft: Draft) -> None:
@@ -131,19 +129,49 @@ def what_changes(
     return [*who, *describing.describe(before, after, network_of(files) if files else "")]
 
 
-def weighed(files: metadata.Files, after: Mapping[str, Any], made: Trusted, today: date) -> Effect | None:
+def weighed(files: metadata.Files, draft: Draft, made: Trusted, today: date) -> Effect | None:
     """Who gains and who loses what.
 
     Args:
         files: what is in force.
-        after: the documents that change.
-        made: all documents with these among them.
+        draft: what is to be.
+        made: all documents with those of the draft among them.
 
     Returns:
-        None if none of ``after`` decides who reads what, and nobody else comes to read either.
+        None if no document of the draft decides who reads what, and nobody else comes to read either.
     """
-    seen = effect(metadata.documents_of(files), made, network_of(files), today)
-    return seen if seen.grounds or touches_readers(after) else None
+    seen = effect(files, made, draft, network_of(files), today)
+    return seen if seen.grounds or touches_readers(draft.documents) else None
+
+
+class Reviewed(NamedTuple):
+    """A draft that may be signed: what it changes, in sentences, and who gains and who loses."""
+
+    changes: list[str]
+    effect: Effect | None
+
+    def needed(self, draft: Draft) -> int:
+        """How many more have to sign ``draft``."""
+        return max([*signatures.missing(draft).values(), self.effect.lacking(draft) if self.effect else 0, 0])
+
+
+def reviewed(draft: Draft, files: metadata.Files | None, moment: datetime) -> Reviewed:
+    """All that is checked before somebody signs ``draft``, by a command or by a page.
+
+    Args:
+        files: what is in force, None for a network's first version.
+        moment: aware, UTC; a draft may not outlast one that is made now.
+
+    Raises:
+        Untrusted, Refused: as :func:`~kengele_schemas.signatures.check` and :func:`check`.
+        Malformed: the documents do not hold together.
+    """
+    signatures.check(draft, files, moment)
+    after = {path: json.loads(data) for path, data in draft.documents.items()}
+    before = {path: metadata.document_of(files, path) for path in metadata.document_paths(files)} if files else {}
+    made = check({**before, **after}, moment)
+    changes = what_changes(draft, before, after, files)
+    return Reviewed(changes, weighed(files, draft, made, moment.date()) if files else None)
 
 
 def _linted(made: Trusted, today: date) -> list[Finding]:
@@ -193,7 +221,7 @@ def told(
     lacking = signatures.missing(draft)
     more = max(lacking.values(), default=0)
     if seen is not None:
-        more = max(more, seen.asked - len(signatures.signed_by(draft)))
+        more = max(more, seen.lacking(draft))
     name = signatures.draft_id(draft)
     if args.json:
         about = {"draft": where, "name": name, "version": draft.version, "missing": lacking, "changes": list(changes)}
@@ -244,11 +272,11 @@ def propose(
     after = change(before)
     moment = member.now()
     made = check({**before, **after}, moment)
-    seen = weighed(files, after, made, moment.date())
     findings = _linted(made, moment.date()) if any(path.startswith("policy") for path in after) else []
     area = getattr(args, "region", None) or area_for(member, files, after)
     draft = edit(files, after, moment) if edit is not None else drafts.edit(files, after, moment, area=area)
     draft = signatures.sign(draft, member.key)
+    seen = weighed(files, draft, made, moment.date())
     board = True
     try:
         asyncio.run(_on_board(member, draft))

@@ -4,23 +4,33 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
+from kengele_schemas import metadata, seats
 from kengele_schemas.diff import SENSITIVE, Change, diff
+from kengele_schemas.drafts import Draft
+from kengele_schemas.metadata import Files
 from kengele_schemas.trusted import Trusted
-from kengele_schemas.widening import Ground, grounds, side
+from kengele_schemas.widening import Ground, side
+from kengele_schemas.widening import told as asks
 
 
 @dataclass(frozen=True)
 class Effect:
     """What changes, in which ways it widens, and how many signatures the network asks for by that: 0 if no more than
-    always."""
+    always. Those are counted as the hub counts them, of ``files``, which are in force."""
 
     changes: tuple[Change, ...]
     grounds: tuple[Ground, ...]
     asked: int
+    files: Files = field(repr=False)
+
+    def lacking(self, draft: Draft) -> int:
+        """How many signatures ``draft`` still lacks of what is asked for; whom it seats is no voice for it."""
+        signed = seats.signers(self.files, {**self.files, **draft.files()})
+        return max(0, self.asked - min(map(len, signed), default=0))
 
     def document(self) -> dict[str, Any]:
         """As JSON."""
@@ -29,18 +39,20 @@ class Effect:
 
     def lines(self) -> list[str]:
         """For a person."""
-        told = lines(self.changes)
-        told += [f"WIDER: {ground}." for ground in self.grounds if ground.code != "rules"]
-        if self.asked:
-            told.append(f"Somebody comes to read more, or somebody else: the network asks for {self.asked} signatures.")
-        return told
+        return [*lines(self.changes), *self.warnings()]
+
+    def warnings(self) -> list[str]:
+        """The ways by which it widens that no change of the rules shows, and how many have to sign by that."""
+        told = [f"WIDER: {ground}." for ground in self.grounds if ground.code != "rules"]
+        return [*told, asks(self.asked)] if self.asked else told
 
 
-def effect(before: Trusted, after: Trusted, network: str, today: date) -> Effect:
-    """Of ``after`` in the place of ``before``; ``network`` is the digest of its first root."""
+def effect(files: Files, after: Trusted, draft: Draft, network: str, today: date) -> Effect:
+    """Of ``draft``, which makes ``after``, in the place of ``files``; ``network`` is the digest of its first root."""
+    before = metadata.documents_of(files)
     found = diff(side(before), side(after), today, progress)
-    why = tuple(grounds(before, after, network, today))
-    return Effect(tuple(found), why, (before.network.widening_threshold or 0) if why else 0)
+    why = tuple(seats.grounds(files, {**files, **draft.files()}, before, after, network, today))
+    return Effect(tuple(found), why, (before.network.widening_threshold or 0) if why else 0, files)
 
 
 def document(changes: Iterable[Change]) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import hashlib
 import json
 import re
 import ssl
@@ -15,15 +14,15 @@ from typing import Any, Final
 from kengele_node import rules, terminal
 from kengele_node.errors import NotAdmitted, said_by_hub
 from kengele_node.member import CARD, Member, encode_files, joiner
-from kengele_schemas import disk, metadata, signatures
+from kengele_schemas import disk, signatures
 from kengele_schemas.cards import HubCard, NetworkCard, read_card
 from kengele_schemas.drafts import Draft
-from kengele_schemas.encoding import b64u
+from kengele_schemas.encoding import b64u, network_of
 from kengele_schemas.errors import KengeleError, Refused
 
 from . import board
 from .dates import Ending, endings
-from .drafting import action, check, current, opened, told, weighed, what_changes, written
+from .drafting import action, current, opened, reviewed, told, written
 from .founding import HUB_CARD
 from .publishing import in_force, publish
 
@@ -62,13 +61,7 @@ def _sign(args: argparse.Namespace) -> int:
     if draft.founding and disk.present(member.home / CARD):
         raise _in_a_network()
     files = None if draft.founding else _in_force(args, member)
-    moment = member.now()
-    signatures.check(draft, files, moment)
-    after = {path: json.loads(data) for path, data in draft.documents.items()}
-    before = {path: metadata.document_of(files, path) for path in metadata.document_paths(files)} if files else {}
-    changes = what_changes(draft, before, after, files)
-    made = check({**before, **after}, moment)
-    seen = weighed(files, after, made, moment.date()) if files else None
+    changes, seen = reviewed(draft, files, member.now())
     if not args.json:
         for line in (*changes, *(seen.lines() if seen else ())):
             terminal.say(f"  {line}")
@@ -164,7 +157,7 @@ async def _founded(args: argparse.Namespace, member: Member, draft: Draft) -> in
         urls=hub.urls,
         join=hub.join,
         root=b64u(root),
-        root_digest=b64u(hashlib.sha256(root).digest()),
+        root_digest=network_of(root),
         ca=hub.ca,
     )
     disk.write(args.card, card.encode())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import os
 import signal
@@ -28,7 +27,7 @@ from kengele_node.vault import Lock, make_key_file
 from kengele_schemas import disk, drafts, metadata, signatures
 from kengele_schemas.areas import Areas
 from kengele_schemas.cards import CoordinatorCard, HubCard, JoinRequest, NetworkCard, read_card
-from kengele_schemas.encoding import b64u
+from kengele_schemas.encoding import b64u, network_of
 from kengele_schemas.errors import Refused, Unreachable
 from kengele_schemas.keys import HYBRID, X25519, OpeningKey
 from kengele_schemas.policy_text import from_yaml
@@ -146,7 +145,7 @@ class Network:
             urls=card.urls,
             join=card.join,
             root=b64u(root),
-            root_digest=b64u(hashlib.sha256(root).digest()),
+            root_digest=network_of(root),
         )
         disk.write(self.home / "network.json", network.encode())
         for member in self.coordinators.values():

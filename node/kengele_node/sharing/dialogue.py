@@ -71,8 +71,9 @@ def share(args: argparse.Namespace, member: Member, sources: Sources, compare: C
     if args.json:
         rows = [_row(source, reading) for source, reading in plan]
         new_keys = {name: since.isoformat() for name, since in _renewed(plan).items()}
-        said = {"new_keys": new_keys, "older_rules": older.document() if older else None}
-        terminal.emit({"plan": rows, **said, "shares": [_told(one) for one in (*before, *after)]})
+        shares = [_told(one) for one in (*before, *after)]
+        finding = {"older_rules": older.document()} if older else {}
+        terminal.emit({"plan": rows, "new_keys": new_keys, "shares": shares, **finding})
     else:
         for one in after:
             terminal.say(_line(one))

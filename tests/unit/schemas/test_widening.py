@@ -35,6 +35,7 @@ def founded(paper: Paper, **network: Any) -> dict[str, bytes]:
     policy["rules"].append({"id": "never-people", "forbid": ["people"], "to": ["office:unrcca"], "reason": "test"})
     policy["rules"][1] |= {"areas": ["*"], "categories": ["*"]}
     policy["assertions"] = [{"always": "no office:ministry may open place"}]
+    policy["refuse_below"] = 1
     return paper.accept(paper.signed(paper.drafted(documents)))
 
 
@@ -134,6 +135,19 @@ def a_monitors_line(documents: Documents) -> None:
     documents["connections.json"]["connections"][0] |= {"role": "monitor", "member": "m-" + "a" * 26}
 
 
+def a_coordinators_line(documents: Documents) -> None:
+    another_line(documents)
+    documents["connections.json"]["connections"][0] |= {"role": "coordinator", "member": "c-" + "a" * 26}
+
+
+def older_rules_again(documents: Documents) -> None:
+    documents["policy.json"]["refuse_below"] = 0
+
+
+def a_day_further(documents: Documents) -> None:
+    documents["network.json"] |= {"max_future_days": 14, "reports_per_hour": 1_000_000, "name": "Another"}
+
+
 def a_promise_dropped(documents: Documents) -> None:
     documents["policy.json"]["assertions"] = []
 
@@ -167,10 +181,13 @@ CASES: list[tuple[str, Change, bool]] = [
     ("another hub", another_hub, True),
     ("another line for an office", another_line, True),
     ("another line for a monitor", a_monitors_line, False),
+    ("a line for somebody who reads all of the log", a_coordinators_line, True),
+    ("reports by older rules taken again", older_rules_again, True),
+    ("days that lie ahead, more reports and another name", a_day_further, False),
     ("an assertion dropped", a_promise_dropped, True),
     ("an assertion weakened", a_promise_weakened, True),
     ("a forbid for the custodian that goes", nothing_kept_from_the_custodian, True),
-    ("nothing", lambda documents: documents["policy.json"].update(refuse_below=1), False),
+    ("older rules refused", lambda documents: documents["policy.json"].update(refuse_below=2), False),
 ]
 
 

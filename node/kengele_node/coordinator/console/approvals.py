@@ -52,19 +52,15 @@ async def _shown(view: View, held: InForce, row: dict[str, Any]) -> dict[str, An
 
 def checked(draft: Draft, held: InForce, state: str, moment: datetime) -> dict[str, Any]:
     """The changes of ``draft`` in plain sentences, after it was made anew from its documents and came out the same."""
-    after = {path: json.loads(data) for path, data in draft.documents.items()}
     if state == "open":
         try:
-            signatures.check(draft, held.files, moment)
-            made = drafting.check({**held.documents, **after}, moment)
-            seen = drafting.weighed(held.files, after, made, moment.date())
+            found = drafting.reviewed(draft, held.files, moment)
         except KengeleError as error:
             return {"state": error.code, "changes": [], "effect": ()}
-        needed = max(
-            [*signatures.missing(draft).values(), (seen.asked if seen else 0) - len(signatures.signed_by(draft)), 0]
-        )
-        changes = drafting.what_changes(draft, held.documents, after, held.files)
-        return {"changes": changes, "effect": seen.changes if seen else (), "needed": needed}
+        seen = found.effect
+        changes = [*found.changes, *(seen.warnings() if seen else ())]
+        return {"changes": changes, "effect": seen.changes if seen else (), "needed": found.needed(draft)}
+    after = {path: json.loads(data) for path, data in draft.documents.items()}
     return {"changes": drafting.what_changes(draft, held.documents, after, held.files), "effect": ()}
 
 
@@ -76,7 +72,7 @@ async def _decide(request: web.Request) -> web.Response:
         raise web.HTTPSeeOther("approvals?dropped=1" if still else "approvals")
     draft = await board.get(view.session, name)
     held = await view.in_force(anew=True)
-    signatures.check(draft, held.files, view.now())
+    await asyncio.to_thread(drafting.reviewed, draft, held.files, view.now())
     if what == "sign":
         await board.put(view.session, signatures.sign(draft, view.member.key))
         raise web.HTTPSeeOther("approvals")
