@@ -16,6 +16,7 @@ from kengele_node.coordinator import publishing
 from kengele_node.demo.network import Network
 from kengele_node.member import Member
 from kengele_node.monitor.home import open_outbox
+from kengele_node.monitor.log_memory import LogMemory
 from kengele_node.monitor.running import _sender
 from kengele_schemas.errors import Refused
 from kengele_testing.lying import lie, lying_hubs
@@ -111,9 +112,9 @@ def test_a_hub_cannot_have_a_node_seal_by_rules_that_are_older_than_those_in_its
                 assert (finding["code"], finding["shown"], finding["used"]) == ("older-rules", held, number)
             # What waits is not sealed anew by them: she is asked.
             await raised(network, refuse_below=number + 1)
-            outbox = open_outbox(osh)
+            outbox, memory = open_outbox(osh), LogMemory(osh.home, osh.vault.rows("log"))
             async with osh.session() as session, asyncio.timeout(30):
-                await _sender(session, outbox).run(until_empty=True)
+                await _sender(session, outbox, memory).run(until_empty=True)
             assert outbox.counts() == {"held": 1, "accepted": 1}
             assert [entry.code for entry in outbox.held()] == ["older-rules"]
             outbox.close()

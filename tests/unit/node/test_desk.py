@@ -569,7 +569,7 @@ def test_a_report_dropped_on_the_way_shows_as_a_gap_and_a_marker_explains_it(inb
 
 def test_a_hub_cannot_fill_a_desk_with_markers(inbox: Inbox, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(markers, "MAX_MARKERS", 4)
-    signed = [sign_marker("unrcca", KID, at=number, key=HUB) for number in range(1, 12)]
+    signed = [sign_marker("unrcca", KID, policy=1, at=number, key=HUB) for number in range(1, 12)]
     assert len(follow(Feed(sent(1), *signed), inbox)) == 12
     with inbox._store.reading() as connection:
         assert connection.execute("SELECT count(*) FROM markers").fetchone() == (4,)
@@ -582,7 +582,10 @@ def test_a_hub_cannot_fill_a_desk_with_markers(inbox: Inbox, monkeypatch: pytest
 
 def test_a_marker_about_an_author_who_is_known_later_explains_her_number_then(inbox: Inbox) -> None:
     author = monitor_id(bytes(NEWCOMER.verify_key))
-    follow(Feed(sent(1, key=NEWCOMER), sign_marker("unrcca", author, at=1, key=HUB), sent(3, key=NEWCOMER)), inbox)
+    follow(
+        Feed(sent(1, key=NEWCOMER), sign_marker("unrcca", author, policy=1, at=1, key=HUB), sent(3, key=NEWCOMER)),
+        inbox,
+    )
     assert codes(inbox) == ["unknown-monitor"] * 3
     follow(Feed(trusted=[GROWN]), inbox, clock=lambda: NOW.timestamp() + 9)
     assert codes(inbox) == []
@@ -819,7 +822,10 @@ def test_a_hub_cannot_fill_a_desk_with_authors_that_are_none(inbox: Inbox, monke
     names = [monitor_id(b"%d" % number) for number in range(12)]
     made_up = [notice(kid=kid, numbered=False, proof=None) for kid in names]
     follow(
-        Feed(SENT, *(sign_marker("unrcca", kid, at=1, key=HUB) for kid in names), *made_up, trusted=[RECALLED]), inbox
+        Feed(
+            SENT, *(sign_marker("unrcca", kid, policy=1, at=1, key=HUB) for kid in names), *made_up, trusted=[RECALLED]
+        ),
+        inbox,
     )
     assert codes(inbox) == ["unknown-monitor"] * 5
     assert inbox.authors() == [KID]
