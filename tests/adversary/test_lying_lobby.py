@@ -277,6 +277,23 @@ def test_a_hub_cannot_swap_the_request_once_it_has_seen_the_answer(newcomer: New
     assert lobby.compare(cast(Member, between.member), shown, newcomer.digits) == newcomer.request
 
 
+def test_a_hub_cannot_invite_in_a_coordinators_name(newcomer: Newcomer) -> None:
+    """What waits is answered by itself, and listed as hers."""
+    between = Between()
+    said = {name: value for name, value in document(terms()).items() if name != "signature"}
+    for made in (Terms.sign(said, new_signing_key()), Terms.sign(said, OTHER), terms(new_signing_key())):
+        between.shows(commitment=newcomer.commitment)
+        between.words["terms"] = document(made)
+        assert between.guests() == []
+
+
+def test_who_has_the_token_cannot_come_under_another_invitation(newcomer: Newcomer) -> None:
+    between = Between()
+    said = {name: value for name, value in document(newcomer.commitment).items() if name != "signature"}
+    between.shows(commitment=Commitment.sign({**said, "invitation": "i-" + "a" * 26}, invitations.key_of(TOKEN)))
+    assert between.guests() == []
+
+
 def test_who_has_the_token_cannot_show_a_request_under_another_invitation(newcomer: Newcomer) -> None:
     between, key = Between(), invitations.key_of(TOKEN)
     answer = Answer.to(newcomer.commitment, bytes(32), INVITER)
@@ -290,6 +307,23 @@ def test_who_has_the_token_cannot_show_a_request_under_another_invitation(newcom
     assert between.guests() == []
     between.shows(commitment=newcomer.commitment, answer=answer, reveal=newcomer.reveal)
     assert len(between.guests()) == 1
+
+
+@pytest.mark.parametrize("areas", [("KG",), ("KG-B",), ("KG-O", "KG-B")])
+def test_who_is_invited_cannot_ask_for_more_than_was_offered(areas: tuple[str, ...]) -> None:
+    """Though her digits are right: she has the token, and reads out what both ends compute."""
+    request, between = a_request(areas), Between()
+    commitment = Commitment.of(TOKEN, request, bytes(32))
+    between.shows(commitment=commitment)
+    (guest,) = between.guests()
+    answer = asyncio.run(lobby.answer(between.session, guest)).answer
+    assert answer is not None
+    between.shows(commitment=commitment, answer=answer, reveal=Reveal.of(TOKEN, request, bytes(32)))
+    (guest,) = between.guests()
+    digits = invitations.digits(guest.terms, request, bytes(32), unb64u(answer.nonce), NETWORK.root_digest)
+    with pytest.raises(Refused) as caught:
+        lobby.compare(cast(Member, between.member), guest, digits)
+    assert caught.value.code == "another-request"
 
 
 def of_anothers_keys(what: str) -> JoinRequest:
