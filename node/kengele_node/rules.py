@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 from collections.abc import Callable, Mapping
+from datetime import date
 from pathlib import Path
 from typing import Any, Final
 
@@ -97,6 +98,7 @@ def show(args: argparse.Namespace, member: Member, took: Callable[[Member, Trust
         "confirmed": _confirmed(member, trusted),
         "older_rules": older.document() if older else None,
         "new_keys": renewed,
+        "unseen": {sentence: day.isoformat() for sentence, day in trusted.unseen.items()},
     }
     if args.json:
         terminal.emit(found)
@@ -116,10 +118,19 @@ def show(args: argparse.Namespace, member: Member, took: Callable[[Member, Trust
         terminal.say(older.line())
     for office, day in renewed.items():
         terminal.say(f"ATTENTION:   {office} has new keys since {day}, and its old key has not vouched for them")
+    for sentence, since in trusted.unseen.items():
+        terminal.say(_unseen(sentence, since))
     for policy in trusted.in_force:
         for rule in policy.rules:
             terminal.say("", *_told(rule))
     return 0
+
+
+def _unseen(sentence: str, day: date) -> str:
+    return (
+        f"ATTENTION (unseen-widening): By versions that this home missed before {day}, {sentence}. It did not see that"
+        " as many coordinators signed as that takes; ask one."
+    )
 
 
 def _confirmed(member: Member, trusted: Trusted) -> dict[str, Any] | None:
@@ -168,6 +179,13 @@ async def in_force(member: Member) -> Trusted:
     except Unreachable:
         trusted = member.offline()
         terminal.note("There is no line; the rules are those last verified here.")
-    if (older := member.newest.older(trusted)) is not None:
-        terminal.note(older.line())
+    for line in warnings(member, trusted):
+        terminal.note(line)
     return trusted
+
+
+def warnings(member: Member, trusted: Trusted) -> list[str]:
+    """What whoever goes by ``trusted`` is told at once: that the hub uses newer rules, and what came unseen today."""
+    older, today = member.newest.older(trusted), member.now().date()
+    unseen = [_unseen(sentence, day) for sentence, day in trusted.unseen.items() if day == today]
+    return [*([older.line()] if older else ()), *unseen]

@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import date, datetime
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -32,7 +33,9 @@ from .widening import replaced_keys, told
 
 _SEEN: Final = "seen"
 _UNVOUCHED: Final = "unvouched"
-_MAX_UNVOUCHED: Final = 64 * 1024
+_UNSEEN: Final = "unseen"
+_MAX_NOTES: Final = 64 * 1024
+_MOST_UNSEEN: Final = 20
 
 
 class TrustStore:
@@ -98,6 +101,7 @@ class TrustStore:
                         )
                     trusted = self._compared(copy, trusted, scope, now, office)
                     (copy / _UNVOUCHED).write_bytes(_spelt(trusted.unvouched))
+                    (copy / _UNSEEN).write_bytes(_spelt(trusted.unseen))
                     (copy / _SEEN).write_text(now.isoformat(), "ascii")
                     sync(copy)
                     adopted = self._sets.adopt(copy, before)
@@ -124,31 +128,36 @@ class TrustStore:
             Untrusted: it follows at once on what is held here, and ``not-theirs``: an area's connections, which only
                 coordinators and the hub have, newly speak of a key that they may not speak of; or
                 ``too-few-signatures``: it widens, and fewer have signed than the network asks for then. Where versions
-                were missed neither can be told.
+                were missed neither can be told; that it widened is noted.
         """
         try:
             if same_lists(self._sets.current(), copy):
-                seen = _unvouched(self._sets.current())
-                return replace(after, unvouched=seen) if seen else after
+                return _noted(after, self._sets.current())
             before, held = self.offline(scope, now, office), self.files()
         except (KengeleError, OSError, ValueError, TypeError, AttributeError):
             # Nothing is held here, or nothing that can be read: then there is nothing to compare.
             return after
         today = now.date()
         made, asked = files_of(copy), before.network.widening_threshold or 0
-        if scope == "coordinator" and seats.consecutive(held, made):
+        at_once = seats.consecutive(held, made)
+        if scope == "coordinator" and at_once:
             _check_own(held, made)
-        if seats.consecutive(held, made) and max(map(len, seats.signers(held, made)), default=0) < asked:
-            why = next(seats.grounds(held, made, before, after, after.identity, today), None)
-            if why is not None:
+        unseen: list[str] = []
+        if max(map(len, seats.signers(held, made)), default=0) < asked:
+            grounds = seats.grounds(held, made, before, after, after.identity, today)
+            if at_once and (why := next(grounds, None)) is not None:
                 raise Untrusted(
                     "too-few-signatures",
                     f"{told(asked, why)} Fewer coordinators have signed.",
                     "Nothing was changed here. Tell all coordinators.",
                 )
-        recent = {name: day for name, day in before.unvouched.items() if today <= day + NEWS}
-        seen = recent | dict.fromkeys(replaced_keys(before, after, after.identity), today)
-        return replace(after, unvouched=seen) if seen else after
+            unseen = [str(ground) for ground in islice(grounds, _MOST_UNSEEN)]
+        replaced = replaced_keys(before, after, after.identity)
+        return replace(
+            after,
+            unvouched=_recent(before.unvouched, today) | dict.fromkeys(replaced, today),
+            unseen=_recent(before.unseen, today) | dict.fromkeys(unseen, today),
+        )
 
     def offline(self, scope: Scope, now: datetime, office: str = "") -> Trusted:
         """The documents as they were verified last, their signatures checked again; whether they still hold is for
@@ -167,8 +176,7 @@ class TrustStore:
             judged = min(now, datetime.fromisoformat((current / _SEEN).read_text("ascii")))
             fetcher = Fetcher(lambda path: served(current, path))
             found = verified(current, self._root, fetcher, scope, judged, office, fresh=False, until=now)
-            seen = _unvouched(current)
-            return replace(found, unvouched=seen) if seen else found
+            return _noted(found, current)
         except (KengeleError, OSError, ValueError, TypeError) as error:
             code = error.code if isinstance(error, KengeleError) else "unreadable"
             raise Damaged(
@@ -191,14 +199,22 @@ def _check_own(held: Files, made: Files) -> None:
         ) from None
 
 
-def _spelt(unvouched: Mapping[str, date]) -> bytes:
-    return canonical({name: day.isoformat() for name, day in unvouched.items()})
+def _spelt(notes: Mapping[str, date]) -> bytes:
+    return canonical({name: day.isoformat() for name, day in notes.items()})
 
 
-def _unvouched(current: Path) -> dict[str, date]:
-    """As it was kept with the set; empty for a set that was taken over before such a thing was kept."""
-    path = current / _UNVOUCHED
+def _recent(notes: Mapping[str, date], today: date) -> dict[str, date]:
+    return {name: day for name, day in notes.items() if today <= day + NEWS}
+
+
+def _noted(found: Trusted, current: Path) -> Trusted:
+    """``found`` with what was noted beside the set when it was taken over."""
+    return replace(found, unvouched=_notes(current / _UNVOUCHED), unseen=_notes(current / _UNSEEN))
+
+
+def _notes(path: Path) -> dict[str, date]:
+    """As they were kept; none for a set that was taken over before such a thing was kept."""
     if not path.exists():
         return {}
-    kept = loads(path.read_bytes(), max_bytes=_MAX_UNVOUCHED)
+    kept = loads(path.read_bytes(), max_bytes=_MAX_NOTES)
     return {str(name): date.fromisoformat(day) for name, day in kept.items()}

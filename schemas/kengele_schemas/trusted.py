@@ -59,7 +59,8 @@ class Trusted:
     each regional document, by its path. ``lapsed`` are those whose date was past when this was read, and ``idle``
     the monitors in such a list. ``regional`` are an area's rules as they were signed; ``in_force`` has what holds
     in their place. ``unvouched`` are the offices whose keys the ones that this reader knew before do not vouch for,
-    whatever the documents say, and the day on which it saw that.
+    whatever the documents say, and the day on which it saw that. ``unseen`` are the ways in which versions that it
+    missed widened, each with that day, where it saw fewer signatures than the network asks for then.
     """
 
     identity: str
@@ -79,6 +80,7 @@ class Trusted:
     lapsed: frozenset[str]
     idle: frozenset[str]
     unvouched: Mapping[str, date] = field(default_factory=dict)
+    unseen: Mapping[str, date] = field(default_factory=dict)
 
     @property
     def rules_version(self) -> int:

@@ -233,6 +233,28 @@ def test_the_hub_and_two_coordinators_cannot_widen_where_the_network_asks_three(
         assert store.refresh(third.get, scope, NOW, "unrcca" if scope == "office" else "").version == 2
 
 
+def test_the_hub_and_two_coordinators_cannot_widen_in_a_version_that_nobody_is_shown_unsaid(tmp_path: Path) -> None:
+    """They sign two versions and serve the second. Who missed the first takes it over, and says what it brought."""
+    paper = Paper()
+    old = cautious(paper)
+    first = vouched(paper, {**old, **paper.signed(drafts.edit(old, widened(old), NOW)).files()})
+    second = paper.signed(drafts.edit(first, {}, NOW))
+    skipped = vouched(paper, {**first, **second.files()}, 60)
+    by_three = vouched(paper, {**first, **paper.signed(second, (2,)).files()}, 60)
+    said = {"the rules let somebody read more": NOW.date()}
+    for scope in ("monitor", "office", "coordinator"):
+        whose = (scope, NOW, "unrcca" if scope == "office" else "")
+        store, other = (TrustStore(tmp_path / name / scope, old[ROOT]) for name in ("store", "other"))
+        for one in (store, other):
+            one.refresh(old.get, *whose)
+        assert store.refresh(skipped.get, *whose).unseen == said
+        assert store.offline(*whose).unseen == said
+        later = vouched(paper, {**skipped, **paper.signed(drafts.edit(skipped, {}, NOW)).files()}, 70)
+        assert store.refresh(later.get, *whose).unseen == said
+        assert store.refresh(later.get, *whose).unseen == said
+        assert other.refresh(by_three.get, *whose).unseen == {}
+
+
 def with_key(files: dict[str, bytes], **fields: Any) -> dict[str, Any]:
     document = metadata.document_of(files, "offices.json")
     office = {**document["offices"][0], "keys": [OpeningKey.generate(X25519).public.document()], **fields}

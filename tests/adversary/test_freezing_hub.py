@@ -13,11 +13,12 @@ import pytest
 from kengele_node import newest
 from kengele_node.cli import main
 from kengele_node.coordinator import publishing
-from kengele_node.demo.network import Network
+from kengele_node.demo.network import COORDINATORS, Network
 from kengele_node.member import Member
 from kengele_node.monitor.home import open_outbox
 from kengele_node.monitor.log_memory import LogMemory
 from kengele_node.monitor.running import _sender
+from kengele_schemas.compartments import GRANTABLE
 from kengele_schemas.errors import Refused
 from kengele_testing.lying import lie, lying_hubs
 from kengele_testing.network import small_network
@@ -146,5 +147,37 @@ def test_a_hub_that_says_in_force_and_serves_old_rules_is_not_believed_by_who_pu
             lie(network.hub)
             await kengele(network, aigul, "coordinator", "publish", file)
             assert "is in force." in capsys.readouterr().out
+
+    asyncio.run(run())
+
+
+def test_a_node_that_is_shown_only_what_came_after_a_widening_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def asks_three(before: Mapping[str, Any]) -> Any:
+        return {"network.json": {**before["network.json"], "widening_threshold": 3}}
+
+    def widened(before: Mapping[str, Any]) -> Any:
+        policy = before["policy.json"]
+        last = [{**rule, "grant": [*GRANTABLE]} if "grant" in rule else rule for rule in policy["rules"]]
+        return {"policy.json": {**policy, "version": policy["version"] + 1, "rules": last, "assertions": []}}
+
+    async def run() -> None:
+        async with small_network(tmp_path, ("osh",)) as network:
+            osh = network.monitors["osh"]
+            await network.publish(asks_three, COORDINATORS)
+            await kengele(network, osh, "node", "rules", "--json")
+            assert json.loads(capsys.readouterr().out)["unseen"] == {}
+            lie(network.hub, frozen=[osh.nkey.public])
+            await network.publish(widened, COORDINATORS)
+            await raised(network)
+            lie(network.hub)
+            await kengele(network, osh, "node", "rules")
+            shown = capsys.readouterr()
+            for told in (shown.out, shown.err):
+                assert "ATTENTION (unseen-widening): By versions that this home missed" in told
+                assert "the rules let somebody read more." in told
+            await kengele(network, osh, "node", "rules", "--json")
+            assert "the rules let somebody read more" in json.loads(capsys.readouterr().out)["unseen"]
 
     asyncio.run(run())

@@ -9,7 +9,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
-from kengele_node import terminal
+from kengele_node import rules, terminal
 from kengele_node.link import State
 from kengele_node.member import Member, Session
 from kengele_node.vault import occupied
@@ -54,8 +54,8 @@ async def _serve(args: argparse.Namespace, member: Member) -> int:
                     sender.told = lambda entry: _told(args, entry)
                     terminal.note("The node runs; Ctrl-C ends it.")
                     with suppress(Untrusted, Damaged):
-                        if (older := member.newest.older(member.offline())) is not None:
-                            terminal.note(older.line())
+                        for line in rules.warnings(member, member.offline()):
+                            terminal.note(line)
                     if count := outbox.counts().get("held"):
                         terminal.note(f"{count} held until you look: kengele node outbox --home {args.home}")
                     session.link.told = partial(_line, sender)

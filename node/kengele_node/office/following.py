@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
-from kengele_node import terminal
+from kengele_node import rules, terminal
 from kengele_node.member import Member, Session
 from kengele_node.vault import occupied
 from kengele_schemas.errors import Malformed, Refused
@@ -92,8 +92,8 @@ def _watching(
     witness = witness_of(session, memory) if memory is not None else None
 
     async def watch(trusted: Trusted) -> None:
-        if (older := session.member.newest.older(trusted)) is not None:
-            terminal.note(older.line())
+        for line in rules.warnings(session.member, trusted):
+            terminal.note(line)
         await rotation.look(trusted)
         await _listening(session, desk, inbox, trusted)
         if witness is not None:
