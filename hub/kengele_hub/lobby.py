@@ -28,6 +28,10 @@ MAX_VALUES: Final = 1000
 """In one request. Anybody with the network's card sends them, and reading one holds up all others."""
 MAX_OPEN: Final = 100
 """Invitations of one inviter that stand open at one time, so that none fills the lobby for the others."""
+MAX_KEPT: Final = 400
+"""Of one inviter, with those that are over. The stream forgets the oldest of all, whosesoever they are."""
+MAX_BYTES: Final = 4 * 1024 * 1024
+"""Of all words of one inviter's."""
 _LINE: Final = 3600
 """Seconds that a newcomer's own line lasts; then another is asked for."""
 _TERMS, _COMMITMENT, _ANSWER, _REVEAL, _DECISION = "terms", "commitment", "answer", "reveal", "decision"
@@ -121,9 +125,18 @@ class Lobby:
         terms.check(coordinators)
         if terms.inviter != coordinator:
             raise Refused("not-yours", "Only its inviter can open an invitation.", "Make one of your own.")
-        own = [one for one in (await self._all(coordinators)).values() if one[_TERMS]["inviter"] == coordinator]
-        waiting = [words for words in own if _DECISION not in words]
-        if sum(words[_TERMS]["expires"] > time.time() for words in waiting) >= MAX_OPEN:
+        every = await self._all(coordinators)
+        own = {name: words for name, words in every.items() if words[_TERMS]["inviter"] == coordinator}
+        open_ = {name for name, words in own.items() if _is_open(words)}
+        held = sum(len(dumps(words)) for words in own.values())
+        for name in [one for one in own if one not in open_]:
+            if len(own) < MAX_KEPT and held <= MAX_BYTES:
+                break
+            # The oldest that is over: without its terms it lets nobody in either.
+            for kind in _WORDS:
+                await jetstream.purge(self.nc, subjects.LOBBY, subjects.lobby_item(kind, name))
+            held -= len(dumps(own.pop(name)))
+        if len(open_) >= MAX_OPEN or held > MAX_BYTES:
             raise Refused(
                 "lobby-full", "Too many of your invitations are open.", "Deny some: kengele coordinator members deny"
             )
@@ -228,6 +241,10 @@ class Lobby:
             except KengeleError:
                 continue
         return {name: _ended(words, coordinators) for name, words in found.items() if _TERMS in words}
+
+
+def _is_open(words: _Words) -> bool:
+    return _DECISION not in words and bool(words[_TERMS]["expires"] > time.time())
 
 
 def _read(request: bytes) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from nacl.signing import SigningKey
 
 from kengele_hub import lobby as hub_lobby
 from kengele_hub.lobby import Lobby
-from kengele_schemas import invitations
+from kengele_schemas import invitations, subjects
 from kengele_schemas.cards import JoinRequest, coordinator_id
 from kengele_schemas.encoding import b64u, dumps
 from kengele_schemas.errors import Refused, Untrusted
@@ -192,6 +192,36 @@ def test_one_coordinator_cannot_fill_the_lobby_for_the_others(tmp_path: Path, mo
             await desk.invite(desk.keys[0])
         assert caught.value.code == "lobby-full"
         await desk.invite(desk.keys[1])
+
+    run(tmp_path, claim)
+
+
+@pytest.mark.parametrize(("name", "most"), [("MAX_KEPT", 3), ("MAX_BYTES", 2000)])
+def test_one_coordinator_cannot_push_others_invitations_out_with_her_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, most: int
+) -> None:
+    monkeypatch.setattr(hub_lobby, name, most)
+
+    async def claim(hub: Hub) -> None:
+        desk = Desk(hub)
+        theirs = await desk.open(desk.keys[1], "KG", invitations.new_token())
+        waits = await desk.open(desk.keys[0], "KG", invitations.new_token())
+        first: Commitment | None = None
+        for _ in range(9):
+            mine, commitment = await desk.invite(desk.keys[0])
+            first = first or commitment
+            await desk.ask(desk.keys[0], {"do": "decide", "invitation": mine.id, "decision": "denied"})
+        listed = (await desk.ask(desk.keys[1], {"do": "list"}))["invitations"]
+        names = [invitations.read_signed(one["terms"], Terms).id for one in listed]
+        # What is over goes first, the oldest of it; what is open stays, whosesoever it is.
+        assert {theirs.id, waits.id, mine.id} <= {*names}
+        assert len(names) <= 5
+        # One that was forgotten lets nobody in.
+        assert len(await hub.stored(subjects.LOBBY)) <= 2 + 3 * 3
+        assert first is not None
+        with pytest.raises(Refused) as caught:
+            await desk.enter({"do": "commit", "card": document(first)})
+        assert caught.value.code == "no-such-invitation"
 
     run(tmp_path, claim)
 
