@@ -119,6 +119,10 @@ def test_a_report_is_held_where_somebody_is_left_out_until_its_author_has_looked
                 for answer in ("no\n", "yes\n"):
                     person.setattr("sys.stdin", io.StringIO(answer))
                     await kengele(network, "node", "held", "1", code=int(answer == "no\n"))
+            # Neither is decided about again: what was accepted is not deleted, with its receipt, as if it were held.
+            for words in (("1", "--discard"), ("1", "--yes"), ("7", "--discard")):
+                await kengele(network, "node", "held", *words, code=3)
+                assert "(code: not-held)" in capsys.readouterr().err
             await kengele(network, "node", "held", "2", "--discard")
             capsys.readouterr()
             await kengele(network, "node", "outbox", "--json")

@@ -6,8 +6,10 @@ to the hub, and served by a hub that is with them to a member; neither takes it,
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -327,6 +329,22 @@ def test_what_an_area_forbids_cannot_be_forgotten_by_dropping_its_list(files: Fi
     with pytest.raises(Refused) as caught:
         publication.accept(files, incoming, REGION.paper.snapshot, REGION.paper.timestamp, NOW)
     assert caught.value.code == "old-version"
+
+
+@pytest.mark.parametrize("dropped", [False, True])
+def test_nor_by_dropping_it_at_a_hub_that_was_restored(dropped: bool, files: Files) -> None:
+    def change(listed: Targets) -> None:
+        assert listed.delegations is not None
+        assert listed.delegations.roles is not None
+        if dropped:
+            listed.delegations.roles.pop("policy-KG")
+
+    paper, since = REGION.paper, NOW - timedelta(days=1)
+    incoming = {**files, **listing(files, "targets", change, *paper.coordinators)}
+    held = contextlib.nullcontext() if not dropped else pytest.raises(Refused, match="A region's lists would be gone")
+    with held:
+        made = publication.reinstate(files, incoming, since, paper.snapshot, paper.timestamp, NOW)
+        assert metadata.state(made) == metadata.state(files) + 1
 
 
 def test_a_monitor_cannot_be_taken_over_by_another_region(files: Files) -> None:

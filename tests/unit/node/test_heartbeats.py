@@ -19,6 +19,7 @@ from kengele_node.office.arrivals import Arrival, Marker
 from kengele_node.office.desk import receive
 from kengele_node.office.inbox import Inbox
 from kengele_node.rows import RowCipher
+from kengele_schemas.encoding import b64u, canonical, loads
 from kengele_schemas.errors import CannotOpen, Malformed
 from kengele_schemas.heartbeat import read_heartbeat, sign_heartbeat
 from kengele_schemas.keys import HYBRID, X25519, OpeningKey
@@ -167,6 +168,18 @@ def test_it_says_its_number_to_its_office_alone_in_one_length(suite: str) -> Non
         moved.open([key])
     with pytest.raises(Malformed):
         read_heartbeat(made[0] + b" ", None, UNNAMED)
+
+
+@pytest.mark.parametrize("signature", [None, 5, [], True])
+def test_one_whose_signature_is_no_text_or_that_leaves_out_what_is_signed_is_none(signature: Any) -> None:
+    data = loads(said(), max_bytes=4096)
+    changed = {name: value for name, value in data.items() if name != "signature"}
+    with pytest.raises(Malformed):
+        read_heartbeat(canonical(changed | ({} if signature is None else {"signature": signature})), None, UNNAMED)
+    short = {name: value for name, value in data.items() if name not in ("v", "signature")}
+    signed = b64u(MONITOR.sign(b"kengele-heartbeat-v1\0" + canonical(short)).signature)
+    with pytest.raises(Malformed):
+        read_heartbeat(canonical({**short, "signature": signed}), bytes(MONITOR.verify_key), UNNAMED)
 
 
 def replace_at(one: Any) -> Any:
