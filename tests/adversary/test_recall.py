@@ -323,7 +323,8 @@ def test_the_commands_take_back_show_and_tell_and_nothing_is_taken_back_that_the
                 said = await asyncio.to_thread(kengele, "node", "recall", "1", "--reason", "Unsafe.", *node)
                 assert "They will read your reason." in said
             assert "\nAccepted:" in said
-            listed = (await asyncio.to_thread(kengele, "node", "outbox", *node)).splitlines()
+            lines = (await asyncio.to_thread(kengele, "node", "outbox", *node)).splitlines()
+            listed = [line for line in lines if not line.startswith("        ")]
             assert listed[0].endswith(f"  accepted  recall of {entry.report_id}")
             assert listed[1].endswith(f"  accepted  {entry.header['area']}  {entry.header['categories'][0]}")
             assert "unrcca: has not confirmed" in await asyncio.to_thread(kengele, "node", "recalls", *node)
