@@ -14,8 +14,9 @@ from kengele_schemas import subjects
 from kengele_schemas.checkpoint import Checkpoint, verify_checkpoint
 from kengele_schemas.cosignature import cosigner, read_cosignatures
 from kengele_schemas.encoding import unb64u
-from kengele_schemas.errors import Malformed, Refused
+from kengele_schemas.errors import Malformed, Refused, Untrusted
 from kengele_schemas.trusted import Trusted
+from kengele_schemas.witness import FORKED
 
 _NO_PROOF: Final = frozenset({"not-in-log", "malformed"})
 """How a hub says that it has no proof, and not that it cannot answer just now."""
@@ -71,15 +72,24 @@ class LogReader:
         return [unb64u(one) for one in hashes]
 
 
-def cosigned_by(note: str, trusted: Trusted) -> dict[str, int]:
-    """The active offices that cosigned ``note``, and when, in Unix seconds.
+def cosigned_by(note: str, checkpoint: Checkpoint, trusted: Trusted) -> dict[str, int]:
+    """The active offices that cosigned ``checkpoint``, which is what ``note`` must say, and when, in Unix seconds.
+
+    An empty note has no cosignatures.
 
     Raises:
-        Untrusted: ``bad-proof``, ``bad-cosignature``: the note is not the hub's, or a line not the office's.
+        Untrusted: ``log-forked``: the note is of another checkpoint, whose cosignatures say nothing of this one;
+            ``bad-proof``, ``bad-cosignature``: the note is not the hub's, or a line not the office's.
     """
-    log, hub_key = trusted.network.log, unb64u(trusted.network.hub_key)
-    if not note or verify_checkpoint(note, log, hub_key).origin != log:
+    if not note:
         return {}
+    log, hub_key = trusted.network.log, unb64u(trusted.network.hub_key)
+    if verify_checkpoint(note, log, hub_key) != checkpoint:
+        raise Untrusted(
+            FORKED,
+            "The hub shows another checkpoint than the one that it showed before.",
+            "Keep both. Tell the coordinators and other offices, by another way than this hub.",
+        )
     rows = (row for row in trusted.offices.document.offices if row.status == "active")
     keys = {cosigner(log, row.id): unb64u(row.sign) for row in rows}
     return {name.removeprefix(f"{log}/"): at for name, at in read_cosignatures(note, keys).items()}

@@ -83,7 +83,7 @@ def test_a_hub_cannot_take_an_accepted_report_out_of_its_log_and_have_the_node_f
                 assert "two-logs" in run(network, "node", "outbox", "--check-log", home=osh, fails=6)
                 row = _row(network)
                 assert (row["id"], row["log_doubted"], row["confirmed_by"]) == (first["id"], True, [])
-                assert row["kept_until"] is not None
+                assert row["kept_until"] is None, "until a person decides"
                 assert "ATTENTION" in run(network, "node", "outbox", home=osh)
                 (evidence,) = json.loads(run(network, "node", "outbox", "--evidence", home=osh))["evidence"]
                 assert set(evidence["before"]) == {"leaf", "proof"}

@@ -67,6 +67,8 @@ def _outbox(args: argparse.Namespace) -> int:
         return 0
     if args.check_log:
         return asyncio.run(_check_log(args, member, memory))
+    # Its time is over, whether the hub was asked in between or not.
+    memory.expire(time.time())
     outbox = open_outbox(member)
     try:
         if args.receipt:
@@ -119,7 +121,7 @@ def placed(place: Place | None) -> dict[str, Any]:
     """What is known of an accepted entry's place in the log, as JSON."""
     if place is None:
         return {"confirmed_by": None, "kept_until": None, "log_doubted": None}
-    until = place.until
+    until = None if place.doubted else place.until
     return {
         "confirmed_by": list(place.by),
         "kept_until": None if until is None else datetime.fromtimestamp(until, UTC).isoformat(timespec="seconds"),

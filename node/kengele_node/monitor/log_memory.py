@@ -46,6 +46,8 @@ CREATE TABLE said (name BLOB PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE evidence (name BLOB PRIMARY KEY, at REAL NOT NULL, body BLOB NOT NULL) WITHOUT ROWID;
 {_PLACES}"""
 _MAX_BODY: Final = 1 << 20
+_UNTIL_DECIDED: Final = 1e12
+"""Unix seconds, never reached: a doubted envelope stays until a person decides, and is looked at after all others."""
 
 
 class Evidence(NamedTuple):
@@ -169,6 +171,12 @@ class LogMemory:
             (EVIDENCE, EVIDENCE),
         )
 
+    def _stands(self, connection: Any, place: Place) -> bool:
+        """Whether ``place`` is as it was read: its entry may have been sent again since, under another receipt."""
+        name = self._rows.blind(f"entry/{place.name}")
+        row = connection.execute("SELECT body FROM places WHERE name = ?", (name,)).fetchone()
+        return row is not None and self._place(name, row[0]) == place
+
     def _put(self, connection: Any, place: Place) -> None:
         blind = self._rows.blind(f"entry/{place.name}")
         body = self._rows.seal(f"place/{b64u(blind)}", dumps(place._asdict()))
@@ -219,6 +227,8 @@ class LogMemory:
     def confirm(self, place: Place, by: Iterable[str]) -> None:
         """Notes that the offices ``by`` cosigned what continues the receipt's checkpoint. The envelope goes."""
         with self._store() as store, store.transaction() as connection:
+            if not self._stands(connection, place):
+                return
             self._put(connection, place._replace(until=None, envelope=None, by=tuple(sorted(by)), doubted=False))
             # A receipt that contradicts this one contradicts the newest checkpoint too: that is what is compared then.
             for said in self._said(place):
@@ -227,7 +237,9 @@ class LogMemory:
     def doubt(self, place: Place, note: str, now: float) -> None:
         """Keeps as evidence that the checkpoint ``note`` does not continue the receipt's. The envelope stays."""
         with self._store() as store, store.transaction() as connection:
-            self._put(connection, place._replace(doubted=True))
+            if not self._stands(connection, place):
+                return
+            self._put(connection, place._replace(doubted=True, until=_UNTIL_DECIDED))
             self._accuse(connection, place.shown, {"checkpoint": note}, now)
 
     def forked(self, before: str, after: str, now: float) -> None:
@@ -253,8 +265,12 @@ class LogMemory:
         return Newest(**loads(self._rows.open("newest", row[0]), max_bytes=_MAX_BODY)) if row else None
 
     def keep(self, newest: Newest) -> None:
-        """Puts ``newest`` in the place of the one before."""
+        """Puts ``newest`` in the place of the one before, unless that is larger: another program looked meanwhile."""
         with self._store() as store, store.transaction() as connection:
+            row = connection.execute("SELECT body FROM newest").fetchone()
+            known = Newest(**loads(self._rows.open("newest", row[0]), max_bytes=_MAX_BODY)) if row else None
+            if known is not None and known.key == newest.key and _size(known.note) > _size(newest.note):
+                return
             sealed = self._rows.seal("newest", dumps(newest._asdict()))
             connection.execute("INSERT OR REPLACE INTO newest VALUES (1, ?)", (sealed,))
 
@@ -275,3 +291,8 @@ class LogMemory:
         with self._store() as store, store.reading() as connection:
             rows = connection.execute("SELECT body, at FROM evidence ORDER BY at").fetchall()
         return [Evidence(**loads(self._rows.open("evidence", body), max_bytes=_MAX_BODY), at=at) for body, at in rows]
+
+
+def _size(note: str) -> int:
+    """The size that a verified checkpoint, a note, says."""
+    return int(note.split("\n", 2)[1])

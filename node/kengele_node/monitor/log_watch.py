@@ -16,7 +16,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, NoReturn
 
 from kengele_node.log_reader import LogReader, Session, cosigned_by
 from kengele_schemas.checkpoint import Checkpoint, verify_checkpoint
@@ -24,7 +24,7 @@ from kengele_schemas.encoding import b64u, unb64u
 from kengele_schemas.errors import KengeleError, Unreachable, Untrusted
 from kengele_schemas.merkle import verify_consistency
 from kengele_schemas.trusted import Trusted
-from kengele_schemas.witness import witness
+from kengele_schemas.witness import FORKED, ROLLED_BACK, witness
 
 from .log_memory import MEND, SENTENCE, TWO_LOGS, LogMemory, Newest, Place
 
@@ -69,6 +69,13 @@ class LogWatch:
             Refused: the hub does not answer.
             Malformed: its answer is none.
         """
+        try:
+            return await self._look(trusted)
+        finally:
+            # Whatever the hub answers: it does not decide how long an envelope lies here.
+            self._memory.expire(self._clock())
+
+    async def _look(self, trusted: Trusted) -> Looked:
         log, hub_key = trusted.network.log, unb64u(trusted.network.hub_key)
         before = self._memory.newest()
         # A hub that the roster gave another key begins a log of its own.
@@ -79,23 +86,29 @@ class LogWatch:
         try:
             witness(last, new, await self._reader.consistency(last, new))
         except Untrusted as error:
-            self._memory.forked(before.note if before else "", note, self._clock())
-            raise Untrusted(error.code, error.sentence, MEND) from None
-        notes = [(new, note)]
-        if last is not None and last.size != new.size:
+            self._accuse(before.note if before else "", note, error)
+        notes = [(new, note, cosigned_by(note, new, trusted))]
+        if last is not None and before is not None and last.size != new.size:
             # Offices cosign after the moment at which this node looked: most cosignatures stand under the one before.
-            notes.append((last, await self._reader.earlier(last.size)))
-        confirmed = await self._confirm(notes, trusted, b64u(hub_key))
+            earlier = await self._reader.earlier(last.size)
+            try:
+                notes.append((last, earlier, cosigned_by(earlier, last, trusted)))
+            except Untrusted as error:
+                self._accuse(before.note, earlier, error)
         self._memory.keep(Newest(note, b64u(hub_key)))
-        self._memory.expire(self._clock())
+        confirmed = await self._confirm(notes, b64u(hub_key))
         return Looked(new.size, confirmed, len(self._memory.unconfirmed()))
 
-    async def _confirm(self, notes: list[tuple[Checkpoint, str]], trusted: Trusted, key: str) -> int:
+    def _accuse(self, before: str, after: str, error: Untrusted) -> NoReturn:
+        if error.code in (FORKED, ROLLED_BACK):
+            self._memory.forked(before, after, self._clock())
+        raise Untrusted(error.code, error.sentence, MEND) from None
+
+    async def _confirm(self, notes: list[tuple[Checkpoint, str, dict[str, int]]], key: str) -> int:
         places = [place for place in self._memory.unconfirmed() if place.key == key]
         done: set[str] = set()
         doubted = False
-        for checkpoint, note in notes:
-            by = cosigned_by(note, trusted)
+        for checkpoint, note, by in notes:
             under = [place for place in places if place.name not in done and place.size <= checkpoint.size]
             for place in under[:_AT_ONCE] if by else ():
                 if await self._continues(place, checkpoint):
@@ -151,6 +164,7 @@ async def _work(
         try:
             await looks.look(rules() or await session.refresh())
         except Unreachable:
+            memory.expire(time.time())
             wait = random.uniform(0.5, 1.5) * _FIRST  # noqa: S311
         except KengeleError as error:
             told(error)

@@ -77,6 +77,7 @@ async def send_now(member: Member, outbox: Outbox, entry: Entry) -> None:
     try:
         async with member.session(_QUICK) as session:
             memory = LogMemory(member.home, member.vault.rows("log"))
+            memory.expire(time.time())
             sender = _sender(session, outbox, memory)
             async with asyncio.timeout(4 * _QUICK):
                 await sender.send(entry)

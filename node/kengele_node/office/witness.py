@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -27,7 +27,7 @@ from kengele_schemas.cosignature import cosign, cosigner
 from kengele_schemas.encoding import dumps, loads, unb64u
 from kengele_schemas.errors import Damaged, KengeleError, Refused, Unreachable, Untrusted
 from kengele_schemas.trusted import Trusted
-from kengele_schemas.witness import witness
+from kengele_schemas.witness import FORKED, witness
 
 PACE: Final = 900.0
 """Seconds between two looks."""
@@ -193,12 +193,16 @@ class Witness:
         except Untrusted as error:
             self._memory.accuse(Evidence(error.code, before.note, note, self._clock()))
             raise
-        # Most offices come after this one: who cosigned the checkpoint before is seen only now. Of that one nothing is
-        # taken but cosignatures: a forged one would count for nothing.
-        notes = [note] if last is None or last.size == new.size else [note, await reader.earlier(last.size)]
-        shared = dict(before.shared)
-        for one in notes:
-            shared |= {office: max(at, shared.get(office, 0)) for office, at in self._others(one, trusted).items()}
+        shared = self._joined(before.shared, cosigned_by(note, new, trusted))
+        if last is not None and last.size != new.size:
+            # Most offices come after this one: who cosigned the checkpoint before is seen only now.
+            earlier = await reader.earlier(last.size)
+            try:
+                shared = self._joined(shared, cosigned_by(earlier, last, trusted))
+            except Untrusted as error:
+                if error.code == FORKED:
+                    self._memory.accuse(Evidence(error.code, before.note, earlier, self._clock()))
+                raise
         now = self._clock()
         seen = Seen(note, now, before.since or now, shared)
         # On the disk before it is signed: a witness that forgets could sign the other log next time.
@@ -207,6 +211,10 @@ class Witness:
         await self._session.ask(subjects.audit_cosign(self._nkey), {"size": new.size, "line": line})
         return seen
 
-    def _others(self, note: str, trusted: Trusted) -> dict[str, int]:
-        """Who else of the active offices cosigned ``note``, and when."""
-        return {office: at for office, at in cosigned_by(note, trusted).items() if office != self._office}
+    def _joined(self, shared: Mapping[str, int], found: Mapping[str, int]) -> dict[str, int]:
+        """When each other office cosigned last, by what was known and what was ``found``."""
+        both = {**shared}
+        for office, at in found.items():
+            if office != self._office:
+                both[office] = max(at, both.get(office, 0))
+        return both

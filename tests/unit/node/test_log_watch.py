@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 
 from kengele_node.monitor import log_memory
-from kengele_node.monitor.log_memory import KEPT, TWO_LOGS, LogMemory
+from kengele_node.monitor.log_memory import KEPT, TWO_LOGS, LogMemory, Newest
 from kengele_node.monitor.log_watch import LogWatch
+from kengele_node.office.witness import Witness, open_memory
 from kengele_node.rows import RowCipher
 from kengele_schemas.checkpoint import sign_checkpoint, write_proof
 from kengele_schemas.cosignature import cosign, cosigner
 from kengele_schemas.encoding import b64u, dumps
-from kengele_schemas.errors import KengeleError, Refused, Untrusted
+from kengele_schemas.errors import KengeleError, Refused, Unreachable, Untrusted
 from kengele_schemas.keys import new_signing_key
 from kengele_schemas.merkle import Tree, leaf_hash
 from kengele_schemas.nkeys import KeyPair
@@ -268,3 +269,109 @@ def test_a_hub_that_does_not_answer_loses_nothing(home: Home) -> None:
     with pytest.raises(KengeleError):
         home.look()
     assert home.waiting() == ["a"]
+
+
+class Grafting(Shown):
+    """A hub that shows a private log and, for an earlier size, the checkpoint of the log that offices cosigned."""
+
+    public: Shown | None = None
+
+    async def ask(self, subject: str, document: Any) -> dict[str, Any]:
+        if self.public is not None and isinstance(document.get("checkpoint"), int):
+            return {"note": self.public.note(self.public.size)}
+        return await super().ask(subject, document)
+
+
+@pytest.mark.parametrize("public", [("trust", "another"), ("trust", "another", "b", "c")], ids=["as large", "larger"])
+def test_a_hub_cannot_confirm_a_private_log_with_what_offices_cosigned_of_another(
+    tmp_path: Path, public: tuple[str, ...]
+) -> None:
+    hub, cosigned = Grafting("trust", "mine"), Shown(*public)
+    cosigned.cosign()
+    home = Home(tmp_path, hub)
+    home.accepted("mine")
+    home.look()
+    hub.grow("x")
+    hub.public = cosigned
+    with pytest.raises(Untrusted) as caught:
+        home.look()
+    assert caught.value.code == "log-forked"
+    assert home.waiting() == ["mine"]
+    assert len(home.memory.evidence()) == 1
+
+
+@pytest.mark.parametrize("how", ["refused", "unreachable", "no note", "rolled back"])
+def test_a_hub_cannot_have_an_envelope_lie_here_longer_than_its_time(home: Home, how: str) -> None:
+    home.accepted("a")
+    home.look()
+
+    async def ask(*_: Any) -> dict[str, Any]:
+        if how == "refused":
+            raise Refused("hub-unavailable", "")
+        if how == "unreachable":
+            raise Unreachable("unreachable", "")
+        return {"note": Shown("trust").note(1) if how == "rolled back" else "x"}
+
+    home.hub.ask = ask  # type: ignore[method-assign]
+    home.now += KEPT + 1
+    with pytest.raises(KengeleError):
+        home.look()
+    assert home.waiting() == []
+
+
+def test_a_hub_cannot_keep_others_from_being_confirmed_by_many_private_logs(home: Home) -> None:
+    private = Shown("trust", *(f"m{number}" for number in range(40)))
+    for number in range(40):
+        leaf = f"m{number}"
+        home.memory.take(private.receipt(leaf), LOG, KEY, name=leaf, envelope=b"sealed", now=home.now)
+    home.hub.grow(*(f"p{number}" for number in range(50)), "good")
+    home.now += 1
+    home.accepted("good")
+    home.hub.cosign()
+    for _ in range(3):
+        with pytest.raises(Untrusted):
+            home.look()
+    place = home.memory.place("good")
+    assert place is not None
+    assert place.by == ("unrcca",)
+    assert home.memory.newest() is not None
+
+
+def test_a_look_that_ends_late_lets_nothing_go_that_was_sent_again_since(home: Home) -> None:
+    home.accepted("a")
+    (read,) = home.memory.unconfirmed()
+    home.hub.grow("b")
+    home.accepted("a")
+    home.memory.confirm(read, ["unrcca"])
+    home.memory.doubt(read, home.hub.note(3), home.now)
+    place = home.memory.place("a")
+    assert place is not None
+    assert (place.size, place.envelope, place.doubted) == (3, b64u(b"sealed"), False)
+    home.memory.keep(Newest(home.hub.note(3), b64u(KEY)))
+    home.memory.keep(Newest(home.hub.note(2), b64u(KEY)))
+    newest = home.memory.newest()
+    assert newest is not None
+    assert newest.note == home.hub.note(3)
+
+
+def test_a_hub_cannot_tell_an_office_that_others_cosigned_its_log_by_what_they_cosigned_of_another(
+    tmp_path: Path,
+) -> None:
+    hub, cosigned = Grafting("trust", "mine"), Shown("trust", "another", "b")
+    cosigned.cosign("unrcca")
+    memory = open_memory(tmp_path, RowCipher(b"k" * 32, "witness"))
+
+    class Line:
+        async def ask(self, subject: str, document: Any) -> dict[str, Any]:
+            return {"code": "kept"} if "line" in document else await hub.ask(subject, document)
+
+    witness = Witness(Line(), memory, "cewarn", new_signing_key(), NKEY, clock=lambda: START)
+    assert asyncio.run(witness.look(RULES)).shared == {}
+    hub.grow("x")
+    hub.public = cosigned
+    with pytest.raises(Untrusted) as caught:
+        asyncio.run(witness.look(RULES))
+    assert caught.value.code == "log-forked"
+    assert memory.last().shared == {}
+    assert len(memory.evidence()) == 1
+    memory.close()
