@@ -51,7 +51,7 @@ def test_a_report_that_an_office_sees_in_the_log_is_confirmed_and_its_envelope_g
                 row = _report(network)
                 assert (row["confirmed_by"], row["log_doubted"]) == ([], False)
                 assert row["kept_until"] is not None
-                assert "No office has confirmed yet" in run(network, "node", "outbox", home=osh)
+                assert "No office has confirmed this report yet" in run(network, "node", "outbox", home=osh)
                 assert asked(network, "node", "status", home=osh)["unconfirmed"] == 1
                 run(network, "office", "witness", "--once", home=unrcca)
                 looked = asked(network, "node", "outbox", "--check-log", home=osh)
@@ -59,7 +59,8 @@ def test_a_report_that_an_office_sees_in_the_log_is_confirmed_and_its_envelope_g
                 row = _row(network)
                 assert (row["confirmed_by"], row["kept_until"]) == (["unrcca"], None)
                 said = run(network, "node", "outbox", "--again", str(row["number"]), home=osh, fails=3)
-                assert "nothing-to-send-again" in said
+                assert "confirmed-already" in said
+                assert "Confirmed by: unrcca." in run(network, "node", "outbox", home=osh)
 
             await asyncio.to_thread(tell)
 

@@ -109,8 +109,10 @@ def _tell_place(place: Place) -> None:
         terminal.say(f"        ATTENTION: {SENTENCE} {MEND}")
     elif place.until is not None:
         until = datetime.fromtimestamp(place.until, UTC).date().isoformat()
-        terminal.say(f"        No office has confirmed yet that the log it sees holds this. Kept sealed until {until}.")
-    elif not place.by:
+        terminal.say(f"        No office has confirmed this report yet. This node keeps its sealed copy until {until}.")
+    elif place.by:
+        terminal.say(f"        Confirmed by: {', '.join(place.by)}.")
+    else:
         terminal.say(
             f"        No office confirmed within {int(KEPT / 86400)} days that the log it sees holds this. Ask"
             " an office, by another way, whether it has this id."
@@ -136,18 +138,36 @@ async def _check_log(args: argparse.Namespace, member: Member, memory: LogMemory
         terminal.emit(looked._asdict())
         return 0
     terminal.say(f"The log, as the hub shows it, has {looked.size} entries and continues what this node saw before.")
-    terminal.say(f"An office confirmed {looked.confirmed} of your reports now; {looked.waiting} wait for it.")
+    if looked.confirmed:
+        terminal.say(f"Offices confirmed {looked.confirmed} of your reports now.")
+    if looked.waiting:
+        terminal.say(
+            f"{looked.waiting} of your reports wait for it. The hub shows a newer log every quarter of an hour, and an"
+            " office has to look at it first. Try again later."
+        )
+    elif not looked.confirmed:
+        terminal.say("No report of yours waits to be confirmed.")
     return 0
 
 
 def _again(outbox: Outbox, memory: LogMemory, which: str) -> int:
     entry = entry_of(outbox, which)
-    place = memory.place(entry.name) if entry is not None else None
-    if entry is None or place is None or place.envelope is None or not _waits_again(outbox, place):
+    if entry is None:
+        raise Refused("no-such-report", "There is no such report in the outbox.", "See: kengele node outbox")
+    if entry.state == "waiting":
+        raise Refused("waits-already", f"Report {entry.number} already waits.", "It is sent by: kengele node run")
+    place = memory.place(entry.name)
+    if place is not None and place.by:
+        raise Refused(
+            "confirmed-already",
+            f"Report {entry.number} is confirmed by: {', '.join(place.by)}.",
+            "You need not send it again.",
+        )
+    if place is None or place.envelope is None or not _waits_again(outbox, place):
         raise Refused(
             "nothing-to-send-again",
-            "The sealed envelope of such a report is not here.",
-            "It is kept until an office has confirmed the log, at most 14 days. Report it anew, if it is still true.",
+            f"The sealed copy of report {entry.number} is not here any more.",
+            "It is kept for at most 14 days. Ask an office, by another way, whether it has this id. If not, report it.",
         )
     terminal.note("It waits again. It is sent by:  kengele node run")
     return 0
@@ -155,10 +175,11 @@ def _again(outbox: Outbox, memory: LogMemory, which: str) -> int:
 
 def _log_restored(outbox: Outbox, memory: LogMemory) -> int:
     count = sum(_waits_again(outbox, place) for place in memory.begin_anew())
-    terminal.note(
-        f"Receipts are compared from now on only. {count} reports that no office had confirmed wait again, and what"
-        " waited goes on waiting. It is sent by:  kengele node run"
-    )
+    terminal.note("This node no longer compares receipts with those from before.")
+    if count:
+        terminal.note(f"{count} reports that no office had confirmed will be sent again. Run: kengele node run")
+    else:
+        terminal.note("No report has to be sent again.")
     return 0
 
 

@@ -147,7 +147,7 @@ class LogMemory:
                 for place, blind in names.items():
                     body = self._rows.seal(f"said/{place}", dumps({"value": places[place], **shown}))
                     connection.execute("INSERT OR IGNORE INTO said VALUES (?, ?)", (blind, body))
-                if name and envelope is not None:
+                if name and envelope is not None and not self._confirmed(connection, name, found["leaf"]):
                     until = (time.time() if now is None else now) + KEPT
                     root = b64u(checkpoint.root)
                     self._put(
@@ -170,6 +170,13 @@ class LogMemory:
             " AND name NOT IN (SELECT name FROM evidence ORDER BY at DESC LIMIT ?)",
             (EVIDENCE, EVIDENCE),
         )
+
+    def _confirmed(self, connection: Any, name: str, leaf: str) -> bool:
+        """Whether offices confirmed the entry ``name`` under just this ``leaf``: its receipt only came once more."""
+        blind = self._rows.blind(f"entry/{name}")
+        row = connection.execute("SELECT body FROM places WHERE name = ?", (blind,)).fetchone()
+        place = self._place(blind, row[0]) if row else None
+        return place is not None and bool(place.by) and place.shown["leaf"] == leaf
 
     def _stands(self, connection: Any, place: Place) -> bool:
         """Whether ``place`` is as it was read: its entry may have been sent again since, under another receipt."""

@@ -61,8 +61,9 @@ def draft_of(args: argparse.Namespace) -> dict[str, Any]:
         draft["source"] = {"basis": args.basis or "unknown"}
         if args.source:
             draft["source"]["description"] = args.source
-    if args.not_to:
-        draft["handling"] = {"caveats": [{"not_to": args.not_to}]}
+    # An empty answer to its question names nobody.
+    if kept_out := [name for name in args.not_to or () if name.strip()]:
+        draft["handling"] = {"caveats": [{"not_to": kept_out}]}
     draft.setdefault("day", terminal.today())
     return draft
 

@@ -68,7 +68,7 @@ def add(actions: Any) -> None:
     )
     report.add_argument(
         "--not-to",
-        type=private("Whom to keep it from (office:ID or group:NAME)", "--not-to"),
+        type=private("Whom to keep it from (office:ID or group:NAME; leave empty for nobody)", "--not-to"),
         action="append",
         default=[],
         metavar="WHO",

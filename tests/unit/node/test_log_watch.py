@@ -375,3 +375,13 @@ def test_a_hub_cannot_tell_an_office_that_others_cosigned_its_log_by_what_they_c
     assert memory.last().shared == {}
     assert len(memory.evidence()) == 1
     memory.close()
+
+
+def test_a_receipt_that_comes_once_more_takes_no_confirmation_back(home: Home) -> None:
+    home.accepted("a")
+    home.hub.cosign()
+    home.look()
+    home.accepted("a")
+    place = home.memory.place("a")
+    assert place is not None
+    assert (place.by, place.envelope) == (("unrcca",), None)

@@ -260,3 +260,7 @@ class TestAName:
             find_area(text, EVERYWHERE, own)
         assert caught.value.code == "unknown-area"
         assert all(area in caught.value.mend for area in told)
+
+
+def test_an_empty_answer_keeps_the_report_from_nobody() -> None:
+    assert "handling" not in draft_of(given(area="KG", category=["rumour"], severity=1, summary="x", not_to=["", " "]))
