@@ -17,12 +17,12 @@ _T = TypeVar("_T")
 
 
 class OneByOne:
-    """Who comes first has its turn first."""
+    """A queue of work for threads: one at a time, in the order of the calls."""
 
     def __init__(self) -> None:
         self._turn = asyncio.Lock()
 
     async def __call__(self, work: Callable[_P, _T], *args: _P.args, **named: _P.kwargs) -> _T:
-        """What ``work`` gives, done in a thread. Raises as it does."""
+        """Runs ``work`` in a thread and returns its result. Raises as ``work`` does."""
         async with self._turn:
             return await asyncio.to_thread(work, *args, **named)

@@ -19,6 +19,7 @@ from .errors import Malformed, Refused
 from .policy import Assertion, PolicyFile
 from .roster import Offices
 from .tlp import rank
+from .trusted import Trusted
 
 
 class Broken(NamedTuple):
@@ -118,6 +119,17 @@ def _places(assertion: Assertion, domain: Domain, about: int, areas: Areas) -> I
 
 def _marked(assertion: Assertion, level: str) -> bool:
     return rank(assertion.tlp_from or "CLEAR") <= rank(level) <= rank(assertion.tlp_up_to or "RED")
+
+
+def require_all(before: Trusted | None, after: Trusted, today: date) -> None:
+    """Returns if all assertions hold for all rules of ``after`` in the place of ``before``. Raises as :func:`require`.
+
+    An office that becomes the custodian is bound by them. One that was it before goes on: its network accepted that
+    when it was founded.
+    """
+    new = before is not None and before.network.custodian != after.network.custodian
+    custodian = after.network.custodian if new else ""
+    require([after.policy, *after.regional.values()], after.offices, after.areas, custodian, today)
 
 
 def require(policies: Sequence[PolicyFile], offices: Offices, areas: Areas, custodian: str, today: date) -> None:

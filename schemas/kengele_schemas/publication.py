@@ -155,11 +155,7 @@ def _check_made(current: Files | None, made: Files, root: bytes, now: datetime) 
         trusted = TrustStore(Path(directory), root).refresh(made.get, "hub", now)
     check_room(lists(made).keys() - {LIST})
     before = documents_of(current) if current is not None else None
-    policies = [trusted.policy, *trusted.regional.values()]
-    # One that was the custodian before goes on: its network accepted that when it was founded.
-    new = before is not None and before.network.custodian != trusted.network.custodian
-    custodian = trusted.network.custodian if new else ""
-    assertions.require(policies, trusted.offices, trusted.areas, custodian, now.date())
+    assertions.require_all(before, trusted, now.date())
     _check_widening(current, made, before, trusted, now.date())
     check_follows(trusted.orders, before.orders if before is not None else {})
     _check_lines(before, trusted)

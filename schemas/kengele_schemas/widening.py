@@ -7,7 +7,7 @@ the number, or seat a third key of their own, and then widen.
 
 Nobody reads more by the rest: a name; how far ahead a report's day may lie and how many come in an hour
 (``max_future_days``, ``reports_per_hour``), which bound what is taken; monitors and their connections, as a monitor
-is served its own receipts alone; the lists of monitors that an office is served, which all coordinators have anyway.
+is served no report of others; the lists of monitors that an office is served, which all coordinators have anyway.
 
     >>> [ground.code for ground in grounds(before, after, network, today)]
     ['custodian', 'keys']

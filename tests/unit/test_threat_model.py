@@ -103,3 +103,9 @@ def test_every_line_of_the_threat_model_names_tests_that_exist() -> None:
 def test_a_name_that_no_test_bears_is_found(cell: str, wrong: str) -> None:
     found = objections(f"| who | cannot | test |\n| --- | --- | --- |\n| thief | take it | {cell} |\n")
     assert [one.rpartition("/")[2].endswith(wrong) for one in found.values()] == ([True] if wrong else [])
+
+
+def test_no_claim_stands_twice() -> None:
+    # Tests alone do not tell two claims apart: one may hold several. The same actor with the same first words does.
+    claims = [(who, " ".join(claim.split()[:6])) for who, claim, _ in rows(PAGE.read_text("utf-8"))]
+    assert sorted(one for one in set(claims) if claims.count(one) > 1) == []

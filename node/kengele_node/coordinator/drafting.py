@@ -92,8 +92,8 @@ async def _on_board(member: Member, draft: Draft) -> None:
         await board.put(session, draft)
 
 
-def check(made: Mapping[str, Any], moment: datetime) -> Trusted:
-    """These documents as one set, as of ``moment``.
+def check(before: Trusted | None, made: Mapping[str, Any], moment: datetime) -> Trusted:
+    """The documents ``made`` as one set that follows ``before``, as of ``moment``.
 
     Raises what any member would find wrong with them, and what breaks an assertion.
     """
@@ -106,8 +106,7 @@ def check(made: Mapping[str, Any], moment: datetime) -> Trusted:
             "This office is the network's custodian: once rules had run out, nobody could read anything.",
             "Make another office the custodian first.",
         )
-    policies = [trusted.policy, *trusted.regional.values()]
-    assertions.require(policies, trusted.offices, trusted.areas, "", moment.date())
+    assertions.require_all(before, trusted, moment.date())
     return trusted
 
 
@@ -169,7 +168,7 @@ def reviewed(draft: Draft, files: metadata.Files | None, moment: datetime) -> Re
     signatures.check(draft, files, moment)
     after = {path: json.loads(data) for path, data in draft.documents.items()}
     before = {path: metadata.document_of(files, path) for path in metadata.document_paths(files)} if files else {}
-    made = check({**before, **after}, moment)
+    made = check(metadata.documents_of(files) if files else None, {**before, **after}, moment)
     changes = what_changes(draft, before, after, files)
     return Reviewed(changes, weighed(files, draft, made, moment.date()) if files else None)
 
@@ -271,7 +270,7 @@ def propose(
     before = {path: metadata.document_of(files, path) for path in metadata.document_paths(files)}
     after = change(before)
     moment = member.now()
-    made = check({**before, **after}, moment)
+    made = check(metadata.documents_of(files), {**before, **after}, moment)
     findings = _linted(made, moment.date()) if any(path.startswith("policy") for path in after) else []
     area = getattr(args, "region", None) or area_for(member, files, after)
     draft = edit(files, after, moment) if edit is not None else drafts.edit(files, after, moment, area=area)

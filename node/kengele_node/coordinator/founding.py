@@ -103,7 +103,7 @@ def _found(args: argparse.Namespace) -> int:
     areas = Areas(read(AreasFile, made["areas.json"]))
     made |= admission.admit(made, requests, areas, moment.date(), groups=groups_of(args))
     made |= settled(args, made)
-    check(made, moment)
+    check(None, made, moment)
     draft = drafts.found(made, cards, args.threshold, hub.snapshot_key, hub.timestamp_key, moment)
     disk.write(member.home / HUB_CARD, hub.encode())
     return written(args, signatures.sign(draft, member.key), what_changes(draft, {}, made))

@@ -82,7 +82,7 @@ def _outbox(args: argparse.Namespace) -> int:
         entries = outbox.entries(args.limit)
     finally:
         outbox.close()
-    places = {entry.name: memory.place(entry.name) for entry in entries if entry.state in ("accepted", "kept")}
+    places = memory.places(entry.name for entry in entries if entry.state in ("accepted", "kept"))
     rows = [row(entry) | {"id": entry.report_id or None} | placed(places.get(entry.name)) for entry in entries]
     if args.json:
         terminal.emit({"entries": rows})
@@ -120,7 +120,7 @@ def _tell_place(place: Place) -> None:
 
 
 def placed(place: Place | None) -> dict[str, Any]:
-    """What is known of an accepted entry's place in the log, as JSON."""
+    """The place of an accepted entry in the log, as JSON."""
     if place is None:
         return {"confirmed_by": None, "kept_until": None, "log_doubted": None}
     until = None if place.doubted else place.until
@@ -156,6 +156,12 @@ def _again(outbox: Outbox, memory: LogMemory, which: str) -> int:
         raise Refused("no-such-report", "There is no such report in the outbox.", "See: kengele node outbox")
     if entry.state == "waiting":
         raise Refused("waits-already", f"Report {entry.number} already waits.", "It is sent by: kengele node run")
+    if entry.state not in ("accepted", "kept"):
+        raise Refused(
+            "not-accepted",
+            f"Report {entry.number} was never accepted ({entry.state}).",
+            "Correct it: kengele node outbox --draft N; or look: kengele node held N",
+        )
     place = memory.place(entry.name)
     if place is not None and place.by:
         raise Refused(

@@ -12,7 +12,7 @@ statements of the hub that cannot both be of one log are kept as evidence.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -80,10 +80,10 @@ class Place(NamedTuple):
     by: tuple[str, ...] = ()
     """The offices that cosigned a checkpoint which continues the receipt's."""
     doubted: bool = False
-    """Whether the hub showed a log that does not continue the receipt's."""
+    """True once the hub showed a log that does not continue the receipt's."""
 
 
-class Newest(NamedTuple):
+class Taken(NamedTuple):
     """The largest checkpoint that was taken, a note, and the hub's key under which it holds, in base64url."""
 
     note: str
@@ -91,7 +91,7 @@ class Newest(NamedTuple):
 
 
 class LogMemory:
-    """What is known of the log, in the monitor's home and encrypted.
+    """Receipts, places, the last checkpoint and evidence, in the monitor's home and encrypted.
 
     Raises:
         Damaged, Refused: as :class:`~kengele_node.rows.Store`, here and from every method.
@@ -173,16 +173,17 @@ class LogMemory:
 
     def _confirmed(self, connection: Any, name: str, leaf: str) -> bool:
         """Whether offices confirmed the entry ``name`` under just this ``leaf``: its receipt only came once more."""
-        blind = self._rows.blind(f"entry/{name}")
-        row = connection.execute("SELECT body FROM places WHERE name = ?", (blind,)).fetchone()
-        place = self._place(blind, row[0]) if row else None
+        place = self._found(connection, name)
         return place is not None and bool(place.by) and place.shown["leaf"] == leaf
 
     def _stands(self, connection: Any, place: Place) -> bool:
         """Whether ``place`` is as it was read: its entry may have been sent again since, under another receipt."""
-        name = self._rows.blind(f"entry/{place.name}")
-        row = connection.execute("SELECT body FROM places WHERE name = ?", (name,)).fetchone()
-        return row is not None and self._place(name, row[0]) == place
+        return self._found(connection, place.name) == place
+
+    def _found(self, connection: Any, name: str) -> Place | None:
+        blind = self._rows.blind(f"entry/{name}")
+        row = connection.execute("SELECT body FROM places WHERE name = ?", (blind,)).fetchone()
+        return self._place(blind, row[0]) if row else None
 
     def _put(self, connection: Any, place: Place) -> None:
         blind = self._rows.blind(f"entry/{place.name}")
@@ -206,11 +207,13 @@ class LogMemory:
         self.take(dumps(shown), trusted.network.log, unb64u(trusted.network.hub_key))
 
     def unconfirmed(self, limit: int = 1000) -> list[Place]:
-        """The accepted entries whose envelopes are still here, the oldest first."""
+        """The accepted entries whose envelopes are still here, the oldest first; all if ``limit`` is -1."""
+        return self._open("until IS NOT NULL", (), limit)
+
+    def _open(self, which: str, values: Sequence[float], limit: int = -1) -> list[Place]:
+        statement = f"SELECT name, body FROM places WHERE {which} ORDER BY until LIMIT ?"  # noqa: S608
         with self._store() as store, store.reading() as connection:
-            rows = connection.execute(
-                "SELECT name, body FROM places WHERE until IS NOT NULL ORDER BY until LIMIT ?", (limit,)
-            ).fetchall()
+            rows = connection.execute(statement, (*values, limit)).fetchall()
         found = []
         for name, body in rows:
             # A row that cannot be read back stops no other.
@@ -226,10 +229,20 @@ class LogMemory:
 
     def place(self, name: str) -> Place | None:
         """The place of the outbox's entry ``name``; None if it was accepted before places were kept, or never."""
-        blind = self._rows.blind(f"entry/{name}")
         with self._store() as store, store.reading() as connection:
-            row = connection.execute("SELECT body FROM places WHERE name = ?", (blind,)).fetchone()
-        return self._place(blind, row[0]) if row else None
+            return self._found(connection, name)
+
+    def places(self, names: Iterable[str]) -> dict[str, Place]:
+        """The places of those of the entries ``names`` that have one."""
+        with self._store() as store, store.reading() as connection:
+            found = {name: self._found(connection, name) for name in names}
+        return {name: place for name, place in found.items() if place is not None}
+
+    def waiting(self) -> int:
+        """How many accepted entries no office has confirmed yet."""
+        with self._store() as store, store.reading() as connection:
+            (count,) = connection.execute("SELECT count(*) FROM places WHERE until IS NOT NULL").fetchone()
+        return int(count)
 
     def confirm(self, place: Place, by: Iterable[str]) -> None:
         """Notes that the offices ``by`` cosigned what continues the receipt's checkpoint. The envelope goes."""
@@ -256,29 +269,29 @@ class LogMemory:
 
     def expire(self, now: float) -> None:
         """Lets go of envelopes that no office confirmed in time; not of those whose place is doubted."""
-        for place in self.unconfirmed():
-            if place.until is None or place.doubted or now < place.until <= now + KEPT:
-                continue
+        over = self._open("(until <= ? OR until > ?) AND until <> ?", (now, now + KEPT, _UNTIL_DECIDED))
+        for place in over:
             # One that lies too far ahead was written by a clock that was wrong: its time begins now.
-            gone = place._replace(until=None, envelope=None)
-            left = place._replace(until=now + KEPT) if place.until > now + KEPT else gone
+            ahead = place.until is not None and place.until > now
+            left = place._replace(until=now + KEPT) if ahead else place._replace(until=None, envelope=None)
             with self._store() as store, store.transaction() as connection:
-                self._put(connection, left)
+                if self._stands(connection, place):
+                    self._put(connection, left)
 
-    def newest(self) -> Newest | None:
+    def last(self) -> Taken | None:
         """The largest checkpoint that was taken; None if none ever was."""
         with self._store() as store, store.reading() as connection:
             row = connection.execute("SELECT body FROM newest").fetchone()
-        return Newest(**loads(self._rows.open("newest", row[0]), max_bytes=_MAX_BODY)) if row else None
+        return Taken(**loads(self._rows.open("newest", row[0]), max_bytes=_MAX_BODY)) if row else None
 
-    def keep(self, newest: Newest) -> None:
-        """Puts ``newest`` in the place of the one before, unless that is larger: another program looked meanwhile."""
+    def keep(self, taken: Taken) -> None:
+        """Puts ``taken`` in the place of the one before, unless that is larger: another program looked meanwhile."""
         with self._store() as store, store.transaction() as connection:
             row = connection.execute("SELECT body FROM newest").fetchone()
-            known = Newest(**loads(self._rows.open("newest", row[0]), max_bytes=_MAX_BODY)) if row else None
-            if known is not None and known.key == newest.key and _size(known.note) > _size(newest.note):
+            known = Taken(**loads(self._rows.open("newest", row[0]), max_bytes=_MAX_BODY)) if row else None
+            if known is not None and known.key == taken.key and _size(known.note) > _size(taken.note):
                 return
-            sealed = self._rows.seal("newest", dumps(newest._asdict()))
+            sealed = self._rows.seal("newest", dumps(taken._asdict()))
             connection.execute("INSERT OR REPLACE INTO newest VALUES (1, ?)", (sealed,))
 
     def begin_anew(self) -> list[Place]:
@@ -287,7 +300,7 @@ class LogMemory:
         Returns:
             What no office has confirmed: the restored hub may have lost it.
         """
-        left = self.unconfirmed()
+        left = self.unconfirmed(-1)
         with self._store() as store, store.transaction() as connection:
             connection.execute("DELETE FROM said")
             connection.execute("DELETE FROM newest")

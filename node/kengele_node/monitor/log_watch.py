@@ -14,19 +14,18 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
-from typing import Any, Final, NamedTuple, NoReturn
+from typing import Any, Final, NamedTuple
 
-from kengele_node.log_reader import LogReader, Session, cosigned_by
-from kengele_schemas.checkpoint import Checkpoint, verify_checkpoint
-from kengele_schemas.encoding import b64u, unb64u
+from kengele_node.log_reader import Contradiction, Cosigned, LogReader, Session
+from kengele_schemas.checkpoint import Checkpoint
+from kengele_schemas.encoding import unb64u
 from kengele_schemas.errors import KengeleError, Unreachable, Untrusted
 from kengele_schemas.merkle import verify_consistency
 from kengele_schemas.trusted import Trusted
-from kengele_schemas.witness import FORKED, ROLLED_BACK, witness
 
-from .log_memory import MEND, SENTENCE, TWO_LOGS, LogMemory, Newest, Place
+from .log_memory import MEND, SENTENCE, TWO_LOGS, LogMemory, Place, Taken
 
 EVERY: Final = 3600.0
 """Seconds from one look to the next, half of them more or less; whether anything waits or not."""
@@ -76,39 +75,24 @@ class LogWatch:
             self._memory.expire(self._clock())
 
     async def _look(self, trusted: Trusted) -> Looked:
-        log, hub_key = trusted.network.log, unb64u(trusted.network.hub_key)
-        before = self._memory.newest()
+        log, key = trusted.network.log, trusted.network.hub_key
+        before = self._memory.last()
         # A hub that the roster gave another key begins a log of its own.
-        known = before is not None and before.key == b64u(hub_key) and before.note.startswith(f"{log}\n")
-        last = verify_checkpoint(before.note, log, hub_key) if before is not None and known else None
-        note = await self._reader.note("witnessed")
-        new = verify_checkpoint(note, log, hub_key)
+        known = before is not None and before.key == key and before.note.startswith(f"{log}\n")
         try:
-            witness(last, new, await self._reader.consistency(last, new))
-        except Untrusted as error:
-            self._accuse(before.note if before else "", note, error)
-        notes = [(new, note, cosigned_by(note, new, trusted))]
-        if last is not None and before is not None and last.size != new.size:
-            # Offices cosign after the moment at which this node looked: most cosignatures stand under the one before.
-            earlier = await self._reader.earlier(last.size)
-            try:
-                notes.append((last, earlier, cosigned_by(earlier, last, trusted)))
-            except Untrusted as error:
-                self._accuse(before.note, earlier, error)
-        self._memory.keep(Newest(note, b64u(hub_key)))
-        confirmed = await self._confirm(notes, b64u(hub_key))
-        return Looked(new.size, confirmed, len(self._memory.unconfirmed()))
+            shown = await self._reader.look(before.note if before is not None and known else "", trusted)
+        except Contradiction as error:
+            self._memory.forked(error.before, error.after, self._clock())
+            raise Untrusted(error.code, error.sentence, MEND) from None
+        self._memory.keep(Taken(shown.newest.note, key))
+        confirmed = await self._confirm(shown.cosigned, key)
+        return Looked(shown.newest.checkpoint.size, confirmed, self._memory.waiting())
 
-    def _accuse(self, before: str, after: str, error: Untrusted) -> NoReturn:
-        if error.code in (FORKED, ROLLED_BACK):
-            self._memory.forked(before, after, self._clock())
-        raise Untrusted(error.code, error.sentence, MEND) from None
-
-    async def _confirm(self, notes: list[tuple[Checkpoint, str, dict[str, int]]], key: str) -> int:
+    async def _confirm(self, cosigned: Iterable[Cosigned], key: str) -> int:
         places = [place for place in self._memory.unconfirmed() if place.key == key]
         done: set[str] = set()
         doubted = False
-        for checkpoint, note, by in notes:
+        for checkpoint, note, by in cosigned:
             under = [place for place in places if place.name not in done and place.size <= checkpoint.size]
             for place in under[:_AT_ONCE] if by else ():
                 if await self._continues(place, checkpoint):

@@ -310,6 +310,9 @@ class Sender:
     async def _seal_anew(self, entry: Entry, code: str) -> Entry | None:
         """``entry`` sealed by newer rules; itself where there are none; None where by them it cannot be sent, or its
         author is to be asked."""
+        if entry.draft is None and code == "policy-unknown":
+            # The hub may come to know these rules: one that was restored does.
+            return entry
         if entry.draft is None:
             # Sent again after its text was dropped: there is nothing to seal anew.
             self._refuse(entry, Refused(NO_TEXT, "The hub asks for newer rules, and the text is not here any more."))

@@ -39,11 +39,11 @@ def _status(args: argparse.Namespace) -> int:
         counts = outbox.counts()
     finally:
         outbox.close()
-    unconfirmed = LogMemory(member.home, member.vault.rows("log")).unconfirmed()
+    unconfirmed = LogMemory(member.home, member.vault.rows("log")).waiting()
     state: dict[str, Any] = {
         "monitor": member.kid,
         "outbox": counts,
-        "unconfirmed": len(unconfirmed),
+        "unconfirmed": unconfirmed,
         "admitted": "jwt" in member.vault.secrets,
     }
     older: Older | None = None
@@ -66,7 +66,7 @@ def _status(args: argparse.Namespace) -> int:
     terminal.say(f"Rules hold until:  {state['rules_hold_until'] or '-'}")
     terminal.say(f"Outbox:            {', '.join(f'{n} {s}' for s, n in counts.items()) or 'empty'}")
     if unconfirmed:
-        terminal.say(f"Not confirmed yet: {len(unconfirmed)} accepted, in a log that no office has confirmed yet")
+        terminal.say(f"Not confirmed yet: {unconfirmed} that the hub accepted and no office has confirmed")
     if older is not None:
         terminal.say(older.line())
     return 0

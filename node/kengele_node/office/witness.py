@@ -12,22 +12,20 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from nacl.signing import SigningKey
 
-from kengele_node.log_reader import LogReader, Session, cosigned_by
+from kengele_node.log_reader import Contradiction, LogReader, Session
 from kengele_node.rows import RowCipher, Store
 from kengele_schemas import subjects
-from kengele_schemas.checkpoint import verify_checkpoint
 from kengele_schemas.cosignature import cosign, cosigner
-from kengele_schemas.encoding import dumps, loads, unb64u
-from kengele_schemas.errors import Damaged, KengeleError, Refused, Unreachable, Untrusted
+from kengele_schemas.encoding import dumps, loads
+from kengele_schemas.errors import Damaged, KengeleError, Refused, Unreachable
 from kengele_schemas.trusted import Trusted
-from kengele_schemas.witness import FORKED, witness
 
 PACE: Final = 900.0
 """Seconds between two looks."""
@@ -182,27 +180,20 @@ class Witness:
             Refused: the hub does not answer.
             Malformed: its answer is none.
         """
-        log, hub_key = trusted.network.log, unb64u(trusted.network.hub_key)
-        before = self._memory.last()
-        last = verify_checkpoint(before.note, log, hub_key) if before.note.startswith(f"{log}\n") else None
-        reader = LogReader(self._session, self._nkey)
-        note = await reader.note("witnessed")
-        new = verify_checkpoint(note, log, hub_key)
+        before, log = self._memory.last(), trusted.network.log
         try:
-            witness(last, new, await reader.consistency(last, new))
-        except Untrusted as error:
-            self._memory.accuse(Evidence(error.code, before.note, note, self._clock()))
+            shown = await LogReader(self._session, self._nkey).look(
+                before.note if before.note.startswith(f"{log}\n") else "", trusted
+            )
+        except Contradiction as error:
+            self._memory.accuse(Evidence(error.code, error.before, error.after, self._clock()))
             raise
-        shared = self._joined(before.shared, cosigned_by(note, new, trusted))
-        if last is not None and last.size != new.size:
-            # Most offices come after this one: who cosigned the checkpoint before is seen only now.
-            earlier = await reader.earlier(last.size)
-            try:
-                shared = self._joined(shared, cosigned_by(earlier, last, trusted))
-            except Untrusted as error:
-                if error.code == FORKED:
-                    self._memory.accuse(Evidence(error.code, before.note, earlier, self._clock()))
-                raise
+        new, note, _ = shown.newest
+        shared = dict(before.shared)
+        for one in shown.cosigned:
+            for office, at in one.by.items():
+                if office != self._office:
+                    shared[office] = max(at, shared.get(office, 0))
         now = self._clock()
         seen = Seen(note, now, before.since or now, shared)
         # On the disk before it is signed: a witness that forgets could sign the other log next time.
@@ -210,11 +201,3 @@ class Witness:
         line = cosign(note, cosigner(log, self._office), int(now), self._key)
         await self._session.ask(subjects.audit_cosign(self._nkey), {"size": new.size, "line": line})
         return seen
-
-    def _joined(self, shared: Mapping[str, int], found: Mapping[str, int]) -> dict[str, int]:
-        """When each other office cosigned last, by what was known and what was ``found``."""
-        both = {**shared}
-        for office, at in found.items():
-            if office != self._office:
-                both[office] = max(at, both.get(office, 0))
-        return both

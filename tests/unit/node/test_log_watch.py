@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from kengele_node.monitor import log_memory
-from kengele_node.monitor.log_memory import KEPT, TWO_LOGS, LogMemory, Newest
+from kengele_node.monitor.log_memory import KEPT, TWO_LOGS, LogMemory, Taken
 from kengele_node.monitor.log_watch import LogWatch
 from kengele_node.office.witness import Witness, open_memory
 from kengele_node.rows import RowCipher
@@ -334,7 +334,7 @@ def test_a_hub_cannot_keep_others_from_being_confirmed_by_many_private_logs(home
     place = home.memory.place("good")
     assert place is not None
     assert place.by == ("unrcca",)
-    assert home.memory.newest() is not None
+    assert home.memory.last() is not None
 
 
 def test_a_look_that_ends_late_lets_nothing_go_that_was_sent_again_since(home: Home) -> None:
@@ -347,11 +347,11 @@ def test_a_look_that_ends_late_lets_nothing_go_that_was_sent_again_since(home: H
     place = home.memory.place("a")
     assert place is not None
     assert (place.size, place.envelope, place.doubted) == (3, b64u(b"sealed"), False)
-    home.memory.keep(Newest(home.hub.note(3), b64u(KEY)))
-    home.memory.keep(Newest(home.hub.note(2), b64u(KEY)))
-    newest = home.memory.newest()
-    assert newest is not None
-    assert newest.note == home.hub.note(3)
+    home.memory.keep(Taken(home.hub.note(3), b64u(KEY)))
+    home.memory.keep(Taken(home.hub.note(2), b64u(KEY)))
+    last = home.memory.last()
+    assert last is not None
+    assert last.note == home.hub.note(3)
 
 
 def test_a_hub_cannot_tell_an_office_that_others_cosigned_its_log_by_what_they_cosigned_of_another(

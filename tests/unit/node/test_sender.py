@@ -552,6 +552,16 @@ class TestRulesThatHoldNoLonger:
         found = now(outbox, entry)
         assert (found.state, found.code, len(hub.sent)) == ("refused", "text-dropped", 1)
 
+    def test_that_the_hub_does_not_know_yet_make_wait_what_is_sent_again(self, outbox: Outbox, clock: Clock) -> None:
+        entry = add(outbox, kept=False)
+        run(sender(Hub(), outbox, clock).send(entry))
+        assert entry.envelope is not None
+        assert outbox.again(entry.name, entry.envelope, now=START)
+        hub = Hub(lambda data: refusal(data, "policy-unknown", 5))
+        run(sender(hub, outbox, clock).send(now(outbox, entry)))
+        found = now(outbox, entry)
+        assert (found.state, found.envelope, found.next_try) == ("waiting", entry.envelope, START + 5)
+
     def test_that_are_the_newest_here_make_the_report_wait(self, outbox: Outbox, clock: Clock) -> None:
         entry = add(outbox)
         hub = Hub(lambda data: refusal(data, "policy-unknown", 5))

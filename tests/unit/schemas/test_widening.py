@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from kengele_node.coordinator import drafting
 from kengele_schemas import drafts, metadata
 from kengele_schemas.encoding import b64u
 from kengele_schemas.errors import Malformed, Refused
@@ -246,6 +247,10 @@ def test_no_office_that_may_open_nothing_becomes_the_custodian() -> None:
         paper.accept(draft, files)
     assert caught.value.code == "assertion-broken"
     assert "once-the-rules-have-run-out" in caught.value.mend
+    # A coordinator learns it before she signs, and not only from the hub.
+    with pytest.raises(Refused) as caught:
+        drafting.reviewed(draft, files, NOW)
+    assert caught.value.code == "assertion-broken"
 
 
 def test_the_hub_takes_no_version_that_breaks_what_must_stay_true() -> None:

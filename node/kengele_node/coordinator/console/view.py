@@ -97,6 +97,6 @@ class View:
             Unreachable: the hub does not answer; nothing was put anywhere.
         """
         held = await self.in_force(anew=True)
-        drafting.check({**held.documents, **changed}, self.now())
+        drafting.check(held.trusted, {**held.documents, **changed}, self.now())
         draft = signatures.sign(drafts.edit(held.files, changed, self.now()), self.member.key)
         return await board.put(self.session, draft)
